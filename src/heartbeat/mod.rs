@@ -1,0 +1,18 @@
+//! The vocabulary: what a heartbeat is, when two of them are the same one, in which order they stand, and how some of
+//! them travel together in a frame.
+//!
+//! Constraints: nothing in here does I/O, reads a clock or knows of HTTP, Redis or Parquet. Every other module may import
+//! this one; this one imports none of ours.
+
+mod frame;
+mod ids;
+mod parse;
+mod record;
+mod reject;
+mod text;
+
+pub use frame::{FRAME_HEADER_LEN, FRAME_VERSION, Frame, FrameError, FrameHeader, FrameRows};
+pub use ids::{BatcherId, ClaimId, DatasetId, Partition, partition_of};
+pub use parse::{Limits, Parsed, parse_array, parse_one};
+pub use record::{Heartbeat, HeartbeatRef};
+pub use reject::{RejectCode, Rejection};

@@ -1,0 +1,66 @@
+//! Structured logs on standard error: text on a terminal, one JSON object a line otherwise.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// One line of text.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Logs")]
+pub struct Options {
+    /// What to log: error, warn, info, debug, trace, or directives such as `systole=debug,actix_server=warn`
+    #[arg(long, global = true, env = "SYSTOLE_LOG", default_value = "info", value_name = "LEVEL")]
+    pub log: String,
+    /// How log lines look
+    #[arg(long, global = true, env = "SYSTOLE_LOG_FORMAT", default_value = "auto", value_name = "FORMAT")]
+    pub log_format: Format,
+}
+
+/// Why logging could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The level or directives cannot be read.
+    #[error("log: `{value}` is no level or list of directives ({reason}); use error, warn, info, debug or trace")]
+    Filter {
+        /// What was given.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Logging was set up before.
+    #[error("logging was set up twice")]
+    Twice,
+}
+
+/// Sends the process's log lines to standard error.
+///
+/// # Errors
+/// [`Error::Filter`] for an unreadable level, [`Error::Twice`] when called again.
+pub fn init(options: &Options) -> Result<(), Error> {
+    let filter = EnvFilter::builder()
+        .parse(&options.log)
+        .map_err(|error| Error::Filter { value: options.log.clone(), reason: error.to_string() })?;
+    let json = match options.log_format {
+        Format::Json => true,
+        Format::Text => false,
+        Format::Auto => !std::io::stderr().is_terminal(),
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let outcome = if json {
+        builder.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
+    } else {
+        builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init()
+    };
+    outcome.map_err(|_| Error::Twice)
+}
