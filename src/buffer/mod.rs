@@ -12,6 +12,8 @@
 
 pub mod committer;
 mod error;
+mod intake;
+pub mod monitor;
 pub mod options;
 pub mod redis;
 mod types;
@@ -21,6 +23,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use error::Error;
+pub use intake::Intake;
 pub use types::{
     Batchers, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, Durability, InHand, Lease, LeaseAnswer, Ledger,
     PartitionStatus, Registration, Room, StandingClaim,
