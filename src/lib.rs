@@ -1,14 +1,10 @@
 //! Systole collects heartbeats: acknowledged means kept, published means once, and the books balance.
 //!
 //! ARCHITECTURE.md is the map. Imports go down only: edge (`cli`, `app`, `config`, `http`) → services (`batcher`,
-//! `compactor`, `books`) → stores (`buffer`, `dataset`) → vocabulary (`heartbeat`); `telemetry` and `failpoint` stand at
-//! the bottom and import nothing of ours.
+//! `compactor`, `books`) → stores (`buffer`, `dataset`) → vocabulary (`heartbeat`); `telemetry`, `settings` and
+//! `failpoint` stand at the bottom and import nothing of ours.
 
-pub mod batcher;
-pub mod buffer;
-pub mod compactor;
-pub mod dataset;
 pub mod failpoint;
 pub mod heartbeat;
-pub mod http;
+pub mod settings;
 pub mod telemetry;

@@ -37,6 +37,18 @@ macro_rules! uuid_id {
             pub const fn from_u128(bits: u128) -> Self {
                 Self(Uuid::from_u128(bits))
             }
+
+            /// All bits of the id: for binary encodings.
+            pub const fn to_u128(self) -> u128 {
+                self.0.as_u128()
+            }
+
+            /// When the id was made, in ms since the Unix epoch, by the clock of its maker. `None` for an id that was
+            /// not made by [`new`](Self::new).
+            pub fn born_at_ms(&self) -> Option<i64> {
+                // The first 48 bits of a UUIDv7 are its time, so this always fits.
+                (self.0.get_version_num() == 7).then(|| (self.0.as_u128() >> 80) as i64)
+            }
         }
 
         impl fmt::Display for $name {
@@ -89,5 +101,14 @@ mod tests {
         let id = ClaimId::new();
         assert_eq!(id.to_string().parse::<ClaimId>().unwrap(), id);
         assert!("not-an-id".parse::<ClaimId>().is_err());
+        assert_eq!(ClaimId::from_u128(id.to_u128()), id);
+    }
+
+    #[test]
+    fn an_id_knows_when_it_was_made() {
+        let now = jiff::Timestamp::now().as_millisecond();
+        let born = ClaimId::new().born_at_ms().unwrap();
+        assert!((born - now).abs() < 60_000, "{born} is not about {now}");
+        assert_eq!(ClaimId::from_u128(7).born_at_ms(), None);
     }
 }

@@ -47,14 +47,16 @@ pub fn parse_array(json: &[u8], limits: Limits, now: i64, max: usize) -> Result<
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let quick = deserializer.deserialize_seq(Records { record, max });
     if let Ok(records) = quick
-        && (records.len() >= max || deserializer.end().is_ok())
+        && deserializer.end().is_ok()
     {
         return Ok(records);
     }
     // One element that is well-formed JSON but that the parser refuses to read (a lone surrogate, 1e999) stops the quick
     // way for all. The slow one splits first, so that only this element is refused.
-    let elements: Vec<&RawValue> = serde_json::from_slice(json).map_err(malformed)?;
-    Ok(elements.into_iter().take(max).map(|element| parse_one(element.get().as_bytes(), limits, now)).collect())
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let elements = deserializer.deserialize_seq(Elements { max }).map_err(malformed)?;
+    deserializer.end().map_err(malformed)?;
+    Ok(elements.into_iter().map(|element| parse_one(element.get().as_bytes(), limits, now)).collect())
 }
 
 fn malformed(error: serde_json::Error) -> Rejection {
@@ -81,8 +83,40 @@ impl<'de> Visitor<'de> for Records {
         {
             records.push(parsed);
         }
+        skip_rest(seq)?;
         Ok(records)
     }
+}
+
+/// Splits an array without reading its elements.
+struct Elements {
+    max: usize,
+}
+
+impl<'de> Visitor<'de> for Elements {
+    type Value = Vec<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of heartbeats")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut elements = Vec::new();
+        while elements.len() < self.max
+            && let Some(element) = seq.next_element()?
+        {
+            elements.push(element);
+        }
+        skip_rest(seq)?;
+        Ok(elements)
+    }
+}
+
+/// Passes over what stands behind the last element that is wanted: a parser that is left in the middle of an array reports
+/// an error, and a list of millions of tiny elements must not be collected to count them.
+fn skip_rest<'de, A: SeqAccess<'de>>(mut seq: A) -> Result<(), A::Error> {
+    while seq.next_element::<IgnoredAny>()?.is_some() {}
+    Ok(())
 }
 
 /// Reads one record; it fails only where the text is no JSON.
@@ -420,6 +454,7 @@ mod tests {
         let json = format!("[{}]", vec![record(""); 5].join(","));
         assert_eq!(parse_array(json.as_bytes(), LIMITS, NOW, 3).unwrap().len(), 3);
         assert_eq!(parse_array(json.as_bytes(), LIMITS, NOW, 6).unwrap().len(), 5);
+        assert_eq!(parse_array(b"[1e999,7,7,7,7]", LIMITS, NOW, 3).unwrap().len(), 3);
         assert!(parse_array(b"[1,", LIMITS, NOW, 6).is_err());
         assert!(parse_array(b"[1] 2", LIMITS, NOW, 6).is_err());
         assert!(parse_array(b"{}", LIMITS, NOW, 6).is_err());

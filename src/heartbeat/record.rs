@@ -51,6 +51,18 @@ impl<'a> HeartbeatRef<'a> {
         hash.digest()
     }
 
+    /// The same heartbeat, owned.
+    pub fn to_heartbeat(&self) -> Heartbeat {
+        Heartbeat {
+            user_id: self.user_id.to_owned(),
+            device_id: self.device_id.to_owned(),
+            timestamp: self.timestamp,
+            id: self.id.map(str::to_owned),
+            received_at: self.received_at,
+            attributes: self.attributes.map(str::to_owned),
+        }
+    }
+
     /// Bytes that this heartbeat takes as raw data: the measure of budgets (row groups, claims, merges).
     pub fn raw_len(&self) -> usize {
         self.user_id.len()

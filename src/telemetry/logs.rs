@@ -18,12 +18,13 @@ pub enum Format {
 /// What is logged, and how.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Logs")]
+#[group(skip)]
 pub struct Options {
     /// What to log: error, warn, info, debug, trace, or directives such as `systole=debug,actix_server=warn`
-    #[arg(long, global = true, env = "SYSTOLE_LOG", default_value = "info", value_name = "LEVEL")]
+    #[arg(long, env = "SYSTOLE_LOG", default_value = "info", value_name = "LEVEL")]
     pub log: String,
     /// How log lines look
-    #[arg(long, global = true, env = "SYSTOLE_LOG_FORMAT", default_value = "auto", value_name = "FORMAT")]
+    #[arg(long, env = "SYSTOLE_LOG_FORMAT", default_value = "auto", value_name = "FORMAT")]
     pub log_format: Format,
 }
 
@@ -43,13 +44,17 @@ pub enum Error {
     Twice,
 }
 
+/// What libraries may say unless the setting names them: the HTTP library writes an error for each malformed request, so
+/// that anybody could fill the log; its server tells of each worker.
+const LIBRARIES: &str = "actix_http=off,actix_server=warn";
+
 /// Sends the process's log lines to standard error.
 ///
 /// # Errors
 /// [`Error::Filter`] for an unreadable level, [`Error::Twice`] when called again.
 pub fn init(options: &Options) -> Result<(), Error> {
     let filter = EnvFilter::builder()
-        .parse(&options.log)
+        .parse(format!("{LIBRARIES},{}", options.log))
         .map_err(|error| Error::Filter { value: options.log.clone(), reason: error.to_string() })?;
     let json = match options.log_format {
         Format::Json => true,
@@ -63,4 +68,17 @@ pub fn init(options: &Options) -> Result<(), Error> {
         builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init()
     };
     outcome.map_err(|_| Error::Twice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_are_quiet_unless_the_setting_names_them() {
+        let filter = |log: &str| EnvFilter::builder().parse(format!("{LIBRARIES},{log}")).unwrap().to_string();
+        assert!(filter("info").contains("actix_http=off"));
+        let named = filter("info,actix_http=debug");
+        assert!(named.contains("actix_http=debug") && !named.contains("actix_http=off"), "{named}");
+    }
 }

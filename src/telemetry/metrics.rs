@@ -1,6 +1,10 @@
 //! Metrics: a registry, buckets that all histograms share, and the text that Prometheus scrapes.
 
-use prometheus::{Encoder, Registry, TextEncoder};
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, Result, TextEncoder,
+};
 
 /// Buckets for durations in seconds, from 0.5 ms (a push) to 60 s (a consolidation).
 pub const SECONDS: &[f64] =
@@ -13,27 +17,70 @@ pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 ///
 /// # Errors
 /// Never in practice: the prefix is a valid name.
-pub fn registry() -> Result<Registry, prometheus::Error> {
+pub fn registry() -> Result<Registry> {
     Registry::new_custom(Some("systole".into()), None)
 }
 
-/// Registers `metric` and hands it back, so that a part can build its set of metrics in one expression.
+/// Registers metrics in one registry, so that a part can build its set of them in one expression.
 ///
-/// # Errors
-/// The name is taken: a mistake in the program, found at start.
-pub fn register<C>(registry: &Registry, metric: C) -> Result<C, prometheus::Error>
-where
-    C: prometheus::core::Collector + Clone + 'static,
-{
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
+/// Each method fails when the name is taken or breaks Prometheus' rules: a mistake in the program, found at start.
+#[derive(Debug, Clone, Copy)]
+pub struct Register<'a>(pub &'a Registry);
+
+#[allow(clippy::missing_errors_doc, reason = "said once, of the type")]
+impl Register<'_> {
+    /// Registers `metric` and hands it back.
+    pub fn add<C: Collector + Clone + 'static>(self, metric: C) -> Result<C> {
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    /// A counter.
+    pub fn counter(self, name: &str, help: &str) -> Result<IntCounter> {
+        self.add(IntCounter::new(name, help)?)
+    }
+
+    /// Counters by label.
+    pub fn counters(self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec> {
+        self.add(IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+
+    /// A gauge of whole numbers.
+    pub fn gauge(self, name: &str, help: &str) -> Result<IntGauge> {
+        self.add(IntGauge::new(name, help)?)
+    }
+
+    /// Gauges of whole numbers by label.
+    pub fn gauges(self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec> {
+        self.add(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    /// Gauges of seconds by label.
+    pub fn seconds_gauges(self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec> {
+        self.add(GaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    /// A histogram over these buckets.
+    pub fn histogram(self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram> {
+        self.add(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?)
+    }
+
+    /// A histogram of durations.
+    pub fn seconds(self, name: &str, help: &str) -> Result<Histogram> {
+        self.histogram(name, help, SECONDS)
+    }
+
+    /// Histograms of durations by label.
+    pub fn seconds_by(self, name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec> {
+        self.add(HistogramVec::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), labels)?)
+    }
 }
 
 /// All metrics of `registry` in Prometheus' text format.
 ///
 /// # Errors
 /// A metric that cannot be written.
-pub fn render(registry: &Registry) -> Result<Vec<u8>, prometheus::Error> {
+pub fn render(registry: &Registry) -> Result<Vec<u8>> {
     let mut out = Vec::new();
     TextEncoder::new().encode(&registry.gather(), &mut out)?;
     Ok(out)
