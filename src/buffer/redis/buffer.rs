@@ -1,0 +1,409 @@
+//! The steps of the contract, each as one call of its script.
+
+use std::future::Future;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis::{Cmd, Value};
+
+use super::super::options::Options;
+use super::super::{
+    Batchers, Buffer, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, Durability, Error, InHand, Lease,
+    LeaseAnswer, Ledger, PartitionStatus, Registration, Result, Room, StandingClaim,
+};
+use super::connection::{Call, Connections, Outcome, Replicas};
+use super::identity::Identity;
+use super::reply::{Asked, Reply};
+use super::script::{self, Script};
+use super::{keys, letter, startup};
+use crate::heartbeat::{BatcherId, ClaimId, DatasetId, Frame, Partition};
+
+/// Frames that one claim moves at most: LMOVE of a thousand holds Redis up for some 3 ms.
+const MAX_CLAIM_FRAMES: u32 = 1_000;
+/// Bytes at which a claim ends at the latest: what one answer carries.
+const MAX_CLAIM_BYTES: u64 = 64 << 20;
+/// Dead letters that one listing gives at most.
+const MAX_LETTERS: u32 = 1_000;
+/// Bytes at which a listing of dead letters ends at the latest.
+const MAX_LETTERS_BYTES: u64 = 16 << 20;
+
+/// The buffer on a Redis server, on the master of a Sentinel group, or on a Cluster.
+#[derive(Debug)]
+pub struct RedisBuffer {
+    pub(super) connections: Connections,
+    pub(super) identity: Identity,
+    options: Options,
+}
+
+impl RedisBuffer {
+    /// Reads the options and the files that they name. Redis need not be up.
+    ///
+    /// # Errors
+    /// [`Error::Unsafe`], naming the setting and what is allowed.
+    pub fn connect(options: &Options) -> Result<Self> {
+        options.check()?;
+        Ok(Self { connections: Connections::new(options)?, identity: Identity::default(), options: options.clone() })
+    }
+
+    /// Looks whether Redis is fit to keep heartbeats, and says how durably it does.
+    ///
+    /// # Errors
+    /// [`Error::Unsafe`] with the line to put into redis.conf; a transient error while Redis is away.
+    pub async fn startup_check(&self) -> Result<Durability> {
+        within(*self.options.step_deadline, startup::look(&self.connections, &self.options)).await
+    }
+
+    /// Says which dataset the buffer must belong to. Without it, the first one found is held on to; in both cases
+    /// another one is refused until this process is restarted.
+    pub fn expect_dataset(&self, dataset: DatasetId) {
+        self.identity.expect(dataset);
+    }
+
+    fn caps(&self, registration: Registration) -> (u64, u64) {
+        let partitions = u64::from(registration.partitions.max(1));
+        (self.options.buffer_max_heartbeats / partitions, self.options.buffer_max_bytes.as_u64() / partitions)
+    }
+
+    /// Runs a script of one partition; `build` adds the arguments behind the dataset id.
+    async fn step(
+        &self,
+        script: &'static Script,
+        partition: Partition,
+        build: impl FnOnce(&mut Cmd, Registration),
+    ) -> Result<Reply> {
+        let answer = within(*self.options.step_deadline, async {
+            let registration = self.registered().await?;
+            let mut command = script.call(partition);
+            command.arg(registration.dataset.to_string());
+            build(&mut command, registration);
+            let call = Call { script, command, key: script.first_key(partition) };
+            let value = single(self.connections.run(vec![call], None).await?)?;
+            Reply::read(script.name, value, Asked { dataset: registration.dataset, partition })
+        })
+        .await;
+        self.identity.watch(answer.as_ref().err());
+        answer
+    }
+
+    /// A step that carries a lease.
+    async fn leased(&self, script: &'static Script, lease: &Lease, build: impl FnOnce(&mut Cmd)) -> Result<Reply> {
+        self.step(script, lease.partition, |command, _| {
+            command.arg(lease.batcher.to_string()).arg(lease.epoch);
+            build(command);
+        })
+        .await
+    }
+
+    /// Runs a script on the list of batchers.
+    async fn roll_call(&self, script: &'static Script, build: impl FnOnce(&mut Cmd)) -> Result<Reply> {
+        within(*self.options.step_deadline, async {
+            let mut command = script.call(0);
+            build(&mut command);
+            let call = Call { script, command, key: script.first_key(0) };
+            let value = single(self.connections.run(vec![call], None).await?)?;
+            // These scripts know no dataset, so they never refuse for one.
+            Reply::read(script.name, value, Asked { dataset: DatasetId::from_u128(0), partition: 0 })
+        })
+        .await
+    }
+
+    async fn push_all(&self, frames: &[(Partition, Frame)]) -> Result<Vec<Result<()>>> {
+        let registration = self.registered().await?;
+        let (cap_rows, cap_bytes) = self.caps(registration);
+        let dataset = registration.dataset.to_string();
+        let calls = frames
+            .iter()
+            .map(|(partition, frame)| {
+                let mut command = script::PUSH.call(*partition);
+                command.arg(&dataset).arg(cap_rows).arg(cap_bytes).arg(&frame.bytes()[..]);
+                Call { script: &script::PUSH, command, key: script::PUSH.first_key(*partition) }
+            })
+            .collect();
+        let outcomes = self.connections.run(calls, self.replicas()).await?;
+        Ok(frames
+            .iter()
+            .zip(outcomes)
+            .map(|((partition, _), outcome)| {
+                let asked = Asked { dataset: registration.dataset, partition: *partition };
+                Reply::read(script::PUSH.name, outcome.answer?, asked)?.only("held")?;
+                let (have, want) = (outcome.replicas.unwrap_or(0), self.options.wait_replicas);
+                if have < want { Err(Error::TooFewReplicas { have, want }) } else { Ok(()) }
+            })
+            .collect())
+    }
+
+    fn replicas(&self) -> Option<Replicas> {
+        let want = self.options.wait_replicas;
+        (want > 0).then(|| Replicas { want, timeout: *self.options.wait_replicas_timeout })
+    }
+
+    async fn room_of_all(&self, wanted: &[(Partition, u64, u64)]) -> Result<Vec<Room>> {
+        let registration = self.registered().await?;
+        let (cap_rows, cap_bytes) = self.caps(registration);
+        // One call a partition, however many loads are asked about.
+        let mut partitions: Vec<(Partition, Vec<usize>)> = Vec::new();
+        for (place, (partition, _, _)) in wanted.iter().enumerate() {
+            match partitions.iter_mut().find(|(known, _)| known == partition) {
+                Some((_, places)) => places.push(place),
+                None => partitions.push((*partition, vec![place])),
+            }
+        }
+        let calls = partitions
+            .iter()
+            .map(|(partition, places)| {
+                let mut command = script::ROOM.call(*partition);
+                command.arg(registration.dataset.to_string()).arg(cap_rows).arg(cap_bytes);
+                for &place in places {
+                    command.arg(wanted[place].1).arg(wanted[place].2);
+                }
+                Call { script: &script::ROOM, command, key: script::ROOM.first_key(*partition) }
+            })
+            .collect();
+        let outcomes = self.connections.run(calls, None).await?;
+        let mut rooms = vec![Room::Full; wanted.len()];
+        for ((partition, places), outcome) in partitions.into_iter().zip(outcomes) {
+            let asked = Asked { dataset: registration.dataset, partition };
+            let mut reply = Reply::read(script::ROOM.name, outcome.answer?, asked)?;
+            reply.expect("room")?;
+            for place in places {
+                rooms[place] = if reply.count()? == 1 { Room::Fits } else { Room::Full };
+            }
+        }
+        Ok(rooms)
+    }
+}
+
+/// Puts a deadline on a call. Dropping it on the way throws its connection away.
+async fn within<T>(after: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(after, call).await.unwrap_or(Err(Error::TimedOut { after }))
+}
+
+fn single(outcomes: Vec<Outcome>) -> Result<Value> {
+    let missing = || Error::Corrupt { detail: "Redis gave no answer to one question".into() };
+    outcomes.into_iter().next().ok_or_else(missing)?.answer
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn read_claim(mut reply: Reply) -> Result<Option<Claim>> {
+    if reply.word() == "nothing" {
+        return Ok(None);
+    }
+    reply.expect("claim")?;
+    let (id, standing) = (reply.id()?, reply.count()? == 1);
+    let (rows, deaths) = (reply.count()?, reply.small()?);
+    let (frame, hand_deaths) = (reply.count_or_none()?, reply.small()?);
+    let condemned = letter::read_condemned(&reply.list()?)?;
+    let in_hand = frame
+        .map(|frame| {
+            let frame = u32::try_from(frame).map_err(|_| reply.strange())?;
+            Ok::<_, Error>(InHand { frame, deaths: hand_deaths })
+        })
+        .transpose()?;
+    Ok(Some(Claim { id, frames: reply.list()?, rows, standing, deaths, in_hand, condemned }))
+}
+
+fn read_status(mut reply: Reply, partition: Partition, (cap_rows, cap_bytes): (u64, u64)) -> Result<PartitionStatus> {
+    reply.expect("status")?;
+    let ledger = Ledger {
+        accepted: reply.count()?,
+        pending: reply.count()?,
+        claimed: reply.count()?,
+        acked: reply.count()?,
+        dead: reply.count()?,
+        dropped: reply.count()?,
+        bytes: reply.count()?,
+    };
+    let oldest_pending = reply.count_or_none()?.map(Duration::from_millis);
+    let (owner, claim) = (reply.id_or_none()?, reply.id_or_none()?);
+    let (rows, age, deaths) = (reply.count()?, Duration::from_millis(reply.count()?), reply.small()?);
+    let claim = claim.map(|id| StandingClaim { id, rows, age, deaths });
+    Ok(PartitionStatus { partition, ledger, oldest_pending, owner, claim, cap_rows, cap_bytes })
+}
+
+#[async_trait]
+impl Buffer for RedisBuffer {
+    async fn durability(&self) -> Result<Durability> {
+        self.startup_check().await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.step(&script::PING, 0, |_, _| {}).await?.only("done")
+    }
+
+    async fn registration(&self) -> Result<Option<Registration>> {
+        let found = within(*self.options.step_deadline, self.look_up()).await;
+        self.identity.watch(found.as_ref().err());
+        found
+    }
+
+    async fn register(&self, registration: Registration) -> Result<()> {
+        if registration.partitions == 0 {
+            return Err(Error::Unsafe { advice: "partitions: 0 is too few; give at least 1".into() });
+        }
+        if let Some(expected) = self.identity.expected().filter(|expected| *expected != registration.dataset) {
+            return Err(Error::ForeignDataset { expected, found: registration.dataset.to_string() });
+        }
+        within(*self.options.step_deadline, self.register_all(registration)).await
+    }
+
+    async fn room(&self, wanted: &[(Partition, u64, u64)]) -> Result<Vec<Room>> {
+        let rooms = within(*self.options.push_deadline, self.room_of_all(wanted)).await;
+        self.identity.watch(rooms.as_ref().err());
+        rooms
+    }
+
+    async fn push(&self, frames: &[(Partition, Frame)]) -> Vec<Result<()>> {
+        if frames.is_empty() {
+            return Vec::new();
+        }
+        let pushed = within(*self.options.push_deadline, self.push_all(frames)).await;
+        let outcomes = pushed.unwrap_or_else(|error| vec![Err(error); frames.len()]);
+        self.identity.watch(outcomes.iter().find_map(|outcome| outcome.as_ref().err()));
+        outcomes
+    }
+
+    async fn announce(&self, batcher: BatcherId, ttl: Duration) -> Result<Vec<BatcherId>> {
+        let mut reply = self
+            .roll_call(&script::ANNOUNCE, |command| {
+                command.arg(batcher.to_string()).arg(millis(ttl));
+            })
+            .await?;
+        reply.expect("alive")?;
+        (0..reply.left()).map(|_| reply.id()).collect()
+    }
+
+    async fn retire(&self, batcher: BatcherId) -> Result<()> {
+        let batchers = keys::batchers(0);
+        let mut command = redis::cmd("ZREM");
+        command.arg(&batchers).arg(batcher.to_string());
+        within(*self.options.step_deadline, self.connections.ask(command, Some(&batchers))).await.map(drop)
+    }
+
+    async fn batchers(&self) -> Result<Batchers> {
+        let mut reply = self.roll_call(&script::BATCHERS, |_| {}).await?;
+        reply.expect("batchers")?;
+        (0..reply.left() / 2).map(|_| Ok((reply.id()?, Duration::from_millis(reply.count()?)))).collect()
+    }
+
+    async fn lease(&self, partition: Partition, batcher: BatcherId, ttl: Duration) -> Result<LeaseAnswer> {
+        let mut reply = self
+            .step(&script::LEASE, partition, |command, _| {
+                command.arg(batcher.to_string()).arg(millis(ttl));
+            })
+            .await?;
+        match reply.word() {
+            "taken" => Ok(LeaseAnswer::Taken(Lease { partition, batcher, epoch: reply.count()? })),
+            "held" => Ok(LeaseAnswer::Held { by: reply.id()?, expires_in: Duration::from_millis(reply.count()?) }),
+            _ => Err(reply.strange()),
+        }
+    }
+
+    async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<()> {
+        let reply = self.leased(&script::RENEW, lease, |command| {
+            command.arg(millis(ttl));
+        });
+        reply.await?.only("done")
+    }
+
+    async fn release(&self, lease: &Lease) -> Result<()> {
+        self.leased(&script::RELEASE, lease, |_| {}).await?.only("done")
+    }
+
+    async fn claim(&self, lease: &Lease, id: ClaimId, budget: ClaimBudget) -> Result<Option<Claim>> {
+        let reply = self.leased(&script::CLAIM, lease, |command| {
+            command
+                .arg(id.to_string())
+                .arg(budget.rows)
+                .arg(budget.bytes.min(MAX_CLAIM_BYTES))
+                .arg(budget.frames.min(MAX_CLAIM_FRAMES));
+        });
+        read_claim(reply.await?)
+    }
+
+    async fn take_in_hand(&self, lease: &Lease, claim: ClaimId, frame: Option<u32>) -> Result<()> {
+        let reply = self.leased(&script::IN_HAND, lease, |command| {
+            let frame = frame.map_or_else(|| "none".to_owned(), |frame| frame.to_string());
+            command.arg(claim.to_string()).arg(frame);
+        });
+        reply.await?.only("done")
+    }
+
+    async fn condemn(&self, lease: &Lease, claim: ClaimId, condemned: &[Condemned]) -> Result<()> {
+        let reply = self.leased(&script::CONDEMN, lease, |command| {
+            command.arg(claim.to_string());
+            for entry in condemned {
+                let row = entry.row.map_or_else(|| letter::ALL.to_owned(), |row| row.to_string());
+                command.arg(entry.id.to_string()).arg(entry.frame).arg(row).arg(&entry.reason).arg(&entry.bytes[..]);
+            }
+        });
+        reply.await?.only("done")
+    }
+
+    async fn ack(&self, lease: &Lease, claim: ClaimId) -> Result<()> {
+        let reply = self.leased(&script::ACK, lease, |command| {
+            command.arg(claim.to_string());
+        });
+        reply.await?.only("done")
+    }
+
+    async fn status(&self, partition: Partition) -> Result<PartitionStatus> {
+        let reply = self.step(&script::STATUS, partition, |_, _| {}).await?;
+        read_status(reply, partition, self.caps(self.registered().await?))
+    }
+
+    async fn dead_letters(
+        &self,
+        partition: Partition,
+        after: Option<DeadLetterId>,
+        limit: u32,
+    ) -> Result<Vec<DeadLetter>> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let reply = self.step(&script::DEAD_LIST, partition, |command, _| {
+            let after = after.map(|id| id.to_string()).unwrap_or_default();
+            command.arg(after).arg(limit.min(MAX_LETTERS)).arg(MAX_LETTERS_BYTES);
+        });
+        let mut reply = reply.await?;
+        reply.expect("letters")?;
+        (0..reply.left()).map(|_| letter::read(&reply.bytes()?)).collect()
+    }
+
+    async fn dead_letter(&self, partition: Partition, id: DeadLetterId) -> Result<Option<DeadLetter>> {
+        let reply = self.step(&script::DEAD_SHOW, partition, |command, _| {
+            command.arg(id.to_string());
+        });
+        let mut reply = reply.await?;
+        match reply.word() {
+            "none" => Ok(None),
+            "letter" => letter::read(&reply.bytes()?).map(Some),
+            _ => Err(reply.strange()),
+        }
+    }
+
+    async fn retry_dead_letter(&self, partition: Partition, id: DeadLetterId) -> Result<bool> {
+        let reply = self.step(&script::DEAD_RETRY, partition, |command, registration| {
+            let (cap_rows, cap_bytes) = self.caps(registration);
+            command.arg(cap_rows).arg(cap_bytes).arg(id.to_string());
+        });
+        done_or_none(reply.await?)
+    }
+
+    async fn drop_dead_letter(&self, partition: Partition, id: DeadLetterId) -> Result<bool> {
+        let reply = self.step(&script::DEAD_DROP, partition, |command, _| {
+            command.arg(id.to_string());
+        });
+        done_or_none(reply.await?)
+    }
+}
+
+fn done_or_none(reply: Reply) -> Result<bool> {
+    match reply.word() {
+        "done" => Ok(true),
+        "none" => Ok(false),
+        _ => Err(reply.strange()),
+    }
+}

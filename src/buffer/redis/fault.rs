@@ -1,0 +1,84 @@
+//! What Redis and the network say, in the words of the buffer's contract.
+//!
+//! No message carries a secret: addresses and server texts only, and the client library keeps passwords out of its own.
+
+use deadpool::managed::{PoolError, TimeoutType};
+use redis::{ErrorKind, RedisError, ServerError, ServerErrorKind};
+
+use super::super::Error;
+
+/// What a failed call means.
+pub(super) fn of_call(error: &RedisError) -> Error {
+    match error.kind() {
+        ErrorKind::Server(_) | ErrorKind::Extension => of_code(error.code().unwrap_or("ERR"), error.detail()),
+        ErrorKind::AuthenticationFailed => wrong_password(),
+        ErrorKind::InvalidClientConfig => Error::Unsafe { advice: format!("buffer: {error}") },
+        ErrorKind::Parse | ErrorKind::UnexpectedReturnType => {
+            Error::Corrupt { detail: format!("an answer that cannot be read ({})", error.category()) }
+        }
+        ErrorKind::MasterNameNotFoundBySentinel => {
+            Error::Unreachable { reason: "no Sentinel knows a master of the name in redis-sentinel-master".into() }
+        }
+        _ => Error::Unreachable { reason: error.to_string() },
+    }
+}
+
+/// What an error among a server's answers means.
+pub(super) fn of_answer(error: &ServerError) -> Error {
+    of_code(error.code(), error.details())
+}
+
+fn of_code(code: &str, details: Option<&str>) -> Error {
+    let said = details.map_or_else(|| code.to_owned(), |details| format!("{code} {details}"));
+    match code {
+        "NOAUTH" | "WRONGPASS" => wrong_password(),
+        "NOPERM" => Error::Unsafe {
+            advice: format!(
+                "Redis does not let this user do its work ({said}); allow it with ACL SETUSER <user> +@all ~systole:*"
+            ),
+        },
+        "MOVED" | "ASK" | "CROSSSLOT" => Error::Unsafe {
+            advice: "buffer: this Redis is a node of a Cluster; add --redis-cluster (SYSTOLE_REDIS_CLUSTER=true)"
+                .into(),
+        },
+        "OOM" => Error::Refused { reason: "Redis has reached its maxmemory".into() },
+        "LOADING" | "READONLY" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "MISCONF" | "NOREPLICAS" | "BUSY"
+        | "NOSCRIPT" => Error::Refused { reason: said },
+        "ERR" if said.contains("max number of clients") => Error::Refused { reason: said },
+        _ => Error::Corrupt { detail: said },
+    }
+}
+
+fn wrong_password() -> Error {
+    Error::Unsafe {
+        advice: "Redis refuses the user or password; check the URL in SYSTOLE_BUFFER or the file in SYSTOLE_REDIS_PASSWORD_FILE"
+            .into(),
+    }
+}
+
+/// What not getting a connection means.
+pub(super) fn of_pool(error: PoolError<RedisError>) -> Error {
+    match error {
+        PoolError::Backend(error) => of_call(&error),
+        PoolError::Timeout(TimeoutType::Wait) => {
+            Error::Refused { reason: "all connections to Redis are busy (see buffer-connections)".into() }
+        }
+        PoolError::Timeout(_) => Error::Unreachable { reason: "connecting took longer than connect-timeout".into() },
+        other => Error::Unreachable { reason: other.to_string() },
+    }
+}
+
+/// Whether a server that says this is not one to talk to any longer: it is no master, not loaded, or not in charge.
+pub(super) fn spoils_connection(error: &ServerError) -> bool {
+    matches!(
+        error.kind(),
+        Some(
+            ServerErrorKind::ReadOnly
+                | ServerErrorKind::BusyLoading
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::ClusterDown
+                | ServerErrorKind::Moved
+                | ServerErrorKind::Ask
+        )
+    ) || matches!(error.code(), "NOAUTH" | "UNBLOCKED")
+}

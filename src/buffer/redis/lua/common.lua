@@ -1,0 +1,87 @@
+-- The beginning that all scripts share: script.rs puts it between a script's shebang line and its text.
+--
+-- Refusals, which a script returns before its first write:
+--   {'unregistered'}      the state carries no dataset id
+--   {'foreign', id}       it carries another one
+--   {'fenced'}            the lease is another's by now
+--   {'notstanding'}       no claim with this id stands
+--   {'full'}              it would pass the cap
+--   {'corrupt', what}     what the keys hold is not what any script writes
+
+-- Milliseconds since the Unix epoch by Redis's clock: the one clock that all processes share.
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function check_dataset(state, dataset)
+  local found = redis.call('HGET', state, 'dataset')
+  if not found then return { 'unregistered' } end
+  if found ~= dataset then return { 'foreign', found } end
+end
+
+local function check_lease(state, batcher, epoch)
+  local lease = redis.call('HMGET', state, 'lease_owner', 'lease_epoch')
+  if lease[1] ~= batcher or lease[2] ~= epoch then return { 'fenced' } end
+end
+
+local function check_claim(state, claim)
+  if redis.call('HGET', state, 'claim_id') ~= claim then return { 'notstanding' } end
+end
+
+-- A counter of the state. A text that is no number makes the script fail here, before its first write.
+local function number(state, field)
+  local value = tonumber(redis.call('HGET', state, field) or 0)
+  assert(value, field .. ' is no number')
+  return value
+end
+
+-- What the ledger counts for a frame, by its header (see heartbeat/frame.rs): heartbeats and bytes. Nothing at all for
+-- what no push has written: it was never accepted, so it must not leave the books either.
+local function weigh(frame)
+  local size = #frame
+  if size <= 25 then return 0, 0 end
+  local version, count, length = struct.unpack('<BI4I4', frame)
+  if version == 0 or count < 1 or count > length or length > size then return 0, 0 end
+  if version == 1 and length ~= size - 25 then return 0, 0 end
+  return count, size
+end
+
+-- What the partition holds against its caps: heartbeats and bytes, dead letters among them.
+local function held(state)
+  return number(state, 'pending') + number(state, 'claimed') + number(state, 'dead'), number(state, 'bytes')
+end
+
+-- Moves heartbeats from one column of the ledger to another, never more than stand in it: so the books balance
+-- whatever the lists hold.
+local function move(state, from, to, rows)
+  local moved = math.min(rows, number(state, from))
+  if moved > 0 then
+    redis.call('HINCRBY', state, from, -moved)
+    redis.call('HINCRBY', state, to, moved)
+  end
+end
+
+-- Takes bytes off what is held.
+local function shed(state, bytes)
+  redis.call('HINCRBY', state, 'bytes', -math.min(bytes, number(state, 'bytes')))
+end
+
+-- A dead letter is one member of the sorted set `dead`, all of score 0, so that they stand in the order of their ids
+-- (UUIDv7: by age): '<id> <claim> <since ms> <rows> <bytes> <length of reason>\n' reason frame.
+local function write_letter(id, claim, since, reason, frame)
+  local rows, bytes = weigh(frame)
+  return string.format('%s %s %.0f %.0f %.0f %d\n', id, claim, since, rows, bytes, #reason) .. reason .. frame
+end
+
+-- Rows and bytes by which the ledger counts a letter, and its frame.
+local function read_letter(letter)
+  local rows, bytes, reason, at = string.match(letter, '^%S+ %S+ %d+ (%d+) (%d+) (%d+)\n()')
+  assert(at, 'a dead letter without its heading')
+  return tonumber(rows), tonumber(bytes), string.sub(letter, at + tonumber(reason))
+end
+
+-- The letter with this id, or nil.
+local function find_letter(dead, id)
+  return redis.call('ZRANGEBYLEX', dead, '[' .. id .. ' ', '[' .. id .. '!', 'LIMIT', 0, 1)[1]
+end

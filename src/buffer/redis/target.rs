@@ -1,0 +1,243 @@
+//! Making connections of the kind that the options ask for, and talking over either kind.
+//!
+//! Constraint: the client library's own response timeout (500 ms by default) would turn a slow fsync into a failure, a
+//! resend and a duplicate; so it is set far beyond the deadlines that the buffer puts on every call. TCP_NODELAY is set on
+//! every kind of connection: the library leaves it off.
+
+use std::path::Path;
+use std::time::Duration;
+
+use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::cluster::{ClusterClient, ClusterClientBuilder};
+use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{MultipleNodeRoutingInfo, Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
+use redis::io::tcp::TcpSettings;
+use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline, RedisError,
+    RedisResult, TlsCertificates, TlsMode, Value,
+};
+use tokio::sync::Mutex;
+
+use super::super::options::Options;
+use super::super::{Error, Result};
+use super::fault;
+
+/// A connection that rested for less was alive a moment ago and is used without asking.
+const TRUSTED_FOR: Duration = Duration::from_secs(1);
+
+/// A connection to one node, or to all of a Cluster.
+#[derive(Clone)]
+pub(super) enum Link {
+    Node(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl Link {
+    /// Sends a pipeline to the node of `route`; an answer for each command, errors among them.
+    pub(super) async fn pipeline(&mut self, pipeline: Pipeline, route: Route) -> RedisResult<Vec<Value>> {
+        let count = pipeline.len();
+        match self {
+            Self::Node(node) => node.req_packed_commands(&pipeline, 0, count).await,
+            Self::Cluster(cluster) => {
+                cluster.route_pipeline(pipeline, 0, count, SingleNodeRoutingInfo::SpecificNode(route)).await
+            }
+        }
+    }
+
+    /// Sends one command to the node of `key`, or to every master when there is no key.
+    pub(super) async fn ask(&mut self, command: Cmd, key: Option<&str>) -> RedisResult<Vec<Value>> {
+        match (self, key) {
+            (Self::Node(node), _) => node.req_packed_command(&command).await.map(|answer| vec![answer]),
+            (Self::Cluster(cluster), Some(key)) => {
+                let node = SingleNodeRoutingInfo::SpecificNode(Route::with_key(key, SlotAddr::Master));
+                cluster.route_command(command, RoutingInfo::SingleNode(node)).await.map(|answer| vec![answer])
+            }
+            (Self::Cluster(cluster), None) => {
+                let masters = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
+                cluster.route_command(command, masters).await.map(|answer| match answer {
+                    Value::Map(by_node) => by_node.into_iter().map(|(_, answer)| answer).collect(),
+                    answer => vec![answer],
+                })
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Node(_) => "a connection to one node",
+            Self::Cluster(_) => "a connection to a Cluster",
+        })
+    }
+}
+
+/// Makes connections of the kind that the options ask for.
+pub(super) struct Manager {
+    target: Target,
+    config: AsyncConnectionConfig,
+}
+
+enum Target {
+    Node(Box<deadpool_redis::Manager>),
+    // Asking the Sentinels changes which of them is asked first, hence the lock.
+    Sentinel(Box<Mutex<SentinelClient>>),
+    Cluster(Box<ClusterClient>),
+}
+
+impl std::fmt::Debug for Manager {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The clients hold passwords.
+        f.write_str(match &self.target {
+            Target::Node(_) => "one node",
+            Target::Sentinel(_) => "Sentinel",
+            Target::Cluster(_) => "Cluster",
+        })
+    }
+}
+
+impl Manager {
+    /// Reads the options and the files that they name.
+    pub(super) fn new(options: &Options) -> Result<Self> {
+        let nodes = nodes(options)?;
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(*options.connect_timeout))
+            .set_response_timeout(Some(beyond_our_deadlines(options)));
+        let wrong = |error: RedisError| fault::of_call(&error);
+        let target = if let Some(master) = &options.redis_sentinel_master {
+            Target::Sentinel(Box::new(Mutex::new(sentinel(&nodes, master, options)?)))
+        } else if options.redis_cluster {
+            Target::Cluster(Box::new(cluster(nodes, options)?))
+        } else {
+            let [node] = <[ConnectionInfo; 1]>::try_from(nodes).map_err(|nodes| Error::Unsafe {
+                advice: format!(
+                    "buffer: {} URLs are given; several need --redis-cluster or --redis-sentinel-master",
+                    nodes.len()
+                ),
+            })?;
+            Target::Node(Box::new(deadpool_redis::Manager::new_with_config(node, config.clone()).map_err(wrong)?))
+        };
+        Ok(Self { target, config })
+    }
+}
+
+fn beyond_our_deadlines(options: &Options) -> Duration {
+    *options.step_deadline * 2
+}
+
+/// The nodes that the URLs name, each with the password and the certificates of the options.
+fn nodes(options: &Options) -> Result<Vec<ConnectionInfo>> {
+    let password =
+        options.redis_password_file.as_deref().map(|path| read_setting("redis-password-file", path)).transpose()?;
+    options
+        .buffer
+        .each()?
+        .into_iter()
+        .map(|url| {
+            let shown = options.buffer.redacted();
+            // What the library says of a URL may repeat a part of it.
+            let node = url.into_connection_info().map_err(|error| Error::Unsafe {
+                advice: format!("buffer: `{shown}` is not usable ({})", error.category()),
+            })?;
+            let settings = node.redis_settings().clone().set_lib_name("systole", env!("CARGO_PKG_VERSION"));
+            // For Sentinel, the URLs' own credentials are the Sentinels'.
+            let settings = match &password {
+                Some(password) if options.redis_sentinel_master.is_none() => settings.set_password(password.trim()),
+                _ => settings,
+            };
+            let node = node.set_redis_settings(settings).set_tcp_settings(TcpSettings::default().set_nodelay(true));
+            match certificates(options)? {
+                Some(certificates) if matches!(node.addr(), ConnectionAddr::TcpTls { .. }) => {
+                    let client = Client::build_with_tls(node, certificates).map_err(|error| Error::Unsafe {
+                        advice: format!("redis-ca-file: holds no usable certificates ({})", error.category()),
+                    })?;
+                    Ok(client.get_connection_info().clone())
+                }
+                _ => Ok(node),
+            }
+        })
+        .collect()
+}
+
+fn certificates(options: &Options) -> Result<Option<TlsCertificates>> {
+    let Some(path) = &options.redis_ca_file else { return Ok(None) };
+    let root = read_setting("redis-ca-file", path)?;
+    Ok(Some(TlsCertificates { client_tls: None, root_cert: Some(root.into_bytes()) }))
+}
+
+fn read_setting(name: &str, path: &Path) -> Result<String> {
+    std::fs::read_to_string(path)
+        .map_err(|error| Error::Unsafe { advice: format!("{name}: `{}` cannot be read ({error})", path.display()) })
+}
+
+fn sentinel(nodes: &[ConnectionInfo], master: &str, options: &Options) -> Result<SentinelClient> {
+    let wrong = |error: RedisError| fault::of_call(&error);
+    let nodelay = || TcpSettings::default().set_nodelay(true);
+    let addresses = nodes.iter().map(|node| node.addr().clone());
+    let mut builder = SentinelClientBuilder::new(addresses, master, SentinelServerType::Master)
+        .map_err(wrong)?
+        .set_client_to_redis_tcp_settings(nodelay())
+        .set_client_to_sentinel_tcp_settings(nodelay());
+    if let Some(first) = nodes.first() {
+        let settings = first.redis_settings();
+        builder = builder.set_client_to_redis_db(settings.db());
+        if let Some(user) = settings.username() {
+            builder = builder.set_client_to_sentinel_username(user).set_client_to_redis_username(user);
+        }
+        if let Some(password) = settings.password() {
+            builder = builder.set_client_to_sentinel_password(password).set_client_to_redis_password(password);
+        }
+        if matches!(first.addr(), ConnectionAddr::TcpTls { .. }) {
+            builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
+            if let Some(certificates) = certificates(options)? {
+                builder = builder.set_client_to_redis_certificates(certificates);
+            }
+        }
+    }
+    if let Some(path) = &options.redis_password_file {
+        builder = builder.set_client_to_redis_password(read_setting("redis-password-file", path)?.trim());
+    }
+    builder.build().map_err(wrong)
+}
+
+fn cluster(nodes: Vec<ConnectionInfo>, options: &Options) -> Result<ClusterClient> {
+    let mut builder = ClusterClientBuilder::new(nodes)
+        .tcp_settings(TcpSettings::default().set_nodelay(true))
+        .connection_timeout(*options.connect_timeout)
+        .response_timeout(beyond_our_deadlines(options))
+        .overall_response_timeout(None);
+    if let Some(certificates) = certificates(options)? {
+        builder = builder.certs(certificates);
+    }
+    builder.build().map_err(|error| fault::of_call(&error))
+}
+
+impl managed::Manager for Manager {
+    type Type = Link;
+    type Error = RedisError;
+
+    async fn create(&self) -> RedisResult<Link> {
+        match &self.target {
+            Target::Node(manager) => manager.create().await.map(Link::Node),
+            Target::Sentinel(client) => {
+                let connection = client.lock().await.get_async_connection_with_config(&self.config).await;
+                connection.map(Link::Node)
+            }
+            Target::Cluster(client) => client.get_async_connection().await.map(Link::Cluster),
+        }
+    }
+
+    async fn recycle(&self, link: &mut Link, metrics: &Metrics) -> RecycleResult<RedisError> {
+        // A round trip before each call would double what a push costs.
+        if metrics.last_used() < TRUSTED_FOR {
+            return Ok(());
+        }
+        let alive = match link {
+            Link::Node(node) => redis::cmd("PING").query_async::<String>(node).await?,
+            Link::Cluster(cluster) => redis::cmd("PING").query_async::<String>(cluster).await?,
+        };
+        if alive == "PONG" { Ok(()) } else { Err(RecycleError::message("no PONG to a PING")) }
+    }
+}

@@ -1,0 +1,203 @@
+//! The group committer on a real Redis.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::Registry;
+use systole::buffer::committer::{Committer, CommitterHandle, Metrics};
+use systole::buffer::options::Options;
+use systole::buffer::{Buffer, Error, Intake};
+use systole::heartbeat::{FrameRows, Heartbeat, partition_of};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::backend::{AMPLE, Backend, Caps, DATASET, Redis, connect, registered};
+use crate::suite::{claim, lease, ledger};
+
+fn beat(user: &str, nth: i64) -> Heartbeat {
+    let (device_id, id, attributes) = ("d".into(), None, None);
+    Heartbeat { user_id: user.into(), device_id, timestamp: nth, id, received_at: 1, attributes }
+}
+
+/// A user of partition `wanted`.
+fn user_of(wanted: u16) -> String {
+    (0..).map(|nth| format!("u{nth}")).find(|user| partition_of(user, DATASET.partitions) == wanted).unwrap()
+}
+
+struct Running {
+    handle: CommitterHandle,
+    registry: Registry,
+    shutdown: CancellationToken,
+    service: JoinHandle<()>,
+}
+
+fn run(buffer: Arc<dyn Buffer>, options: &Options) -> Running {
+    let registry = Registry::new();
+    let metrics = Metrics::register(&registry).unwrap();
+    let (handle, service) = Committer::start(buffer, options, metrics);
+    let shutdown = CancellationToken::new();
+    let service = tokio::spawn(service.run(shutdown.clone()));
+    Running { handle, registry, shutdown, service }
+}
+
+impl Running {
+    /// Puts requests into the queue in this order.
+    async fn send(&self, requests: Vec<Vec<Heartbeat>>) -> Vec<JoinHandle<Result<(), Error>>> {
+        let mut sent = Vec::new();
+        for heartbeats in requests {
+            let handle = self.handle.clone();
+            sent.push(tokio::spawn(async move { handle.accept(heartbeats).await }));
+            // On this single thread the task runs up to its wait for the answer.
+            tokio::task::yield_now().await;
+        }
+        sent
+    }
+
+    fn count(&self, name: &str) -> u64 {
+        let families = self.registry.gather();
+        let family = families.iter().find(|family| family.name() == name).unwrap();
+        let metric = &family.get_metric()[0];
+        metric.get_counter().get_value() as u64 + metric.get_histogram().get_sample_count()
+    }
+}
+
+fn frames(redis: &Redis, partition: u16) -> usize {
+    redis.server.cli(&["LLEN", &format!("systole:{{p{partition}}}:pending")]).parse().unwrap()
+}
+
+#[tokio::test]
+async fn what_arrives_during_a_slow_write_goes_with_the_next_one_in_order() {
+    let redis = Redis::start();
+    let buffer = registered(&redis, AMPLE).await;
+    let running = run(buffer.clone(), &redis.options());
+    let user = user_of(0);
+    running.handle.accept(vec![beat(&user, 0)]).await.unwrap();
+    redis.server.stop_process();
+    let sent = running.send((1..=101).map(|nth| vec![beat(&user, nth)]).collect()).await;
+    redis.server.cont();
+    for sent in sent {
+        sent.await.unwrap().unwrap();
+    }
+    // The first alone, the one that met the stopped server, and all others together.
+    assert_eq!((frames(&redis, 0), running.count("push_seconds")), (3, 3));
+    assert_eq!(running.count("push_heartbeats_total"), 102);
+    let lease = lease(&*buffer, 0).await;
+    let claim = claim(&*buffer, &lease).await;
+    let order: Vec<i64> = claim
+        .frames
+        .iter()
+        .flat_map(|frame| FrameRows::decode(frame).unwrap().into_iter().map(|row| row.timestamp).collect::<Vec<_>>())
+        .collect();
+    assert_eq!(order, (0..=101).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_caller_that_gave_up_in_time_is_not_pushed() {
+    let redis = Redis::start();
+    let buffer = registered(&redis, AMPLE).await;
+    let running = run(buffer.clone(), &redis.options());
+    let user = user_of(0);
+    running.handle.accept(vec![beat(&user, 0)]).await.unwrap();
+    redis.server.stop_process();
+    let mut sent = running.send((1..=5).map(|nth| vec![beat(&user, nth)]).collect()).await;
+    sent.remove(2).abort();
+    tokio::task::yield_now().await;
+    redis.server.cont();
+    for sent in sent {
+        sent.await.unwrap().unwrap();
+    }
+    assert_eq!(ledger(&*buffer, 0).await.pending, 5);
+}
+
+#[tokio::test]
+async fn a_slow_buffer_is_answered_for_by_the_deadline() {
+    let redis = Redis::start();
+    registered(&redis, AMPLE).await;
+    let options = Options {
+        push_deadline: Duration::from_millis(300).into(),
+        connect_timeout: Duration::from_millis(100).into(),
+        ..redis.options()
+    };
+    let running = run(connect(&options), &options);
+    running.handle.accept(vec![beat("u", 0)]).await.unwrap();
+    redis.server.stop_process();
+    let begun = std::time::Instant::now();
+    let sent = running.send((1..=9).map(|nth| vec![beat("u", nth)]).collect()).await;
+    for sent in sent {
+        let error = sent.await.unwrap().unwrap_err();
+        assert!(matches!(error, Error::TimedOut { .. } | Error::Unreachable { .. }), "{error}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    redis.server.cont();
+    running.handle.accept(vec![beat("u", 10)]).await.unwrap();
+    assert_eq!(running.count("push_refused_heartbeats_total"), 9);
+}
+
+#[tokio::test]
+async fn a_request_of_several_partitions_is_kept_whole_or_not_at_all() {
+    let redis = Redis::start();
+    let caps = Caps { heartbeats: 20, ..AMPLE };
+    let buffer = registered(&redis, caps).await;
+    let running = run(buffer.clone(), &redis.options());
+    let (left, right) = (user_of(0), user_of(1));
+    let of = |user: &str, count: i64| (0..count).map(|nth| beat(user, nth)).collect::<Vec<_>>();
+    running.handle.accept(of(&left, 8)).await.unwrap();
+    let scattered = [of(&left, 3), of(&right, 3)].concat();
+    assert!(matches!(running.handle.accept(scattered).await, Err(Error::Full { partition: 0 })));
+    assert_eq!(ledger(&*buffer, 1).await.accepted, 0, "room was looked for before anything was pushed");
+    running.handle.accept([of(&left, 2), of(&right, 3)].concat()).await.unwrap();
+    assert!(matches!(running.handle.accept(of(&left, 1)).await, Err(Error::Full { partition: 0 })));
+    running.handle.accept(of(&right, 7)).await.unwrap();
+    running.handle.accept(Vec::new()).await.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_is_accepted_before_the_buffer_is_registered() {
+    let redis = Redis::start();
+    let running = run(redis.open(AMPLE), &redis.options());
+    assert!(matches!(running.handle.accept(vec![beat("u", 1)]).await, Err(Error::NotRegistered)));
+    registered(&redis, AMPLE).await;
+    running.handle.accept(vec![beat("u", 1)]).await.unwrap();
+}
+
+#[tokio::test]
+async fn too_much_at_once_is_refused_at_once() {
+    let redis = Redis::start();
+    registered(&redis, AMPLE).await;
+    let running = run(redis.open(AMPLE), &redis.options());
+    running.handle.accept(vec![beat("u", 1)]).await.unwrap();
+    redis.server.stop_process();
+    let bulk = || (0..10_000).map(|nth| beat("u", nth)).collect::<Vec<_>>();
+    let sent = running.send((0..30).map(|_| bulk()).collect()).await;
+    let refused = sent.iter().filter(|sent| sent.is_finished()).count();
+    redis.server.cont();
+    assert_eq!(refused, 10, "twenty bulks may wait");
+    let mut kept = 0;
+    for sent in sent {
+        match sent.await.unwrap() {
+            Ok(()) => kept += 1,
+            Err(error) => assert!(matches!(&error, Error::Refused { reason } if reason.contains("overloaded"))),
+        }
+    }
+    assert_eq!(kept, 20);
+}
+
+#[tokio::test]
+async fn what_was_accepted_before_the_end_is_written() {
+    let redis = Redis::start();
+    let buffer = registered(&redis, AMPLE).await;
+    let running = run(buffer.clone(), &redis.options());
+    running.handle.accept(vec![beat("u", 0)]).await.unwrap();
+    redis.server.stop_process();
+    let sent = running.send((1..=20).map(|nth| vec![beat("u", nth)]).collect()).await;
+    running.shutdown.cancel();
+    redis.server.cont();
+    for sent in sent {
+        sent.await.unwrap().unwrap();
+    }
+    running.service.await.unwrap();
+    let late = running.handle.accept(vec![beat("u", 99)]).await;
+    assert!(matches!(&late, Err(Error::Refused { reason }) if reason.contains("shutting down")), "{late:?}");
+    let held = ledger(&*buffer, 0).await.pending + ledger(&*buffer, 1).await.pending;
+    assert_eq!(held, 21);
+}

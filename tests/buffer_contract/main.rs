@@ -1,0 +1,64 @@
+//! The contract of the buffer, as one suite that every backend passes.
+//!
+//! The suite ([`suite`]) knows [`systole::buffer::Buffer`] only; a backend is one more call of [`contract!`] with a
+//! harness of its own. What only Redis can do wrong stands in [`redis_only`].
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
+
+mod backend;
+mod committer;
+mod model;
+mod monitor;
+mod redis_only;
+#[path = "../support/redis.rs"]
+mod redis_server;
+mod suite;
+
+/// Runs each behaviour of the suite as a test of its own, against a fresh backend.
+macro_rules! contract {
+    ($backend:ident, $start:expr; $($behaviour:ident),* $(,)?) => {
+        mod $backend {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $behaviour() {
+                    crate::suite::$behaviour(&mut $start).await;
+                }
+            )*
+
+            #[test]
+            fn the_ledger_balances_after_any_steps() {
+                crate::model::the_ledger_balances_after_any_steps(&mut $start);
+            }
+        }
+    };
+}
+
+macro_rules! every_behaviour {
+    ($backend:ident, $start:expr) => {
+        contract! { $backend, $start;
+            an_unregistered_buffer_takes_nothing,
+            registering_is_idempotent_and_refuses_another_dataset,
+            a_push_is_kept_in_order,
+            the_cap_is_exact_under_fifty_producers,
+            the_byte_cap_is_exact,
+            room_is_judged_against_what_is_held,
+            a_claim_ends_at_its_budget,
+            two_claims_at_once_never_share_a_frame,
+            a_standing_claim_comes_back_identical,
+            a_lost_reply_is_no_death,
+            each_owner_lost_counts_a_death_with_the_frame_in_hand,
+            a_claim_left_on_purpose_is_no_death,
+            an_older_epoch_is_refused,
+            a_lease_is_held_until_it_expires,
+            an_ack_is_done_once,
+            what_is_condemned_survives_its_owner_and_becomes_dead_letters,
+            a_condemned_frame_swallows_its_rows,
+            dead_letters_are_listed_shown_retried_and_dropped,
+            dead_letters_count_against_the_cap,
+            the_living_are_known_and_the_retired_forgotten,
+            a_restart_keeps_everything,
+        }
+    };
+}
+
+every_behaviour!(redis, crate::backend::Redis::start());

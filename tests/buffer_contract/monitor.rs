@@ -1,0 +1,110 @@
+//! The monitor on a real Redis.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use prometheus::Registry;
+use systole::buffer::Buffer;
+use systole::buffer::monitor::{Metrics, Monitor, Options};
+use systole::heartbeat::BatcherId;
+use systole::telemetry::health::{Health, PartHealth};
+use tokio_util::sync::CancellationToken;
+
+use crate::backend::{AMPLE, Redis, registered};
+use crate::suite::{MINUTE, claim, frame, lease, push};
+
+struct Watched {
+    health: Health,
+    registry: Registry,
+    shutdown: CancellationToken,
+}
+
+fn watch(buffer: Arc<dyn Buffer>) -> Watched {
+    let (health, registry, shutdown) = (Health::new(), Registry::new(), CancellationToken::new());
+    let options = Options { monitor_every: Duration::from_millis(20).into(), ..Options::default() };
+    let monitor =
+        Monitor::new(buffer, &options, Duration::from_secs(10), &health, Metrics::register(&registry).unwrap());
+    tokio::spawn(monitor.run(shutdown.clone()));
+    Watched { health, registry, shutdown }
+}
+
+impl Watched {
+    /// Waits until a part is in the state, and answers it.
+    async fn until(&self, name: &str, ok: bool, detail: &str) -> PartHealth {
+        let give_up = Instant::now() + Duration::from_secs(14);
+        loop {
+            let part = self.health.snapshot().into_iter().find(|part| part.name == name).unwrap();
+            if part.ok == ok && part.detail.contains(detail) {
+                return part;
+            }
+            assert!(Instant::now() < give_up, "{part:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    fn gauge(&self, name: &str, labels: &[&str]) -> f64 {
+        let families = self.registry.gather();
+        let family = families.iter().find(|family| family.name() == name).unwrap();
+        let matching = |metric: &&prometheus::proto::Metric| {
+            labels.iter().all(|wanted| metric.get_label().iter().any(|label| label.value() == *wanted))
+        };
+        family.get_metric().iter().find(matching).unwrap().get_gauge().get_value()
+    }
+}
+
+#[tokio::test]
+async fn health_names_what_is_wrong_and_gets_well_by_itself() {
+    let redis = Redis::start();
+    let unregistered = watch(crate::backend::connect(&redis.options()));
+    unregistered.until("buffer", false, "not registered").await;
+    let buffer = registered(&redis, AMPLE).await;
+    unregistered.until("buffer", true, "appendfsync always").await;
+    unregistered.shutdown.cancel();
+
+    let watched = watch(buffer.clone());
+    watched.until("batchers", false, "no batcher is alive").await;
+    buffer.announce(BatcherId::new(), MINUTE).await.unwrap();
+    watched.until("batchers", true, "1 batcher").await;
+    watched.until("drain", true, "").await;
+
+    // The frames of the suite say that they were received long ago.
+    push(&*buffer, 1, &frame(1, 5)).await.unwrap();
+    watched.until("drain", false, "partition 1: the oldest").await;
+    assert!(watched.gauge("buffer_oldest_pending_age_seconds", &["1"]) > 10.0);
+    assert_eq!(watched.gauge("buffer_heartbeats", &["1"]), 5.0);
+    assert_eq!(watched.gauge("buffer_heartbeats_max", &["1"]), AMPLE.heartbeats as f64 / 2.0);
+    assert_eq!(watched.gauge("buffer_ledger_heartbeats", &["1", "pending"]), 5.0);
+    let lease = lease(&*buffer, 1).await;
+    let claim = claim(&*buffer, &lease).await;
+    buffer.ack(&lease, claim.id).await.unwrap();
+    watched.until("drain", true, "").await;
+}
+
+#[tokio::test]
+async fn redis_away_or_hanging_is_unwell_within_15_s_and_well_by_itself() {
+    let mut redis = Redis::start();
+    let watched = watch(registered(&redis, AMPLE).await);
+    watched.until("buffer", true, "always").await;
+    redis.server.kill();
+    watched.until("buffer", false, "out of reach").await;
+    watched.until("drain", false, "unknown").await;
+    assert_eq!(watched.gauge("buffer_reachable", &[]), 0.0);
+    redis.server.restart();
+    watched.until("buffer", true, "always").await;
+    redis.server.stop_process();
+    watched.until("buffer", false, "").await;
+    redis.server.cont();
+    watched.until("buffer", true, "always").await;
+    assert_eq!(watched.gauge("buffer_reachable", &[]), 1.0);
+}
+
+#[tokio::test]
+async fn a_full_redis_is_not_ready() {
+    let redis = Redis::start();
+    let watched = watch(registered(&redis, AMPLE).await);
+    watched.until("buffer", true, "").await;
+    redis.server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
+    watched.until("buffer", false, "maxmemory").await;
+    redis.server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
+    watched.until("buffer", true, "").await;
+}

@@ -1,0 +1,422 @@
+//! What only Redis can do wrong, or forbid, or forget.
+
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use systole::buffer::options::Options;
+use systole::buffer::redis::RedisBuffer;
+use systole::buffer::{Buffer, Error, Registration};
+use systole::heartbeat::{ClaimId, DatasetId, Frame, HeartbeatRef};
+
+use crate::backend::{AMPLE, Backend, DATASET, Redis, connect, registered};
+use crate::redis_server::{RedisServer, Setup};
+use crate::suite::{ALL, claim, frame, lease, ledger, push};
+
+fn options(server: &RedisServer) -> Options {
+    Options { buffer: server.url().parse().unwrap(), ..Options::default() }
+}
+
+fn short(server: &RedisServer) -> Options {
+    Options {
+        push_deadline: Duration::from_millis(300).into(),
+        step_deadline: Duration::from_millis(300).into(),
+        connect_timeout: Duration::from_millis(200).into(),
+        ..options(server)
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_would_forget_is_refused_with_the_line_to_write() {
+    let start = |setup: Setup| setup.start();
+    for (server, line) in [
+        (start(RedisServer::with().appendonly("no")), "appendonly yes"),
+        (start(RedisServer::with().maxmemory_policy("allkeys-lru")), "maxmemory-policy noeviction"),
+    ] {
+        let error = RedisBuffer::connect(&options(&server)).unwrap().startup_check().await.unwrap_err();
+        assert!(matches!(&error, Error::Unsafe { advice } if advice.contains(line)), "{error}");
+        let volatile = Options { allow_volatile_buffer: true, ..options(&server) };
+        let durability = RedisBuffer::connect(&volatile).unwrap().startup_check().await.unwrap();
+        assert_eq!(durability.level, "volatile");
+    }
+    for fsync in ["always", "everysec", "no"] {
+        let server = RedisServer::with().appendfsync(fsync).start();
+        assert_eq!(connect(&options(&server)).durability().await.unwrap().level, fsync);
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_hides_its_settings_is_refused_with_what_to_do() {
+    let server = RedisServer::start();
+    server.cli(&["ACL", "SETUSER", "systole", "on", ">pw", "~*", "+@all", "-config"]);
+    let options = Options {
+        buffer: format!("redis://systole:pw@127.0.0.1:{}", server.port()).parse().unwrap(),
+        ..Options::default()
+    };
+    let error = RedisBuffer::connect(&options).unwrap().startup_check().await.unwrap_err().to_string();
+    assert!(error.contains("+config|get") && !error.contains('\n'), "{error}");
+    let volatile = Options { allow_volatile_buffer: true, ..options };
+    assert_eq!(RedisBuffer::connect(&volatile).unwrap().startup_check().await.unwrap().level, "volatile");
+}
+
+#[tokio::test]
+async fn a_password_comes_by_url_or_file_and_is_never_shown() {
+    let server = RedisServer::start();
+    server.cli(&["CONFIG", "SET", "requirepass", "s3cret"]);
+    let url = format!("redis://:s3cret@127.0.0.1:{}", server.port());
+    connect(&Options { buffer: url.parse().unwrap(), ..Options::default() }).durability().await.unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "s3cret\n").unwrap();
+    let by_file = Options { redis_password_file: Some(file.path().into()), ..options(&server) };
+    let buffer = connect(&by_file);
+    buffer.register(DATASET).await.unwrap();
+    assert!(!format!("{buffer:?}").contains("s3cret"));
+    for buffer in [
+        connect(&options(&server)),
+        connect(&Options { buffer: url.replace("s3", "n0").parse().unwrap(), ..Options::default() }),
+    ] {
+        let error = buffer.register(DATASET).await.unwrap_err();
+        assert!(
+            matches!(&error, Error::Unsafe { advice } if advice.contains("password") && !advice.contains("cret")),
+            "{error}"
+        );
+    }
+    let missing = Options { redis_password_file: Some("/nowhere".into()), ..options(&server) };
+    assert!(RedisBuffer::connect(&missing).unwrap_err().to_string().contains("redis-password-file"));
+}
+
+#[tokio::test]
+async fn a_unix_socket_does_as_well() {
+    let server = RedisServer::start();
+    let buffer = connect(&Options { buffer: server.unix_url().parse().unwrap(), ..Options::default() });
+    buffer.register(DATASET).await.unwrap();
+    push(&*buffer, 0, &frame(1, 1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_erased_or_exchanged_redis_is_an_alarm_and_no_fresh_start() {
+    let redis = Redis::start();
+    let buffer = registered(&redis, AMPLE).await;
+    push(&*buffer, 0, &frame(1, 1)).await.unwrap();
+    redis.server.cli(&["FLUSHALL"]);
+    assert!(matches!(push(&*buffer, 0, &frame(2, 1)).await, Err(Error::NotRegistered)));
+    assert!(matches!(buffer.registration().await, Err(Error::NotRegistered)));
+    assert!(matches!(buffer.ping().await, Err(Error::NotRegistered)));
+    assert_eq!(redis.server.cli(&["DBSIZE"]), "0", "nothing was written into the empty one");
+
+    let other = Registration { dataset: DatasetId::from_u128(0xbad), partitions: 2 };
+    redis.open(AMPLE).register(other).await.unwrap();
+    assert!(matches!(push(&*buffer, 0, &frame(3, 1)).await, Err(Error::ForeignDataset { .. })));
+    assert!(matches!(buffer.registration().await, Err(Error::ForeignDataset { .. })));
+    assert!(matches!(buffer.register(DATASET).await, Err(Error::ForeignDataset { .. })));
+
+    let expecting = RedisBuffer::connect(&redis.options()).unwrap();
+    expecting.expect_dataset(DATASET.dataset);
+    assert!(matches!(expecting.registration().await, Err(Error::ForeignDataset { .. })));
+}
+
+#[tokio::test]
+async fn a_registration_that_was_cut_short_can_be_completed() {
+    let redis = Redis::start();
+    let dataset = DATASET.dataset.to_string();
+    redis.server.cli(&["HSET", "systole:{p1}:state", "dataset", &dataset, "partitions", "2"]);
+    let buffer = redis.open(AMPLE);
+    assert_eq!(buffer.registration().await.unwrap(), None);
+    buffer.register(DATASET).await.unwrap();
+    push(&*buffer, 0, &frame(1, 1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_redis_refuses_pushes_and_is_drained_all_the_same() {
+    let redis = Redis::start();
+    let buffer = registered(&redis, AMPLE).await;
+    for tag in 0..50 {
+        push(&*buffer, 0, &frame(tag, 100)).await.unwrap();
+    }
+    let lease = lease(&*buffer, 0).await;
+    redis.server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
+    assert!(matches!(push(&*buffer, 0, &frame(99, 1)).await, Err(Error::Refused { .. })));
+    assert!(matches!(buffer.ping().await, Err(Error::Refused { .. })));
+    buffer.announce(lease.batcher, Duration::from_secs(10)).await.unwrap();
+    buffer.renew(&lease, Duration::from_secs(60)).await.unwrap();
+    let claim = claim(&*buffer, &lease).await;
+    buffer.take_in_hand(&lease, claim.id, Some(0)).await.unwrap();
+    buffer.condemn(&lease, claim.id, &[crate::suite::condemned(0, None, &frame(0, 100))]).await.unwrap();
+    buffer.ack(&lease, claim.id).await.unwrap();
+    let after = ledger(&*buffer, 0).await;
+    assert_eq!((after.pending, after.claimed, after.acked, after.dead), (0, 0, 4_900, 100));
+    redis.server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
+    push(&*buffer, 0, &frame(99, 1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn flushed_scripts_are_loaded_again_and_nothing_is_run_twice() {
+    let redis = Redis::start();
+    let buffer = registered(&redis, AMPLE).await;
+    for round in 0..3 {
+        redis.server.cli(&["SCRIPT", "FLUSH"]);
+        let frames: Vec<_> = (0..10).map(|tag| (tag % 2, frame(round * 100 + u64::from(tag), 1))).collect();
+        assert!(buffer.push(&frames).await.iter().all(Result::is_ok));
+    }
+    assert_eq!((ledger(&*buffer, 0).await.accepted, ledger(&*buffer, 1).await.accepted), (15, 15));
+    assert_eq!(redis.server.cli(&["LLEN", "systole:{p0}:pending"]), "15");
+}
+
+fn clients(server: &RedisServer) -> Vec<String> {
+    let list = server.cli(&["CLIENT", "LIST", "TYPE", "normal"]);
+    let own = |line: &&str| !line.contains("cmd=client");
+    list.lines().filter(own).filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_connection_to_a_read_only_server_is_not_used_again() {
+    let redis = Redis::start();
+    let buffer = registered(&redis, AMPLE).await;
+    push(&*buffer, 0, &frame(1, 1)).await.unwrap();
+    let before = clients(&redis.server);
+    assert!(!before.is_empty());
+    redis.server.cli(&["REPLICAOF", "127.0.0.1", "1"]);
+    let refused = push(&*buffer, 0, &frame(2, 1)).await;
+    assert!(matches!(&refused, Err(Error::Refused { reason }) if reason.contains("READONLY")), "{refused:?}");
+    redis.server.cli(&["REPLICAOF", "NO", "ONE"]);
+    push(&*buffer, 0, &frame(2, 1)).await.unwrap();
+    let after = clients(&redis.server);
+    assert!(before.iter().all(|id| !after.contains(id)), "{before:?} {after:?}");
+}
+
+#[tokio::test]
+async fn a_connection_that_missed_its_deadline_is_not_used_again() {
+    let redis = Redis::start();
+    registered(&redis, AMPLE).await;
+    let buffer = connect(&short(&redis.server));
+    buffer.ping().await.unwrap();
+    let before = clients(&redis.server);
+    assert_eq!(before.len(), 1);
+    redis.server.stop_process();
+    let late = push(&*buffer, 0, &frame(1, 1)).await;
+    assert!(matches!(late, Err(Error::TimedOut { .. } | Error::Unreachable { .. })), "{late:?}");
+    redis.server.cont();
+    // An answer of the late call must not be taken for the next one's.
+    assert_eq!(buffer.registration().await.unwrap(), Some(DATASET));
+    push(&*buffer, 0, &frame(2, 1)).await.unwrap();
+    assert!(!clients(&redis.server).contains(&before[0]));
+}
+
+#[tokio::test]
+async fn redis_away_is_transient_and_over_by_itself() {
+    let mut redis = Redis::start();
+    let buffer = connect(&short(&redis.server));
+    buffer.register(DATASET).await.unwrap();
+    redis.server.kill();
+    for _ in 0..3 {
+        let error = push(&*buffer, 0, &frame(1, 1)).await.unwrap_err();
+        assert!(error.is_transient(), "{error}");
+    }
+    redis.server.restart();
+    push(&*buffer, 0, &frame(1, 1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn too_few_replicas_are_named_and_enough_suffice() {
+    let redis = Redis::start();
+    registered(&redis, AMPLE).await;
+    let options =
+        Options { wait_replicas: 1, wait_replicas_timeout: Duration::from_millis(50).into(), ..redis.options() };
+    let buffer = connect(&options);
+    assert!(matches!(push(&*buffer, 0, &frame(1, 1)).await, Err(Error::TooFewReplicas { have: 0, want: 1 })));
+    let _replica = RedisServer::with().set("replicaof", &format!("127.0.0.1 {}", redis.server.port())).start();
+    let buffer = connect(&Options { wait_replicas_timeout: Duration::from_secs(4).into(), ..options });
+    let mut outcome = push(&*buffer, 0, &frame(2, 1)).await;
+    while let Err(Error::TooFewReplicas { .. }) = outcome {
+        outcome = push(&*buffer, 0, &frame(2, 1)).await;
+    }
+    outcome.unwrap();
+}
+
+#[tokio::test]
+async fn foreign_elements_break_neither_a_script_nor_the_books() {
+    let redis = Redis::start();
+    let buffer = registered(&redis, AMPLE).await;
+    push(&*buffer, 0, &frame(1, 3)).await.unwrap();
+    for garbage in ["", "short", "longer than a header but nonsense all the same"] {
+        redis.server.cli(&["RPUSH", "systole:{p0}:pending", garbage]);
+    }
+    let lease = lease(&*buffer, 0).await;
+    let claim = claim(&*buffer, &lease).await;
+    assert_eq!((claim.frames.len(), claim.rows), (4, 3));
+    let entry = systole::buffer::Condemned {
+        bytes: claim.frames[3].clone(),
+        rows: 0,
+        ..crate::suite::condemned(3, None, &frame(1, 1))
+    };
+    buffer.condemn(&lease, claim.id, std::slice::from_ref(&entry)).await.unwrap();
+    buffer.ack(&lease, claim.id).await.unwrap();
+    let after = ledger(&*buffer, 0).await;
+    assert_eq!((after.accepted, after.acked, after.dead, after.bytes), (3, 3, 0, 0));
+    assert_eq!(buffer.dead_letters(0, None, 10).await.unwrap()[0].bytes, entry.bytes);
+    assert!(buffer.retry_dead_letter(0, entry.id).await.unwrap());
+    assert_eq!(buffer.claim(&lease, ClaimId::new(), ALL).await.unwrap().unwrap().rows, 0);
+    ledger(&*buffer, 0).await;
+}
+
+#[tokio::test]
+async fn an_element_at_the_head_tells_how_long_it_has_waited() {
+    let redis = Redis::start();
+    let buffer = registered(&redis, AMPLE).await;
+    assert_eq!(buffer.status(0).await.unwrap().oldest_pending, None);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
+    let beat = HeartbeatRef {
+        user_id: "u",
+        timestamp: 1,
+        device_id: "d",
+        id: None,
+        received_at: now - 60_000,
+        attributes: None,
+    };
+    push(&*buffer, 0, &Frame::encode([beat]).unwrap()).await.unwrap();
+    let waited = buffer.status(0).await.unwrap().oldest_pending.unwrap();
+    assert!((59..90).contains(&waited.as_secs()), "{waited:?}");
+}
+
+#[tokio::test]
+async fn a_nonsense_state_is_corrupt_and_never_guessed_around() {
+    let redis = Redis::start();
+    let buffer = registered(&redis, AMPLE).await;
+    redis.server.cli(&["HSET", "systole:{p0}:state", "pending", "many"]);
+    assert!(matches!(push(&*buffer, 0, &frame(1, 1)).await, Err(Error::Corrupt { .. })));
+    assert!(matches!(buffer.status(0).await, Err(Error::Corrupt { .. })));
+    assert_eq!(redis.server.cli(&["EXISTS", "systole:{p0}:pending"]), "0", "the check came before the first write");
+    redis.server.cli(&["SET", "systole:{p1}:pending", "x"]);
+    assert!(matches!(push(&*buffer, 1, &frame(1, 1)).await, Err(Error::Corrupt { .. })));
+}
+
+#[tokio::test]
+async fn a_cluster_is_served_slot_by_slot() {
+    let server = RedisServer::with().set("cluster-enabled", "yes").start();
+    server.cli(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    let plain = connect(&options(&server));
+    let cluster = connect(&Options { redis_cluster: true, ..options(&server) });
+    while cluster.register(DATASET).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    drop(plain);
+    assert_eq!(cluster.durability().await.unwrap().level, "everysec");
+    let frames: Vec<_> = (0..20).map(|tag| (tag % 2, frame(tag.into(), 1))).collect();
+    assert!(cluster.push(&frames).await.iter().all(Result::is_ok));
+    server.cli(&["SCRIPT", "FLUSH"]);
+    assert!(cluster.push(&frames).await.iter().all(Result::is_ok));
+    let lease = lease(&*cluster, 1).await;
+    let claim = claim(&*cluster, &lease).await;
+    let sent: Vec<_> = frames.iter().filter(|(of, _)| *of == 1).map(|(_, frame)| frame.bytes().clone()).collect();
+    assert_eq!(claim.frames, [sent.clone(), sent].concat(), "in order within a partition");
+    cluster.ack(&lease, claim.id).await.unwrap();
+    cluster.announce(lease.batcher, Duration::from_secs(9)).await.unwrap();
+    assert_eq!(cluster.batchers().await.unwrap().len(), 1);
+    cluster.retire(lease.batcher).await.unwrap();
+    cluster.ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn caps_are_shared_out_evenly() {
+    let redis = Redis::start();
+    registered(&redis, AMPLE).await;
+    let options = Options { buffer_max_heartbeats: 9, buffer_max_bytes: ByteSize::b(1001), ..redis.options() };
+    let status = connect(&options).status(1).await.unwrap();
+    assert_eq!((status.cap_rows, status.cap_bytes), (4, 500));
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[tokio::test]
+async fn tls_trusts_the_given_authority_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let made = std::process::Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
+        .args(["-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE"])
+        .args(["-keyout", &path("key.pem"), "-out", &path("cert.pem")])
+        .output()
+        .expect("openssl makes the test's certificate");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let port = free_port();
+    let server = RedisServer::with()
+        .set("tls-port", &port.to_string())
+        .set("tls-cert-file", &path("cert.pem"))
+        .set("tls-key-file", &path("key.pem"))
+        .set("tls-ca-cert-file", &path("cert.pem"))
+        .set("tls-auth-clients", "no")
+        .start();
+    let url = format!("rediss://localhost:{port}");
+    let trusting = Options {
+        buffer: url.parse().unwrap(),
+        redis_ca_file: Some(folder.path().join("cert.pem")),
+        ..options(&server)
+    };
+    let buffer = connect(&trusting);
+    buffer.register(DATASET).await.unwrap();
+    push(&*buffer, 0, &frame(1, 1)).await.unwrap();
+    let strict = connect(&Options { redis_ca_file: None, ..trusting });
+    assert!(matches!(strict.ping().await, Err(Error::Unreachable { .. })));
+}
+
+struct Sentinel {
+    process: std::process::Child,
+    _folder: tempfile::TempDir,
+    port: u16,
+}
+
+impl Sentinel {
+    fn watch(master: &RedisServer) -> Self {
+        let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+        let file = folder.path().join("sentinel.conf");
+        let lines = format!(
+            "port {port}\nbind 127.0.0.1\ndir {}\nlogfile log\nsentinel monitor beats 127.0.0.1 {} 1\nsentinel down-after-milliseconds beats 300\nsentinel failover-timeout beats 2000\n",
+            folder.path().display(),
+            master.port()
+        );
+        std::fs::write(&file, lines).unwrap();
+        let process = std::process::Command::new("redis-server").arg(&file).arg("--sentinel").spawn().unwrap();
+        Self { process, _folder: folder, port }
+    }
+}
+
+impl Drop for Sentinel {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_master_that_the_sentinels_name_is_followed_through_a_failover() {
+    let mut master = RedisServer::start();
+    let replica = RedisServer::with().set("replicaof", &format!("127.0.0.1 {}", master.port())).start();
+    let sentinel = Sentinel::watch(&master);
+    let buffer = connect(&Options {
+        buffer: format!("redis://127.0.0.1:1,redis://127.0.0.1:{}", sentinel.port).parse().unwrap(),
+        redis_sentinel_master: Some("beats".into()),
+        ..Options::default()
+    });
+    while let Err(error) = buffer.register(DATASET).await {
+        assert!(error.is_transient(), "{error}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    push(&*buffer, 0, &frame(1, 1)).await.unwrap();
+    // The Sentinel must have heard of the replica, and the replica hold the push, before the master may die.
+    while replica.cli(&["LLEN", "systole:{p0}:pending"]) != "1" {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let replicas = ["-p", &sentinel.port.to_string(), "SENTINEL", "REPLICAS", "beats"].map(str::to_owned);
+    let known = || std::process::Command::new("redis-cli").args(&replicas).output().unwrap().stdout;
+    while !String::from_utf8_lossy(&known()).contains(&replica.port().to_string()) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    master.kill();
+    while let Err(error) = push(&*buffer, 0, &frame(2, 1)).await {
+        assert!(error.is_transient(), "{error}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(ledger(&*buffer, 0).await.pending, 2);
+    assert_eq!(replica.cli(&["LLEN", "systole:{p0}:pending"]), "2");
+}
