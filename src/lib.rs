@@ -5,6 +5,7 @@
 //! `failpoint` stand at the bottom and import nothing of ours.
 
 pub mod buffer;
+pub mod dataset;
 pub mod failpoint;
 pub mod heartbeat;
 pub mod settings;

@@ -1,0 +1,270 @@
+//! Writing a file, one row group at a time.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use polars::prelude::{
+    BatchedWriter, ChunkedBuilder, DataFrame, Int64Type, IntoColumn, IntoSeries, KeyValueMetadata, ParquetCompression,
+    ParquetWriter, PolarsError, PrimitiveChunkedBuilder, StatisticsOptions, StringChunkedBuilder, TimeUnit, TimeZone,
+};
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::super::FORMAT_VERSION;
+use super::{CONTENT_KEY, GROUPS_KEY, VERSION_KEY, guarded, schema};
+use crate::heartbeat::{Heartbeat, HeartbeatRef};
+
+/// A row group ends at this many rows,
+const ROW_GROUP_ROWS: usize = 128 * 1024;
+/// or with the row that reaches this many raw bytes ([`HeartbeatRef::raw_len`]).
+const ROW_GROUP_BYTES: usize = 8 << 20;
+
+/// Why rows were not written.
+#[derive(Debug)]
+pub(in super::super) enum WriteError {
+    /// The sink failed: a fault of the world.
+    Sink(io::Error),
+    /// The rows are at fault.
+    Rows(String),
+}
+
+/// Writes rows, pushed in the sort order. After an error it is of no more use.
+pub(in super::super) struct RowWriter<W: Write> {
+    parquet: BatchedWriter<Sink<W>>,
+    sink: Sink<W>,
+    columns: Columns,
+    raw_bytes: usize,
+    rows: u64,
+    /// Where each row group ended, and the hash of its bytes.
+    groups: Vec<String>,
+    last: Option<Heartbeat>,
+}
+
+impl<W: Write> RowWriter<W> {
+    pub(in super::super) fn new(sink: W) -> Result<Self, WriteError> {
+        let sink = Sink(Arc::new(Mutex::new(SinkState { inner: Some(sink), fault: None, hash: Xxh3::new(), len: 0 })));
+        let parquet = guarded(|| {
+            ParquetWriter::new(sink.clone())
+                .with_compression(ParquetCompression::Zstd(None))
+                .with_statistics(StatisticsOptions::full())
+                // One thread a file: the same bytes everywhere, and batchers work on many partitions at once anyway.
+                .set_parallel(false)
+                .batched(&schema::schema())
+        });
+        let parquet = parquet.map_err(|reason| sink.fault_or(reason))?;
+        Ok(Self { parquet, sink, columns: Columns::new(), raw_bytes: 0, rows: 0, groups: Vec::new(), last: None })
+    }
+
+    /// Adds a row, which must not stand before the last one in the sort order.
+    pub(in super::super) fn push(&mut self, row: HeartbeatRef<'_>) -> Result<(), WriteError> {
+        if self.last.as_ref().is_some_and(|last| last.as_ref() > row) {
+            return Err(WriteError::Rows(format!("row {} stands before the one ahead of it", self.rows)));
+        }
+        remember(&mut self.last, row);
+        self.columns.push(row);
+        self.rows += 1;
+        self.raw_bytes += row.raw_len();
+        if self.columns.len >= ROW_GROUP_ROWS || self.raw_bytes >= ROW_GROUP_BYTES {
+            self.end_row_group()?;
+        }
+        Ok(())
+    }
+
+    /// Rows pushed so far.
+    pub(in super::super) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// The last row pushed.
+    pub(in super::super) fn last(&self) -> Option<HeartbeatRef<'_>> {
+        self.last.as_ref().map(Heartbeat::as_ref)
+    }
+
+    /// Takes the next row wherever it stands: for tests of those who check files.
+    #[cfg(test)]
+    pub(in super::super) fn forget_last(&mut self) {
+        self.last = None;
+    }
+
+    fn end_row_group(&mut self) -> Result<(), WriteError> {
+        self.raw_bytes = 0;
+        let columns = std::mem::replace(&mut self.columns, Columns::new());
+        if columns.len == 0 {
+            return Ok(());
+        }
+        let parquet = &mut self.parquet;
+        guarded(|| parquet.write_batch(&columns.finish()?)).map_err(|reason| self.sink.fault_or(reason))?;
+        let (len, hash) = self.sink.with(|state| (state.len, std::mem::replace(&mut state.hash, Xxh3::new()).digest()));
+        self.groups.push(format!("{len}-{hash:016x}"));
+        Ok(())
+    }
+
+    /// Writes the footer and hands the sink back. `content` says what kind of file it is.
+    pub(in super::super) fn finish(
+        mut self,
+        content: &str,
+        mut metadata: Vec<(String, String)>,
+    ) -> Result<W, WriteError> {
+        self.end_row_group()?;
+        metadata.insert(0, (VERSION_KEY.into(), FORMAT_VERSION.to_string()));
+        metadata.insert(1, (CONTENT_KEY.into(), content.into()));
+        metadata.insert(2, (GROUPS_KEY.into(), self.groups.join(",")));
+        let pairs = match KeyValueMetadata::from_static(metadata) {
+            KeyValueMetadata::Static(pairs) => pairs,
+            KeyValueMetadata::DynamicRust(_) => Vec::new(),
+        };
+        // Not `BatchedWriter::finish`, which would add an Arrow schema that makes readers see views instead of strings.
+        let writer = self.parquet.get_writer();
+        guarded(|| writer.lock().unwrap_or_else(PoisonError::into_inner).end(Some(pairs)))
+            .map_err(|reason| self.sink.fault_or(reason))?;
+        self.sink.take().ok_or_else(|| WriteError::Rows("the sink is gone".into()))
+    }
+}
+
+impl<W: Write> fmt::Debug for RowWriter<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RowWriter").field("rows", &self.rows).finish_non_exhaustive()
+    }
+}
+
+/// Keeps a copy of `row`, in the memory of the copy before it.
+fn remember(last: &mut Option<Heartbeat>, row: HeartbeatRef<'_>) {
+    fn copy(to: &mut Option<String>, from: Option<&str>) {
+        match (to.as_mut(), from) {
+            (Some(to), Some(from)) => from.clone_into(to),
+            _ => *to = from.map(str::to_owned),
+        }
+    }
+    let last = last.get_or_insert_with(|| Heartbeat {
+        user_id: String::new(),
+        device_id: String::new(),
+        timestamp: 0,
+        id: None,
+        received_at: 0,
+        attributes: None,
+    });
+    row.user_id.clone_into(&mut last.user_id);
+    row.device_id.clone_into(&mut last.device_id);
+    copy(&mut last.id, row.id);
+    copy(&mut last.attributes, row.attributes);
+    (last.timestamp, last.received_at) = (row.timestamp, row.received_at);
+}
+
+/// The columns of the row group being gathered.
+struct Columns {
+    len: usize,
+    user_id: StringChunkedBuilder,
+    device_id: StringChunkedBuilder,
+    timestamp: PrimitiveChunkedBuilder<Int64Type>,
+    received_at: PrimitiveChunkedBuilder<Int64Type>,
+    id: StringChunkedBuilder,
+    attributes: StringChunkedBuilder,
+}
+
+impl Columns {
+    fn new() -> Self {
+        let text = |name: &str| StringChunkedBuilder::new(name.into(), 0);
+        let time = |name: &str| PrimitiveChunkedBuilder::new(name.into(), 0);
+        Self {
+            len: 0,
+            user_id: text(schema::USER_ID),
+            device_id: text(schema::DEVICE_ID),
+            timestamp: time(schema::TIMESTAMP),
+            received_at: time(schema::RECEIVED_AT),
+            id: text(schema::ID),
+            attributes: text(schema::ATTRIBUTES),
+        }
+    }
+
+    fn push(&mut self, row: HeartbeatRef<'_>) {
+        self.len += 1;
+        self.user_id.append_value(row.user_id);
+        self.device_id.append_value(row.device_id);
+        self.timestamp.append_value(row.timestamp);
+        self.received_at.append_value(row.received_at);
+        self.id.append_option(row.id);
+        self.attributes.append_option(row.attributes);
+    }
+
+    fn finish(self) -> Result<DataFrame, PolarsError> {
+        let time = |times: PrimitiveChunkedBuilder<Int64Type>| {
+            times.finish().into_datetime(TimeUnit::Milliseconds, Some(TimeZone::UTC)).into_column()
+        };
+        DataFrame::new(
+            self.len,
+            vec![
+                self.user_id.finish().into_series().into_column(),
+                self.device_id.finish().into_series().into_column(),
+                time(self.timestamp),
+                time(self.received_at),
+                self.id.finish().into_series().into_column(),
+                self.attributes.finish().into_series().into_column(),
+            ],
+        )
+    }
+}
+
+/// The sink, shared with the Parquet writer, which neither hands it back nor keeps the kind of its faults.
+struct Sink<W>(Arc<Mutex<SinkState<W>>>);
+
+struct SinkState<W> {
+    inner: Option<W>,
+    fault: Option<io::Error>,
+    /// Of what was written since the last row group ended.
+    hash: Xxh3,
+    /// Bytes written.
+    len: u64,
+}
+
+impl<W> Sink<W> {
+    fn with<T>(&self, act: impl FnOnce(&mut SinkState<W>) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn take(&self) -> Option<W> {
+        self.with(|state| state.inner.take())
+    }
+
+    /// Whose fault it was that the Parquet writer failed.
+    fn fault_or(&self, reason: String) -> WriteError {
+        self.with(|state| state.fault.take()).map_or(WriteError::Rows(reason), WriteError::Sink)
+    }
+}
+
+impl<W> Clone for Sink<W> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<W: Write> Sink<W> {
+    fn attempt<T>(&self, act: impl FnOnce(&mut W) -> io::Result<T>) -> io::Result<T> {
+        self.with(|state| {
+            let inner = state.inner.as_mut().ok_or_else(|| io::Error::other("the file is finished"))?;
+            act(inner).map_err(|error| {
+                let kind = error.kind();
+                // An interrupted write is tried again by the caller.
+                if kind != io::ErrorKind::Interrupted {
+                    state.fault.get_or_insert(error);
+                }
+                kind.into()
+            })
+        })
+    }
+}
+
+impl<W: Write> Write for Sink<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.attempt(|inner| inner.write(bytes))?;
+        self.with(|state| {
+            state.hash.update(&bytes[..written]);
+            state.len += written as u64;
+        });
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.attempt(Write::flush)
+    }
+}
