@@ -4,6 +4,7 @@
 //! `compactor`, `books`) → stores (`buffer`, `dataset`) → vocabulary (`heartbeat`); `telemetry`, `settings` and
 //! `failpoint` stand at the bottom and import nothing of ours.
 
+pub mod batcher;
 pub mod buffer;
 pub mod dataset;
 pub mod failpoint;
