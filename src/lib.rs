@@ -6,6 +6,7 @@
 
 pub mod batcher;
 pub mod buffer;
+pub mod compactor;
 pub mod dataset;
 pub mod failpoint;
 pub mod heartbeat;

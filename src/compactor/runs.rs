@@ -1,0 +1,147 @@
+//! Fragments, published files and intermediate temp files as runs of a merge.
+
+use std::collections::BTreeSet;
+
+use super::Error;
+use super::merge::{Batch, Budget, Fault, Label, Merge, Run, Runs};
+use super::options::Options;
+use super::visit::Watcher;
+use crate::dataset::{self, Bucket, Dataset, FragmentName, PublishedName, RowBatch, RowReader, TempRun};
+use crate::heartbeat::HeartbeatRef;
+
+/// Runs open at once at most, whatever they weigh: each may hold a file descriptor.
+const OPEN_RUNS: usize = 256;
+
+/// Bytes that a row takes in memory beside its texts: four string views of 16 bytes, two integers, null bits.
+const ROW_OVERHEAD: u64 = 84;
+/// What a full row group (128k rows, or 8 MiB of raw data) takes in memory at most: see `dataset::rows`.
+const FULL_ROW_GROUP: u64 = (8 << 20) + 131_072 * ROW_OVERHEAD;
+
+pub(super) fn budget(options: &Options) -> Budget {
+    Budget { bytes: options.merge_memory.as_u64(), runs: OPEN_RUNS }
+}
+
+impl Batch for RowBatch {
+    fn len(&self) -> usize {
+        RowBatch::len(self)
+    }
+
+    fn row(&self, index: usize) -> HeartbeatRef<'_> {
+        RowBatch::row(self, index)
+    }
+}
+
+/// One file being read.
+#[derive(Debug)]
+pub(super) struct FileRun {
+    reader: RowReader,
+    label: Label,
+    /// Bytes of the file, which its reader may hold in memory.
+    file_bytes: u64,
+}
+
+impl Run for FileRun {
+    type Batch = RowBatch;
+
+    fn next_batch(&mut self) -> dataset::Result<Option<RowBatch>> {
+        self.reader.next_batch()
+    }
+
+    fn weight(&self, first: &RowBatch) -> u64 {
+        let raw: usize = first.rows().map(|row| row.raw_len()).sum();
+        let first = raw as u64 + first.len() as u64 * ROW_OVERHEAD;
+        let group = if self.reader.row_groups() > 1 { first.max(FULL_ROW_GROUP) } else { first };
+        self.file_bytes + group
+    }
+
+    fn label(&self) -> Label {
+        self.label
+    }
+}
+
+/// Something to merge.
+#[derive(Debug)]
+pub(super) enum Source {
+    Fragment(FragmentName),
+    Published(PublishedName),
+    Intermediate(TempRun),
+}
+
+/// Opens the sources of one merge in one bucket and notes which fragments it could not open.
+#[derive(Debug)]
+pub(super) struct BucketRuns<'a> {
+    dataset: &'a Dataset,
+    bucket: Bucket,
+    watcher: Watcher<'a>,
+    /// Fragments that are part of the merge.
+    pub opened: BTreeSet<FragmentName>,
+    /// Fragments that are not what their names say, with the reason.
+    pub damaged: Vec<(FragmentName, String)>,
+    /// Fragments that could not be opened through no fault of theirs, with the reason.
+    pub left: Vec<(FragmentName, String)>,
+}
+
+impl<'a> BucketRuns<'a> {
+    pub fn new(dataset: &'a Dataset, bucket: Bucket, watcher: Watcher<'a>) -> Self {
+        Self { dataset, bucket, watcher, opened: BTreeSet::new(), damaged: Vec::new(), left: Vec::new() }
+    }
+
+    /// `None` for a fragment that cannot be opened: the others go on without it.
+    fn open_fragment(&mut self, name: FragmentName) -> Option<FileRun> {
+        self.opened.remove(&name);
+        let opened = self.dataset.open_fragment(self.bucket, &name).and_then(|reader| {
+            let file_bytes = self.dataset.fragment_len(self.bucket, &name)?;
+            Ok(FileRun { reader, label: Label::Fragment(name), file_bytes })
+        });
+        match opened {
+            Ok(run) => {
+                self.opened.insert(name);
+                Some(run)
+            }
+            Err(dataset::Error::Damaged { reason, .. }) => {
+                self.damaged.push((name, reason));
+                None
+            }
+            Err(error) => {
+                self.left.push((name, error.to_string()));
+                None
+            }
+        }
+    }
+}
+
+impl Runs for BucketRuns<'_> {
+    type Source = Source;
+    type Run = FileRun;
+    type Error = Error;
+
+    fn open(&mut self, source: &Source) -> Result<Option<FileRun>, Error> {
+        self.watcher.check()?;
+        match source {
+            Source::Fragment(name) => Ok(self.open_fragment(*name)),
+            Source::Published(name) => Ok(Some(FileRun {
+                reader: self.dataset.open_published(self.bucket, name)?,
+                label: Label::Published(*name),
+                file_bytes: 0,
+            })),
+            Source::Intermediate(run) => {
+                Ok(Some(FileRun { reader: run.open()?, label: Label::Intermediate, file_bytes: 0 }))
+            }
+        }
+    }
+
+    fn spill(&mut self, merge: &mut Merge<FileRun>) -> Result<Source, Error> {
+        let mut run = self.dataset.begin_run(self.bucket)?;
+        let mut rows = 0_u64;
+        while let Some(row) = merge.peek() {
+            run.push(row)?;
+            merge.advance().map_err(|fault: Fault| Error::from(fault))?;
+            rows += 1;
+            if rows.is_multiple_of(8192) {
+                self.watcher.check()?;
+                self.watcher.rows(0);
+            }
+        }
+        Ok(Source::Intermediate(run.finish()?))
+    }
+}
