@@ -10,5 +10,6 @@ pub mod compactor;
 pub mod dataset;
 pub mod failpoint;
 pub mod heartbeat;
+pub mod http;
 pub mod settings;
 pub mod telemetry;

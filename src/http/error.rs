@@ -1,0 +1,33 @@
+//! Why the edge cannot run.
+
+use std::io;
+use std::net::SocketAddr;
+
+/// Why the edge cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address cannot be listened on.
+    #[error("listen: cannot listen on {address}: {source}")]
+    Bind {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A setting that cannot work.
+    #[error("{setting}: {value} cannot work: {allowed}")]
+    Setting {
+        /// The setting's name.
+        setting: &'static str,
+        /// What it was set to.
+        value: String,
+        /// What is allowed.
+        allowed: String,
+    },
+    /// A metric's name is taken: a mistake in the program, found at start.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// Serving ended for a reason of the system's.
+    #[error("the HTTP server ended: {0}")]
+    Serve(#[source] io::Error),
+}

@@ -1,0 +1,178 @@
+//! `POST /v1/heartbeats`.
+//!
+//! What costs least is asked first: the address's rate limit, what the head says of the body, the room in the byte
+//! budget; then the body is read, inflated and parsed, users' rate limits are asked, and the buffer has the last word.
+
+use std::sync::Arc;
+
+use actix_web::dev::Payload;
+use actix_web::{HttpRequest, HttpResponse, web};
+
+use super::admit::{self, Placed, rate_limited};
+use super::answer::{Accepted, RateFields, Rejected, insert_preference_applied};
+use super::body::{self, Bounds, declared_length};
+use super::budget::{ByteBudget, Reservation};
+use super::client::ClientAddresses;
+use super::digest::{Digester, Form};
+use super::inflate::Encoding;
+use super::limits::{Limits, Policy, Standing, Verdict};
+use super::metrics::Metrics;
+use super::preference::Preference;
+use super::problem::{Kind, Problem};
+use super::split::Format;
+use crate::buffer::Intake;
+use crate::heartbeat::Parsed;
+
+/// What taking heartbeats in needs. One for all workers.
+#[derive(Debug)]
+pub(super) struct Edge {
+    pub(super) intake: Arc<dyn Intake>,
+    pub(super) limits: Arc<Limits>,
+    pub(super) clients: ClientAddresses,
+    pub(super) budget: Arc<ByteBudget>,
+    pub(super) digester: Digester,
+    pub(super) bounds: Bounds,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// The handler.
+pub(super) async fn post(request: HttpRequest, payload: web::Payload, edge: web::Data<Edge>) -> HttpResponse {
+    let mut payload = payload.into_inner();
+    let preference = Preference::of(request.headers());
+    let strict = preference == Some(Preference::Strict);
+    let mut response = match edge.take_in(&request, &mut payload, strict).await {
+        Ok(accepted) => {
+            edge.metrics.accepted(accepted.accepted);
+            edge.metrics.rejected(&accepted.rejected);
+            accepted.respond()
+        }
+        Err(problem) => {
+            edge.metrics.rejected(problem.rejected());
+            if problem.kind == Kind::MalformedBody {
+                edge.metrics.rejected_body();
+            }
+            body::with_unread(problem.respond(&request), payload)
+        }
+    };
+    insert_preference_applied(&mut response, preference);
+    response
+}
+
+/// What the head of a request tells.
+struct Head {
+    form: Form,
+    /// How its address stands with its limit.
+    address: Option<Standing>,
+}
+
+impl Edge {
+    async fn take_in(&self, request: &HttpRequest, payload: &mut Payload, strict: bool) -> Result<Accepted, Problem> {
+        let head = match self.judge_head(request) {
+            Ok(head) => head,
+            Err(problem) => {
+                body::discard(payload, declared_length(request.headers()), self.bounds.deadline).await;
+                return Err(problem);
+            }
+        };
+        let mut reservation = Reservation::empty(&self.budget);
+        let body = body::read(payload, self.bounds, &mut reservation).await?;
+        self.metrics.body_read(body.len());
+        let now = jiff::Timestamp::now().as_millisecond();
+        // Held until the answer is made: while the frames wait for the buffer, they are what it stands for.
+        let (records, _held) = self.digester.digest(body, head.form, now, reservation).await?;
+        self.keep(records, head.address, strict).await
+    }
+
+    /// Everything that can be known before the body is read.
+    fn judge_head(&self, request: &HttpRequest) -> Result<Head, Problem> {
+        let headers = request.headers();
+        let address = self.judge_address(request)?;
+        let format = Format::of(headers).map_err(|given| {
+            let detail = format!("`{given}` is not taken; send application/json or application/x-ndjson.");
+            Problem::new(Kind::UnsupportedMediaType, detail)
+        })?;
+        let encoding = Encoding::of(headers).map_err(|given| {
+            let detail = format!("`{given}` is not taken; send gzip, zstd or identity.");
+            Problem::new(Kind::UnsupportedEncoding, detail)
+        })?;
+        if let Some(length) = declared_length(headers) {
+            let length = usize::try_from(length).unwrap_or(usize::MAX);
+            if length > self.bounds.limit {
+                return Err(body::too_large(self.bounds.limit));
+            }
+            // Only looked at, not reserved: a client that announces much and sends nothing must not hold it.
+            if !self.budget.has_room_for(length) {
+                return Err(body::overloaded());
+            }
+        }
+        Ok(Head { form: Form { encoding, format }, address })
+    }
+
+    fn judge_address(&self, request: &HttpRequest) -> Result<Option<Standing>, Problem> {
+        let client = self.clients.of(request.peer_addr(), request.headers());
+        match self.limits.check_address(client) {
+            None | Some(Verdict::Never) => Ok(None),
+            Some(Verdict::Allowed(standing)) => Ok(Some(standing)),
+            Some(Verdict::Denied(standing)) => {
+                self.metrics.limited(Policy::Address, 1);
+                Err(rate_limited(&standing, &self.limits))
+            }
+        }
+    }
+
+    /// Hands the good records to the buffer, as far as limits and strictness let them through.
+    async fn keep(&self, records: Vec<Parsed>, address: Option<Standing>, strict: bool) -> Result<Accepted, Problem> {
+        let (good, mut rejected) = part(records);
+        if good.is_empty() {
+            let detail = "None of the records can be accepted; `rejected` says what to mend in each.";
+            return Err(Problem::new(Kind::NoneAccepted, detail).with_rejected(rejected));
+        }
+        if strict && !rejected.is_empty() {
+            let detail = "Strict handling was asked for and some records are not valid; none was kept.";
+            return Err(Problem::new(Kind::StrictRefused, detail).with_rejected(rejected));
+        }
+        let admitted = admit::admit(good, &self.limits)?;
+        self.metrics.limited(Policy::User, admitted.limited.len() as u64);
+        let nothing_left = admitted.heartbeats.is_empty() || strict;
+        if let Some(standing) = &admitted.standing
+            && !admitted.limited.is_empty()
+            && nothing_left
+        {
+            let rejected = merged(rejected, admitted.limited);
+            return Err(rate_limited(standing, &self.limits).with_rejected(rejected));
+        }
+        rejected = merged(rejected, admitted.limited);
+        let accepted = admitted.heartbeats.len();
+        self.intake.accept(admitted.heartbeats).await?;
+        let rate = RateFields::of(tightest(address, admitted.standing), &self.limits);
+        Ok(Accepted { accepted, rejected, rate })
+    }
+}
+
+/// Parts the good records from the bad ones, each with its place in the request.
+fn part(records: Vec<Parsed>) -> (Vec<Placed>, Vec<Rejected>) {
+    let mut good = Vec::with_capacity(records.len());
+    let mut bad = Vec::new();
+    for (index, record) in (0..).zip(records) {
+        match record {
+            Ok(heartbeat) => good.push((index, heartbeat)),
+            Err(rejection) => bad.push(Rejected::new(index, rejection)),
+        }
+    }
+    (good, bad)
+}
+
+fn merged(mut rejected: Vec<Rejected>, limited: Vec<Rejected>) -> Vec<Rejected> {
+    if !limited.is_empty() {
+        rejected.extend(limited);
+        rejected.sort_unstable_by_key(|one| one.index);
+    }
+    rejected
+}
+
+fn tightest(one: Option<Standing>, other: Option<Standing>) -> Option<Standing> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(if one.is_tighter_than(&other) { one } else { other }),
+        (one, other) => one.or(other),
+    }
+}

@@ -1,0 +1,39 @@
+//! The edge: heartbeats in, answers out; health and metrics beside them.
+//!
+//! Constraints:
+//! - 202 is sent only when [`Intake::accept`](crate::buffer::Intake::accept) said that every heartbeat of the request
+//!   that counts as accepted is held. Whatever happens after that, nothing of it depends on this module.
+//! - This is the only module that knows status codes, and `problem.rs` the only file that chooses one for a refusal.
+//! - Memory is bounded: bodies, what they inflate to and the heartbeats made of them share one byte budget until the
+//!   request is answered; rate limiters have a hard key cap; connections are counted.
+//! - Nothing that a client sends reaches a log line above debug level or a metric label.
+//!
+//! The way of a request: `access` gives it an id, counts and times it → `routes` finds the handler → `ingest` asks
+//! `limits` about the client's address (`client`) → `body` reads, within `budget` and deadline → `digest` turns bytes
+//! into heartbeats by `inflate` and `split`, off the async threads when that is much work → `admit` asks `limits` about
+//! the users → the buffer → `answer` or `problem`.
+
+mod access;
+mod admit;
+mod answer;
+mod body;
+mod budget;
+mod client;
+mod digest;
+mod error;
+mod inflate;
+mod ingest;
+pub mod limits;
+mod metrics;
+mod ops;
+mod options;
+mod preference;
+mod problem;
+mod request_id;
+mod routes;
+mod server;
+mod split;
+
+pub use error::Error;
+pub use options::Options;
+pub use server::{OpsServer, Server};

@@ -1,0 +1,74 @@
+//! Health and metrics.
+
+use std::fmt;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use actix_web::{HttpRequest, HttpResponse, web};
+use prometheus::Registry;
+use serde::Serialize;
+
+use super::problem::{Kind, Problem};
+use crate::telemetry::health::{Affects, Health, PartHealth};
+use crate::telemetry::metrics::{self as exposition, render};
+
+/// What these answers are made from.
+pub(super) struct Ops {
+    pub(super) health: Health,
+    pub(super) registry: Registry,
+}
+
+impl fmt::Debug for Ops {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ops").field("health", &self.health).finish_non_exhaustive()
+    }
+}
+
+#[derive(Serialize)]
+struct Report {
+    status: &'static str,
+    parts: Vec<Part>,
+}
+
+#[derive(Serialize)]
+struct Part {
+    name: String,
+    ok: bool,
+    detail: String,
+}
+
+/// Every part. 503 when one that matters is unwell.
+pub(super) async fn health(ops: web::Data<Ops>) -> HttpResponse {
+    report(ops.health.snapshot(), |part| part.affects != Affects::Nothing)
+}
+
+/// The parts without which no heartbeat can be accepted.
+pub(super) async fn ready(ops: web::Data<Ops>) -> HttpResponse {
+    let mut parts = ops.health.snapshot();
+    parts.retain(|part| part.affects == Affects::Readiness);
+    report(parts, |_| true)
+}
+
+/// The process answers; nothing else is asked. What restarts processes looks here, and no restart mends a buffer.
+pub(super) async fn live() -> HttpResponse {
+    report(Vec::new(), |_| true)
+}
+
+fn report(parts: Vec<PartHealth>, matters: impl Fn(&PartHealth) -> bool) -> HttpResponse {
+    let ok = parts.iter().all(|part| part.ok || !matters(part));
+    let status = if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let parts = parts.into_iter().map(|PartHealth { name, ok, detail, .. }| Part { name, ok, detail }).collect();
+    HttpResponse::build(status)
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .json(Report { status: if ok { "ok" } else { "unwell" }, parts })
+}
+
+/// What Prometheus scrapes.
+pub(super) async fn metrics(ops: web::Data<Ops>, request: HttpRequest) -> HttpResponse {
+    match render(&ops.registry) {
+        Ok(text) => HttpResponse::Ok().insert_header((CONTENT_TYPE, exposition::CONTENT_TYPE)).body(text),
+        Err(error) => {
+            Problem::new(Kind::Internal, "The metrics cannot be rendered.").with_cause(error).respond(&request)
+        }
+    }
+}

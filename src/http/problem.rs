@@ -1,0 +1,314 @@
+//! Every refusal that a client can meet: its stable type, its status, its words. RFC 9457.
+//!
+//! Constraints: this is the one place that chooses a status for a refusal. Overload is never 400: clients drop what gets
+//! 400. Types are never renamed or reused; clients may match on them. What a buffer said stays inside: a client learns
+//! what to do, an operator reads the log.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderName, HeaderValue, RETRY_AFTER};
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Serialize;
+
+use super::answer::{RateFields, Rejected};
+use super::request_id::RequestId;
+use crate::buffer;
+
+/// The kinds of refusal. `urn:systole:problem:` and [`Kind::slug`] make the `type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// No such path.
+    NotFound,
+    /// The path exists, not for this method; `Allow` names those it has.
+    MethodNotAllowed,
+    /// A content type that is neither JSON nor NDJSON.
+    UnsupportedMediaType,
+    /// A content encoding that is none of gzip, zstd, identity.
+    UnsupportedEncoding,
+    /// More bytes than `max_body`, or more than `max_inflated_body` once inflated.
+    BodyTooLarge,
+    /// More records than `max_bulk`.
+    TooManyHeartbeats,
+    /// More heartbeats of one user than its burst can ever hold.
+    ExceedsBurst,
+    /// The body did not arrive within `body_deadline`.
+    BodyTimeout,
+    /// The body ended early or its transfer coding is broken.
+    BodyIncomplete,
+    /// The gzip or zstd stream is damaged, cut short or followed by garbage.
+    MalformedEncoding,
+    /// The body as a whole is no JSON.
+    MalformedBody,
+    /// There is no record in the body. Not 202: a client that sends nothing has most likely lost something on the way,
+    /// and an answer that says "accepted" would hide it.
+    Empty,
+    /// No record of the body can be kept; `rejected` lists them.
+    NoneAccepted,
+    /// `Prefer: handling=strict`, and not all records are good; `rejected` lists those that are not. None was kept.
+    StrictRefused,
+    /// Too many requests from one address, or too many heartbeats of a user. None was kept.
+    RateLimited,
+    /// The byte budget is in use.
+    Overloaded,
+    /// The buffer has no room until the batchers have drained it.
+    BufferFull,
+    /// The buffer did not answer in time: whether it holds the heartbeats is unknown.
+    BufferTimeout,
+    /// The buffer cannot be reached.
+    BufferUnreachable,
+    /// The buffer's server refuses for the moment.
+    BufferRefused,
+    /// Fewer replicas than configured confirmed.
+    TooFewReplicas,
+    /// The buffer belongs to no dataset yet, or was erased.
+    BufferNotRegistered,
+    /// The buffer belongs to another dataset.
+    ForeignBuffer,
+    /// The buffer cannot be used for a reason that needs a person.
+    BufferUnusable,
+    /// A fault of Systole itself.
+    Internal,
+}
+
+impl Kind {
+    /// The end of the `type`, the status, the title.
+    const fn about(self) -> (&'static str, StatusCode, &'static str) {
+        use StatusCode as S;
+        match self {
+            Self::NotFound => ("not-found", S::NOT_FOUND, "No such path"),
+            Self::MethodNotAllowed => ("method-not-allowed", S::METHOD_NOT_ALLOWED, "Method not allowed here"),
+            Self::UnsupportedMediaType => {
+                ("unsupported-media-type", S::UNSUPPORTED_MEDIA_TYPE, "Content type not supported")
+            }
+            Self::UnsupportedEncoding => {
+                ("unsupported-encoding", S::UNSUPPORTED_MEDIA_TYPE, "Content encoding not supported")
+            }
+            Self::BodyTooLarge => ("body-too-large", S::PAYLOAD_TOO_LARGE, "Body too large"),
+            Self::TooManyHeartbeats => {
+                ("too-many-heartbeats", S::PAYLOAD_TOO_LARGE, "Too many heartbeats in one request")
+            }
+            Self::ExceedsBurst => ("exceeds-burst", S::PAYLOAD_TOO_LARGE, "More than the rate limit can ever hold"),
+            Self::BodyTimeout => ("body-timeout", S::REQUEST_TIMEOUT, "Body came too slowly"),
+            Self::BodyIncomplete => ("body-incomplete", S::BAD_REQUEST, "Body incomplete"),
+            Self::MalformedEncoding => ("malformed-encoding", S::BAD_REQUEST, "Compressed body is damaged"),
+            Self::MalformedBody => ("malformed-body", S::BAD_REQUEST, "Body is not valid JSON"),
+            Self::Empty => ("empty", S::UNPROCESSABLE_ENTITY, "No heartbeat in the body"),
+            Self::NoneAccepted => ("none-accepted", S::UNPROCESSABLE_ENTITY, "No heartbeat can be accepted"),
+            Self::StrictRefused => ("strict-refused", S::UNPROCESSABLE_ENTITY, "Not every heartbeat is valid"),
+            Self::RateLimited => ("rate-limited", S::TOO_MANY_REQUESTS, "Rate limit exceeded"),
+            Self::Overloaded => ("overloaded", S::SERVICE_UNAVAILABLE, "Too much under way"),
+            Self::BufferFull => ("buffer-full", S::SERVICE_UNAVAILABLE, "Buffer full"),
+            Self::BufferTimeout => ("buffer-timeout", S::SERVICE_UNAVAILABLE, "Buffer too slow"),
+            Self::BufferUnreachable => ("buffer-unreachable", S::SERVICE_UNAVAILABLE, "Buffer out of reach"),
+            Self::BufferRefused => ("buffer-refused", S::SERVICE_UNAVAILABLE, "Buffer refuses for the moment"),
+            Self::TooFewReplicas => ("too-few-replicas", S::SERVICE_UNAVAILABLE, "Too few replicas confirmed"),
+            Self::BufferNotRegistered => ("buffer-not-registered", S::SERVICE_UNAVAILABLE, "Buffer not registered"),
+            Self::ForeignBuffer => ("foreign-buffer", S::SERVICE_UNAVAILABLE, "Buffer of another dataset"),
+            Self::BufferUnusable => ("buffer-unusable", S::SERVICE_UNAVAILABLE, "Buffer not usable"),
+            Self::Internal => ("internal", S::INTERNAL_SERVER_ERROR, "Fault of the server"),
+        }
+    }
+
+    pub(super) const fn slug(self) -> &'static str {
+        self.about().0
+    }
+
+    pub(super) const fn status(self) -> StatusCode {
+        self.about().1
+    }
+
+    /// The shortest time in seconds after which trying again makes sense; none where only the client can mend it.
+    ///
+    /// Longer where the cause drains slowly or needs a person.
+    const fn retry_after_s(self) -> Option<u64> {
+        match self {
+            Self::Overloaded | Self::BufferTimeout | Self::BufferRefused | Self::TooFewReplicas => Some(1),
+            Self::BufferUnreachable | Self::BufferFull => Some(5),
+            Self::BufferNotRegistered | Self::ForeignBuffer | Self::BufferUnusable => Some(15),
+            _ => None,
+        }
+    }
+}
+
+/// One refusal, with what this case adds to its kind.
+#[derive(Debug)]
+pub(super) struct Problem {
+    pub(super) kind: Kind,
+    detail: Cow<'static, str>,
+    rejected: Vec<Rejected>,
+    /// Boxed, so that a `Result` that mostly is no refusal stays small.
+    rate: Option<Box<RateFields>>,
+    retry_after_s: Option<u64>,
+    /// For the log, never for the client.
+    cause: Option<String>,
+}
+
+/// What the access log may say of a refusal.
+#[derive(Debug, Clone)]
+pub(super) struct Cause {
+    /// [`Kind::slug`].
+    pub(super) problem: &'static str,
+    /// What the buffer or the system said.
+    pub(super) cause: String,
+}
+
+impl Problem {
+    pub(super) fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            kind,
+            detail: detail.into(),
+            rejected: Vec::new(),
+            rate: None,
+            // A whole fleet that met the same outage must not come back in the same second.
+            retry_after_s: kind.retry_after_s().map(|shortest| rand::random_range(shortest..=shortest * 2)),
+            cause: None,
+        }
+    }
+
+    pub(super) fn with_rejected(self, rejected: Vec<Rejected>) -> Self {
+        Self { rejected, ..self }
+    }
+
+    pub(super) fn with_rate(self, rate: Option<RateFields>) -> Self {
+        Self { rate: rate.map(Box::new), ..self }
+    }
+
+    pub(super) fn with_retry_after(self, seconds: u64) -> Self {
+        Self { retry_after_s: Some(seconds.max(1)), ..self }
+    }
+
+    pub(super) fn with_cause(self, cause: impl ToString) -> Self {
+        Self { cause: Some(cause.to_string()), ..self }
+    }
+
+    /// The records that the answer lists.
+    pub(super) fn rejected(&self) -> &[Rejected] {
+        &self.rejected
+    }
+
+    /// The answer to `request`.
+    pub(super) fn respond(self, request: &HttpRequest) -> HttpResponse {
+        let id = RequestId::of(request);
+        let mut response = HttpResponse::build(self.kind.status());
+        if let Some(seconds) = self.retry_after_s {
+            response.insert_header((RETRY_AFTER, seconds));
+        }
+        if let Some(rate) = &self.rate {
+            rate.insert(&mut response);
+        }
+        let body = self.body(id.as_ref().map(RequestId::as_str));
+        let mut response = response.insert_header(CONTENT_TYPE).body(body);
+        if let Some(cause) = self.cause {
+            response.extensions_mut().insert(Cause { problem: self.kind.slug(), cause });
+        }
+        response
+    }
+
+    fn body(&self, instance: Option<&str>) -> Vec<u8> {
+        let (slug, status, title) = self.kind.about();
+        let document = Document {
+            r#type: format_args!("urn:systole:problem:{slug}"),
+            title,
+            status: status.as_u16(),
+            detail: &self.detail,
+            instance,
+            accepted: (!self.rejected.is_empty()).then_some(0),
+            rejected: &self.rejected,
+        };
+        // A struct of numbers and texts always serializes.
+        serde_json::to_vec(&document).unwrap_or_default()
+    }
+}
+
+const CONTENT_TYPE: (HeaderName, HeaderValue) =
+    (actix_web::http::header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+
+#[derive(Serialize)]
+struct Document<'a> {
+    r#type: std::fmt::Arguments<'a>,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accepted: Option<u32>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    rejected: &'a [Rejected],
+}
+
+/// What to tell a client whose heartbeats the buffer did not take.
+const RESEND: &str = "Some of the heartbeats may be held already; sending all of them again is safe.";
+
+impl From<buffer::Error> for Problem {
+    fn from(error: buffer::Error) -> Self {
+        use buffer::Error as E;
+        let (kind, reason) = match &error {
+            E::Full { .. } => (Kind::BufferFull, "The buffer is full until batchers have drained it."),
+            E::TimedOut { .. } => (Kind::BufferTimeout, "The buffer did not answer in time."),
+            E::Unreachable { .. } => (Kind::BufferUnreachable, "The buffer is out of reach."),
+            E::Refused { .. } => (Kind::BufferRefused, "The buffer refuses writes for the moment."),
+            E::TooFewReplicas { .. } => (Kind::TooFewReplicas, "Too few replicas of the buffer confirmed in time."),
+            E::NotRegistered => (Kind::BufferNotRegistered, "The buffer is not registered for a dataset yet."),
+            E::ForeignDataset { .. } => (Kind::ForeignBuffer, "The buffer belongs to another dataset."),
+            // Steps of batchers do not come up here; were they to, they would be as little the client's to mend.
+            E::Fenced { .. } | E::NotStanding | E::Corrupt { .. } | E::Unsafe { .. } => {
+                (Kind::BufferUnusable, "The buffer cannot be used until somebody has looked at it.")
+            }
+        };
+        let mut detail = String::from(reason);
+        let _ = write!(detail, " {RESEND}");
+        Self::new(kind, detail).with_cause(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::heartbeat::DatasetId;
+
+    #[test]
+    fn every_fault_of_the_buffer_is_503_with_retry_after_and_a_type_of_its_own() {
+        use buffer::Error as E;
+        let text = String::new;
+        let faults = [
+            (E::Full { partition: 3 }, "buffer-full"),
+            (E::TimedOut { after: Duration::from_secs(1) }, "buffer-timeout"),
+            (E::Unreachable { reason: text() }, "buffer-unreachable"),
+            (E::Refused { reason: text() }, "buffer-refused"),
+            (E::TooFewReplicas { have: 0, want: 1 }, "too-few-replicas"),
+            (E::NotRegistered, "buffer-not-registered"),
+            (E::ForeignDataset { expected: DatasetId::new(), found: text() }, "foreign-buffer"),
+            (E::Corrupt { detail: text() }, "buffer-unusable"),
+            (E::Unsafe { advice: text() }, "buffer-unusable"),
+            (E::NotStanding, "buffer-unusable"),
+            (E::Fenced { partition: 3 }, "buffer-unusable"),
+        ];
+        for (fault, slug) in faults {
+            let problem = Problem::from(fault);
+            assert_eq!(problem.kind.slug(), slug);
+            assert_eq!(problem.kind.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert!(problem.retry_after_s.is_some_and(|seconds| seconds >= 1), "{slug}");
+        }
+    }
+
+    #[test]
+    fn a_document_has_the_members_of_rfc_9457() {
+        let body = Problem::new(Kind::NotFound, "no such path").body(Some("0f3"));
+        let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!({
+                "type": "urn:systole:problem:not-found",
+                "title": "No such path",
+                "status": 404,
+                "detail": "no such path",
+                "instance": "0f3",
+            })
+        );
+    }
+}

@@ -1,0 +1,79 @@
+//! Which path leads where.
+
+use actix_web::http::Method;
+use actix_web::http::header::ALLOW;
+use actix_web::{HttpRequest, HttpResponse, Resource, guard, web};
+
+use super::problem::{Kind, Problem};
+use super::{ingest, ops};
+
+/// The paths, as metrics and logs name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Route {
+    Heartbeats,
+    Health,
+    Live,
+    Ready,
+    Metrics,
+    /// Anything else: what strangers ask for must not make series.
+    Other,
+}
+
+impl Route {
+    pub(super) const ALL: [Self; 6] =
+        [Self::Heartbeats, Self::Health, Self::Live, Self::Ready, Self::Metrics, Self::Other];
+
+    /// The path, as it is routed and as it stands in labels.
+    pub(super) const fn template(self) -> &'static str {
+        match self {
+            Self::Heartbeats => "/v1/heartbeats",
+            Self::Health => "/health",
+            Self::Live => "/health/live",
+            Self::Ready => "/health/ready",
+            Self::Metrics => "/metrics",
+            Self::Other => "other",
+        }
+    }
+
+    pub(super) fn of(path: &str) -> Self {
+        Self::ALL.into_iter().find(|route| route.template() == path).unwrap_or(Self::Other)
+    }
+}
+
+/// Where heartbeats come in.
+pub(super) fn heartbeats(config: &mut web::ServiceConfig) {
+    let post = web::resource(Route::Heartbeats.template()).route(web::post().to(ingest::post));
+    config.service(only(post, "POST"));
+}
+
+/// Health and metrics; anything else is 404.
+pub(super) fn ops(config: &mut web::ServiceConfig) {
+    let resource = |route: Route| web::resource(route.template());
+    let read = || web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
+    config
+        .service(only(resource(Route::Health).route(read().to(ops::health)), READ))
+        .service(only(resource(Route::Live).route(read().to(ops::live)), READ))
+        .service(only(resource(Route::Ready).route(read().to(ops::ready)), READ))
+        .service(only(resource(Route::Metrics).route(read().to(ops::metrics)), READ))
+        .default_service(web::to(not_found));
+}
+
+const READ: &str = "GET, HEAD";
+
+/// Any other method is 405 and told what there is.
+fn only(resource: Resource, allow: &'static str) -> Resource {
+    resource.default_service(web::to(move |request: HttpRequest| async move {
+        let detail = format!("{} takes {allow}.", Route::of(request.path()).template());
+        let mut response = Problem::new(Kind::MethodNotAllowed, detail).respond(&request);
+        response.headers_mut().insert(ALLOW, actix_web::http::header::HeaderValue::from_static(allow));
+        response
+    }))
+}
+
+async fn not_found(request: HttpRequest) -> HttpResponse {
+    let hint = match *request.method() {
+        Method::POST => "Heartbeats go to POST /v1/heartbeats.",
+        _ => "There is POST /v1/heartbeats, and GET /health, /health/live, /health/ready and /metrics.",
+    };
+    Problem::new(Kind::NotFound, hint).respond(&request)
+}
