@@ -4,9 +4,13 @@
 //! `compactor`, `books`) → stores (`buffer`, `dataset`) → vocabulary (`heartbeat`); `telemetry`, `settings` and
 //! `failpoint` stand at the bottom and import nothing of ours.
 
+pub mod app;
 pub mod batcher;
+pub mod books;
 pub mod buffer;
+pub mod cli;
 pub mod compactor;
+pub mod config;
 pub mod dataset;
 pub mod failpoint;
 pub mod heartbeat;

@@ -1,3 +1,9 @@
 //! The `systole` binary.
 
-fn main() {}
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    systole::app::main(&arguments)
+}

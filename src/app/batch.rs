@@ -1,0 +1,106 @@
+//! `systole batch`: from the buffer into fragments.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::start::{finish, open_buffer, open_dataset, stop_on_signals};
+use super::{Done, Failure, Outcome};
+use crate::batcher::{self, Batcher};
+use crate::buffer::redis::RedisBuffer;
+use crate::buffer::{self, Buffer, Registration};
+use crate::cli::Batch;
+use crate::config::relations;
+use crate::dataset::Dataset;
+use crate::http::OpsServer;
+use crate::telemetry::health::{Affects, Health, Reporter};
+use crate::telemetry::metrics;
+
+/// The kind of buffer, as the dataset remembers it.
+pub(super) const KIND: &str = "redis";
+/// Pause between two looks at a buffer that is not there or not this dataset's.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Runs until a signal. Stops in order: the batcher gives its leases back, then health and metrics end.
+pub async fn run(args: Batch) -> Outcome {
+    relations::check_batch(&args.buffer, &args.batcher)?;
+    let stop = stop_on_signals()?;
+    let registry = metrics::registry()?;
+    let health = Health::new();
+    let dataset = open_dataset(&args.dataset, true).await?;
+    let metrics = batcher::Metrics::register(&registry)?;
+    let ops = OpsServer::bind(args.listen, health.clone(), registry)?;
+    info!(address = %ops.address(), "listening");
+    let stop_ops = CancellationToken::new();
+    let ops = tokio::spawn(ops.run(stop_ops.clone()));
+
+    let buffer = open_buffer(&args.buffer).await?;
+    buffer.expect_dataset(dataset.id());
+    if belong_together(&buffer, &dataset, &health, &stop).await? {
+        let batcher = Batcher::new(buffer, dataset, args.batcher, *args.buffer.batcher_ttl, metrics, health);
+        batcher.run(stop).await?;
+    }
+
+    stop_ops.cancel();
+    finish("ops server", ops).await??;
+    info!("stopped");
+    Ok(Done::Well)
+}
+
+/// Waits until buffer and dataset belong together; registers a buffer for a dataset that never had one.
+///
+/// `false` when a signal came first. A buffer that lost its registration is an alarm, not a fresh start: it may have been
+/// erased, or be the wrong one.
+async fn belong_together(
+    buffer: &RedisBuffer,
+    dataset: &Dataset,
+    health: &Health,
+    stop: &CancellationToken,
+) -> Result<bool, Failure> {
+    let reporter = health.part("registration", Affects::Health, 10 * LOOK_EVERY);
+    let mut said = None;
+    loop {
+        match look(buffer, dataset).await {
+            Ok(()) => return Ok(true),
+            Err(Failure::OutOfReach(problem) | Failure::Usage(problem)) => say(&reporter, &mut said, problem),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(false),
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+    }
+}
+
+/// Reports a problem, and logs it when it is another than the last.
+fn say(reporter: &Reporter, said: &mut Option<String>, problem: String) {
+    if said.as_ref() != Some(&problem) {
+        warn!(problem, "buffer and dataset do not belong together yet");
+    }
+    reporter.unwell(&problem);
+    *said = Some(problem);
+}
+
+async fn look(buffer: &RedisBuffer, dataset: &Dataset) -> Result<(), Failure> {
+    buffer.startup_check().await?;
+    let ours = Registration { dataset: dataset.id(), partitions: dataset.partitions() };
+    if owner(dataset).await?.is_some() {
+        return match buffer.registration().await? {
+            Some(_) => Ok(()),
+            None => Err(buffer::Error::NotRegistered.into()),
+        };
+    }
+    // In this order: a crash between the two leaves a registered buffer and a dataset that registers it once more.
+    buffer.register(ours).await?;
+    let dataset = dataset.clone();
+    let recorded = tokio::task::spawn_blocking(move || dataset.record_owning_buffer(KIND)).await;
+    recorded.map_err(|_| Failure::OutOfReach("recording the buffer was cut off".into()))??;
+    info!("registered the buffer for this dataset");
+    Ok(())
+}
+
+async fn owner(dataset: &Dataset) -> Result<Option<String>, Failure> {
+    let dataset = dataset.clone();
+    let owner = tokio::task::spawn_blocking(move || dataset.owning_buffer()).await;
+    Ok(owner.map_err(|_| Failure::OutOfReach("reading the dataset was cut off".into()))??)
+}

@@ -1,0 +1,208 @@
+//! `systole dead-letters`: what could not be written, for people.
+
+use serde::Serialize;
+
+use super::start::reach_buffer;
+use super::{Done, Failure, Outcome, output};
+use crate::buffer::redis::RedisBuffer;
+use crate::buffer::{Buffer, DeadLetter, DeadLetterId};
+use crate::cli::{DeadLetterAction, DeadLetterBuffer, DeadLetters, OneDeadLetter, SomeDeadLetters};
+use crate::heartbeat::{ClaimId, FrameRows, HeartbeatRef, Partition};
+
+/// Letters fetched in one call while going through all of them.
+const PAGE: u32 = 100;
+/// Bytes of an undecodable letter that are shown.
+const MAX_HEX_BYTES: usize = 4 * 1024;
+
+/// Runs one action.
+pub async fn run(args: DeadLetters) -> Outcome {
+    match args.action {
+        DeadLetterAction::List { limit, of } => list(limit, &of).await,
+        DeadLetterAction::Show(one) => show(&one).await,
+        DeadLetterAction::Retry(some) => settle(&some, Settle::Retry).await,
+        DeadLetterAction::Drop(some) => settle(&some, Settle::Drop).await,
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Listed {
+    id: DeadLetterId,
+    partition: Partition,
+    claim: ClaimId,
+    since: jiff::Timestamp,
+    heartbeats: u32,
+    bytes: usize,
+    reason: String,
+}
+
+impl Listed {
+    fn new(partition: Partition, letter: &DeadLetter) -> Self {
+        Self {
+            id: letter.id,
+            partition,
+            claim: letter.claim,
+            since: jiff::Timestamp::from_millisecond(letter.since).unwrap_or(jiff::Timestamp::UNIX_EPOCH),
+            heartbeats: letter.rows,
+            bytes: letter.bytes.len(),
+            reason: letter.reason.clone(),
+        }
+    }
+}
+
+async fn partitions(buffer: &RedisBuffer) -> Result<Partition, Failure> {
+    match buffer.registration().await? {
+        Some(registration) => Ok(registration.partitions),
+        None => Err(crate::buffer::Error::NotRegistered.into()),
+    }
+}
+
+async fn list(limit: u32, of: &DeadLetterBuffer) -> Outcome {
+    let buffer = reach_buffer(&of.buffer).await?;
+    let mut letters = Vec::new();
+    for partition in 0..partitions(&buffer).await? {
+        let found = buffer.dead_letters(partition, None, limit).await?;
+        letters.extend(found.iter().map(|letter| Listed::new(partition, letter)));
+    }
+    letters.sort_by_key(|letter| letter.id);
+    if of.output.json {
+        output::json(&letters)?;
+        return Ok(Done::Well);
+    }
+    for letter in &letters {
+        output::line(format!(
+            "{}  {}  partition {}  {} heartbeats  {} bytes  {}",
+            letter.id, letter.since, letter.partition, letter.heartbeats, letter.bytes, letter.reason
+        ))?;
+    }
+    output::line(format!("{} dead letters", letters.len()))?;
+    Ok(Done::Well)
+}
+
+#[derive(Debug, Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    letter: Listed,
+    /// The heartbeats, as far as they can be decoded.
+    decoded: Vec<ShownHeartbeat<'a>>,
+    /// Why decoding ended early.
+    undecodable: Option<String>,
+    /// The frame, when decoding ended early; cut after 4 KiB.
+    hex: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownHeartbeat<'a> {
+    user_id: &'a str,
+    device_id: &'a str,
+    timestamp: i64,
+    id: Option<&'a str>,
+    received_at: i64,
+    attributes: Option<&'a str>,
+}
+
+impl<'a> From<HeartbeatRef<'a>> for ShownHeartbeat<'a> {
+    fn from(row: HeartbeatRef<'a>) -> Self {
+        let HeartbeatRef { user_id, timestamp, device_id, id, received_at, attributes } = row;
+        Self { user_id, device_id, timestamp, id, received_at, attributes }
+    }
+}
+
+async fn show(one: &OneDeadLetter) -> Outcome {
+    let buffer = reach_buffer(&one.of.buffer).await?;
+    for partition in 0..partitions(&buffer).await? {
+        if let Some(letter) = buffer.dead_letter(partition, one.id).await? {
+            // JSON either way: a frame is a list of records, and this is how they came.
+            output::json(&shown(partition, &letter))?;
+            return Ok(Done::Well);
+        }
+    }
+    Err(no_such(one.id))
+}
+
+fn shown(partition: Partition, letter: &DeadLetter) -> Shown<'_> {
+    let mut decoded = Vec::new();
+    let mut undecodable = None;
+    match FrameRows::new(&letter.bytes) {
+        Err(error) => undecodable = Some(error.to_string()),
+        Ok(rows) => {
+            for row in rows {
+                match row {
+                    Ok(row) => decoded.push(row.into()),
+                    Err(error) => undecodable = Some(error.to_string()),
+                }
+            }
+        }
+    }
+    let hex = undecodable
+        .is_some()
+        .then(|| letter.bytes.iter().take(MAX_HEX_BYTES).map(|byte| format!("{byte:02x}")).collect::<String>());
+    Shown { letter: Listed::new(partition, letter), decoded, undecodable, hex }
+}
+
+fn no_such(id: DeadLetterId) -> Failure {
+    Failure::Usage(format!("there is no dead letter {id}; `systole dead-letters list` shows those there are"))
+}
+
+/// What a person decides about a letter.
+#[derive(Debug, Clone, Copy)]
+enum Settle {
+    Retry,
+    Drop,
+}
+
+impl Settle {
+    async fn one(self, buffer: &RedisBuffer, partition: Partition, id: DeadLetterId) -> Result<bool, Failure> {
+        Ok(match self {
+            Self::Retry => buffer.retry_dead_letter(partition, id).await?,
+            Self::Drop => buffer.drop_dead_letter(partition, id).await?,
+        })
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Settled {
+    action: &'static str,
+    letters: u64,
+}
+
+async fn settle(some: &SomeDeadLetters, settle: Settle) -> Outcome {
+    let buffer = reach_buffer(&some.of.buffer).await?;
+    let partitions = partitions(&buffer).await?;
+    let mut letters = 0;
+    for partition in 0..partitions {
+        letters += match some.id {
+            Some(id) => u64::from(settle.one(&buffer, partition, id).await?),
+            None => settle_all(&buffer, partition, settle).await?,
+        };
+    }
+    if let (Some(id), 0) = (some.id, letters) {
+        return Err(no_such(id));
+    }
+    let action = match settle {
+        Settle::Retry => "retried",
+        Settle::Drop => "dropped",
+    };
+    if some.of.output.json {
+        output::json(&Settled { action, letters })?;
+    } else {
+        output::line(format!("{action} {letters} dead letters"))?;
+    }
+    Ok(Done::Well)
+}
+
+/// Settles those that there are now: a retried letter that comes back has a later id, and is not met again.
+async fn settle_all(buffer: &RedisBuffer, partition: Partition, settle: Settle) -> Result<u64, Failure> {
+    let (mut letters, mut after, last) = (0, None, DeadLetterId::new());
+    loop {
+        let page = buffer.dead_letters(partition, after, PAGE).await?;
+        for letter in &page {
+            if letter.id <= last && settle.one(buffer, partition, letter.id).await? {
+                letters += 1;
+            }
+        }
+        match page.last() {
+            Some(letter) if letter.id <= last => after = Some(letter.id),
+            _ => return Ok(letters),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! What several commands do at their start and at their end: signals, the buffer's start-up check, opening the dataset.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::Failure;
+use crate::buffer::Buffer;
+use crate::buffer::options::Options;
+use crate::buffer::redis::RedisBuffer;
+use crate::dataset::{self, Dataset, RealFs};
+
+/// How long a blocking task may go on after everything else has ended.
+pub const BLOCKING_GRACE: Duration = Duration::from_secs(5);
+
+/// A token that SIGTERM and SIGINT cancel. A second signal ends the process at once.
+pub fn stop_on_signals() -> Result<CancellationToken, Failure> {
+    let cannot = |error: std::io::Error| Failure::OutOfReach(format!("cannot listen for signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
+    let token = CancellationToken::new();
+    let stop = token.clone();
+    tokio::spawn(async move {
+        let signal = first_of(&mut terminate, &mut interrupt).await;
+        info!(signal, "stopping");
+        stop.cancel();
+        let signal = first_of(&mut terminate, &mut interrupt).await;
+        warn!(signal, "stopping at once");
+        // 128 + 15: the shell's word for a process that a signal ended. Nothing acknowledged is lost by ending here.
+        std::process::exit(143);
+    });
+    Ok(token)
+}
+
+async fn first_of(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
+    tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    }
+}
+
+/// Connects to the buffer and looks whether it is fit. One that is out of reach is no error for a service: it waits.
+pub async fn open_buffer(options: &Options) -> Result<Arc<RedisBuffer>, Failure> {
+    let buffer = Arc::new(RedisBuffer::connect(options)?);
+    match buffer.startup_check().await {
+        Ok(durability) => info!(durability = durability.level, window = durability.window, "the buffer is fit"),
+        Err(error) if error.is_transient() => warn!(%error, "the buffer is not there yet; waiting for it"),
+        Err(error) => return Err(error.into()),
+    }
+    Ok(buffer)
+}
+
+/// Connects to the buffer for a command that looks once: out of reach is an error.
+pub async fn reach_buffer(options: &Options) -> Result<Arc<RedisBuffer>, Failure> {
+    let buffer = Arc::new(RedisBuffer::connect(options)?);
+    buffer.ping().await?;
+    Ok(buffer)
+}
+
+/// Opens the dataset off the async threads. `born` makes it when there is none.
+pub async fn open_dataset(options: &dataset::Options, born: bool) -> Result<Dataset, dataset::Error> {
+    let options = options.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        let fs = Arc::new(RealFs);
+        if born { Dataset::open_or_create(&options, fs) } else { Dataset::open(&options, fs) }
+    });
+    opened
+        .await
+        .unwrap_or_else(|_| Err(dataset::Error::Unsupported { advice: "opening the dataset was cut off".into() }))
+}
+
+/// Waits for a part to end; one that panicked stops the whole process, so that its supervisor starts a sound one.
+pub async fn finish<T>(name: &'static str, part: JoinHandle<T>) -> Result<T, Failure> {
+    part.await.map_err(|failed| {
+        error!(part = name, %failed, "a part of the process failed");
+        Failure::OutOfReach(format!("{name} failed: {failed}"))
+    })
+}

@@ -1,0 +1,296 @@
+//! The command line: what can be asked of the binary. Parsing only; `app` does it.
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{batcher, buffer, compactor, dataset, http, telemetry};
+
+/// Collects heartbeats over HTTP and lays them down as sorted, deduplicated Parquet
+#[derive(Debug, Parser)]
+#[command(name = "systole", version, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Accept heartbeats over HTTP into the buffer
+    Serve(Box<Serve>),
+    /// Move heartbeats from the buffer into fragments; run as many as you like
+    Batch(Box<Batch>),
+    /// Publish fragments as sorted, deduplicated Parquet: one pass, or continuously
+    Compact(Box<Compact>),
+    /// Check that every accepted heartbeat is accounted for, in the buffer and the files
+    Audit(Box<Audit>),
+    /// Check every file of a dataset: hashes, order, places, uniqueness
+    Verify(Box<Verify>),
+    /// Look at, retry or drop what could not be written
+    DeadLetters(Box<DeadLetters>),
+    /// Give an existing dataset a new or erased buffer
+    Adopt(Box<Adopt>),
+    /// Print the settings in force for a command, secrets redacted
+    Config(Box<Config>),
+}
+
+impl Command {
+    /// How this command logs. `config` does not.
+    pub fn logs(&self) -> Option<&telemetry::logs::Options> {
+        let common = match self {
+            Self::Serve(args) => &args.common,
+            Self::Batch(args) => &args.common,
+            Self::Compact(args) => &args.common,
+            Self::Audit(args) => &args.common,
+            Self::Verify(args) => &args.common,
+            Self::DeadLetters(args) => match &args.action {
+                DeadLetterAction::List { of, .. } => &of.common,
+                DeadLetterAction::Show(one) => &one.of.common,
+                DeadLetterAction::Retry(some) | DeadLetterAction::Drop(some) => &some.of.common,
+            },
+            Self::Adopt(args) => &args.common,
+            Self::Config(_) => return None,
+        };
+        Some(&common.logs)
+    }
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// The file with settings; `systole.toml` in the working folder is read when it is there
+    #[arg(long, env = crate::config::FILE_VARIABLE, value_name = "FILE")]
+    pub config: Option<std::path::PathBuf>,
+    /// See there.
+    #[command(flatten)]
+    pub logs: telemetry::logs::Options,
+}
+
+/// Output for programs.
+#[derive(Debug, Args)]
+pub struct Output {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `systole serve`
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// See there.
+    #[command(flatten)]
+    pub http: http::Options,
+    /// See there.
+    #[command(flatten)]
+    pub limits: http::limits::Options,
+    /// See there.
+    #[command(flatten)]
+    pub buffer: buffer::options::Options,
+    /// See there.
+    #[command(flatten)]
+    pub monitor: buffer::monitor::Options,
+    /// See there.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `systole batch`
+#[derive(Debug, Args)]
+pub struct Batch {
+    /// Where /health and /metrics listen
+    #[arg(long, env = "SYSTOLE_LISTEN", default_value = "127.0.0.1:9101", value_name = "ADDR:PORT")]
+    pub listen: std::net::SocketAddr,
+    /// See there.
+    #[command(flatten)]
+    pub buffer: buffer::options::Options,
+    /// See there.
+    #[command(flatten)]
+    pub dataset: dataset::Options,
+    /// See there.
+    #[command(flatten)]
+    pub batcher: batcher::Options,
+    /// See there.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `systole compact`
+#[derive(Debug, Args)]
+pub struct Compact {
+    /// Go on publishing until told to stop, instead of one pass
+    #[arg(long)]
+    pub watch: bool,
+    /// Where /health and /metrics listen with --watch
+    #[arg(long, env = "SYSTOLE_LISTEN", default_value = "127.0.0.1:9102", value_name = "ADDR:PORT")]
+    pub listen: std::net::SocketAddr,
+    /// See there.
+    #[command(flatten)]
+    pub dataset: dataset::Options,
+    /// See there.
+    #[command(flatten)]
+    pub compactor: compactor::Options,
+    /// See there.
+    #[command(flatten)]
+    pub output: Output,
+    /// See there.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `systole audit`
+#[derive(Debug, Args)]
+pub struct Audit {
+    /// Record a surplus (files above the books, after the buffer came back older) as known and go on from there
+    #[arg(long)]
+    pub accept: bool,
+    /// See there.
+    #[command(flatten)]
+    pub buffer: buffer::options::Options,
+    /// See there.
+    #[command(flatten)]
+    pub dataset: dataset::Options,
+    /// See there.
+    #[command(flatten)]
+    pub output: Output,
+    /// See there.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `systole verify`
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// See there.
+    #[command(flatten)]
+    pub dataset: dataset::Options,
+    /// See there.
+    #[command(flatten)]
+    pub output: Output,
+    /// See there.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `systole dead-letters`
+#[derive(Debug, Args)]
+pub struct DeadLetters {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub action: DeadLetterAction,
+}
+
+/// What can be done with dead letters.
+#[derive(Debug, Subcommand)]
+pub enum DeadLetterAction {
+    /// List them, oldest first
+    List {
+        /// At most this many of each partition
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+        /// See there.
+        #[command(flatten)]
+        of: DeadLetterBuffer,
+    },
+    /// Show one whole, its heartbeats decoded where that is possible
+    Show(OneDeadLetter),
+    /// Put one, or all, back into the buffer
+    Retry(SomeDeadLetters),
+    /// Delete one, or all, for good; the books count them as dropped
+    Drop(SomeDeadLetters),
+}
+
+/// Where dead letters are.
+#[derive(Debug, Args)]
+pub struct DeadLetterBuffer {
+    /// See there.
+    #[command(flatten)]
+    pub buffer: buffer::options::Options,
+    /// See there.
+    #[command(flatten)]
+    pub output: Output,
+    /// See there.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// One dead letter.
+#[derive(Debug, Args)]
+pub struct OneDeadLetter {
+    /// Its id, as `list` prints it
+    pub id: buffer::DeadLetterId,
+    /// See there.
+    #[command(flatten)]
+    pub of: DeadLetterBuffer,
+}
+
+/// One dead letter, or all.
+#[derive(Debug, Args)]
+#[group(skip)]
+pub struct SomeDeadLetters {
+    /// Its id, as `list` prints it
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub id: Option<buffer::DeadLetterId>,
+    /// All that there are now
+    #[arg(long)]
+    pub all: bool,
+    /// See there.
+    #[command(flatten)]
+    pub of: DeadLetterBuffer,
+}
+
+/// `systole adopt`
+#[derive(Debug, Args)]
+pub struct Adopt {
+    /// See there.
+    #[command(flatten)]
+    pub buffer: buffer::options::Options,
+    /// See there.
+    #[command(flatten)]
+    pub dataset: dataset::Options,
+    /// See there.
+    #[command(flatten)]
+    pub output: Output,
+    /// See there.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `systole config`
+#[derive(Debug, Args)]
+pub struct Config {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// The file with settings
+    #[arg(long, env = crate::config::FILE_VARIABLE, value_name = "FILE")]
+    pub config: Option<std::path::PathBuf>,
+    /// The command to print for, and flags of it to try: `systole config batch --max-delay 1s`
+    #[arg(default_value = "serve", trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub command: Vec<std::ffi::OsString>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_setting_has_its_variable() {
+        for command in Cli::command().get_subcommands() {
+            for arg in command.get_arguments() {
+                let Some(flag) = arg.get_long() else { continue };
+                if matches!(flag, "help" | "version" | "json" | "watch" | "accept" | "all" | "limit") {
+                    continue;
+                }
+                let variable = format!("SYSTOLE_{}", flag.replace('-', "_").to_uppercase());
+                assert_eq!(arg.get_env().and_then(|env| env.to_str()), Some(variable.as_str()), "--{flag}");
+            }
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! How the timeouts of different parts relate. Each part checks its own; what crosses parts is checked here, at start.
+//!
+//! ```text
+//! connect-timeout < push-deadline ≤ step-deadline < lease-ttl       a step must not outlive the lease it was taken under
+//! 3 × renew-every  < lease-ttl                                      two renewals may fail
+//! 3 × announce-every < batcher-ttl                                  two announcements may fail
+//! max-delay < drain-lag                                             a batch that is due is no lag (in another process:
+//!                                                                   not checked, the defaults agree: 5 s < 10 s)
+//! lock-deadline < 60 s                                          the compactor's health part would call a wait a death
+//! batcher-ttl + 2 × monitor-every < 15 s                            /health tells of a dead batcher within 15 s
+//! ```
+
+use std::time::Duration;
+
+use super::Error;
+use crate::{batcher, buffer, dataset};
+
+/// The compactor reports to `/health` at least this often, between two steps of its work.
+const COMPACTOR_REPORTS_WITHIN: Duration = Duration::from_secs(60);
+
+/// `/health` names a dead batcher within this time.
+const NOTICE_WITHIN: Duration = Duration::from_secs(15);
+
+/// Checks the settings of `systole serve`.
+///
+/// # Errors
+/// One line that names the setting, its value and what is allowed.
+pub fn check_serve(buffer: &buffer::options::Options, monitor: &buffer::monitor::Options) -> Result<(), Error> {
+    buffer.check().map_err(|error| Error::new(error.to_string()))?;
+    let notice = *buffer.batcher_ttl + 2 * *monitor.monitor_every;
+    if notice > NOTICE_WITHIN {
+        return Err(Error::new(format!(
+            "batcher-ttl ({}) and twice monitor-every ({}) must be at most 15s together, so that /health tells of a dead \
+             batcher in time",
+            buffer.batcher_ttl, monitor.monitor_every
+        )));
+    }
+    Ok(())
+}
+
+/// Checks the settings of `systole batch`.
+///
+/// # Errors
+/// One line that names the setting, its value and what is allowed.
+pub fn check_batch(buffer: &buffer::options::Options, batcher: &batcher::Options) -> Result<(), Error> {
+    buffer.check().map_err(|error| Error::new(error.to_string()))?;
+    batcher.check(*buffer.step_deadline, *buffer.batcher_ttl).map_err(Error::new)
+}
+
+/// Checks the settings of `systole compact`.
+///
+/// # Errors
+/// One line that names the setting, its value and what is allowed.
+pub fn check_compact(dataset: &dataset::Options) -> Result<(), Error> {
+    if *dataset.lock_deadline >= COMPACTOR_REPORTS_WITHIN {
+        return Err(Error::new(format!(
+            "lock-deadline: {} must be shorter than 60s, after which /health takes the compactor for dead",
+            dataset.lock_deadline
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_agree_with_each_other() {
+        let buffer = buffer::options::Options::default();
+        let monitor = buffer::monitor::Options::default();
+        let batcher = batcher::Options::default();
+        check_serve(&buffer, &monitor).unwrap();
+        check_batch(&buffer, &batcher).unwrap();
+        check_compact(&dataset::Options::default()).unwrap();
+        // In different processes, so nothing checks it at start.
+        assert!(*batcher.max_delay < *monitor.drain_lag);
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_one_line_that_names_it() {
+        let late = buffer::monitor::Options { monitor_every: Duration::from_secs(5).into(), ..Default::default() };
+        let line = check_serve(&buffer::options::Options::default(), &late).unwrap_err().to_string();
+        assert!(line.contains("monitor-every (5s)") && !line.contains('\n'), "{line}");
+        let slow = buffer::options::Options { step_deadline: Duration::from_secs(60).into(), ..Default::default() };
+        let line = check_batch(&slow, &batcher::Options::default()).unwrap_err().to_string();
+        assert!(line.contains("lease-ttl") && line.contains("step-deadline"), "{line}");
+        let patient = dataset::Options { lock_deadline: Duration::from_secs(90).into(), ..Default::default() };
+        assert!(check_compact(&patient).unwrap_err().to_string().contains("lock-deadline: 1m 30s"));
+    }
+}
