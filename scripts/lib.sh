@@ -1,0 +1,42 @@
+# Shared by the scripts beside it; to be sourced. Installs what is missing on a bare Debian or Ubuntu, and only that.
+# shellcheck shell=bash
+
+say() { printf '==> %s\n' "$*" >&2; }
+
+die() {
+  printf 'error: %s\n' "$*" >&2
+  exit 1
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# as_root COMMAND…: as it is for root, else by sudo.
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then
+    "$@"
+  elif have sudo; then
+    sudo "$@"
+  else
+    die "'$*' needs root, and there is no sudo; run it as root and start this script again"
+  fi
+}
+
+# install_packages PACKAGE…: by apt-get.
+install_packages() {
+  have apt-get || die "please install $* (this script knows only apt-get)"
+  say "installing $*"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >&2 ||
+    { as_root apt-get update >&2 &&
+      as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >&2; } ||
+    die "apt-get could not install $*"
+}
+
+# need COMMAND PACKAGE: installs the package when the command is missing.
+need() { have "$1" || install_packages "$2"; }
+
+need_rust() {
+  have cargo || { [ -x "$HOME/.cargo/bin/cargo" ] && PATH="$HOME/.cargo/bin:$PATH"; }
+  have cargo || die "Rust is missing; get it from https://rustup.rs and start this script again"
+  # Crates with parts in C (zstd, ring) are compiled here.
+  have cc || install_packages gcc libc6-dev
+}

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# All tests and checks, on a bare Debian or Ubuntu with Rust. Installs what is missing: redis-server by apt-get, DuckDB and
+# PyArrow into target/. Arguments go to the test runner: scripts/test.sh -E 'binary(cap)'.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=scripts/lib.sh
+. scripts/lib.sh
+
+# Other people's Parquet readers, for the tests that read while Systole writes.
+PYTHON_PACKAGES=(duckdb pyarrow)
+PYTHON_FOLDER=$PWD/target/test-python
+
+readers_there() { PYTHONPATH=$PYTHON_FOLDER python3 -c 'import duckdb, pyarrow.dataset' 2>/dev/null; }
+
+install_readers() {
+  readers_there && return
+  python3 -m pip --version >/dev/null 2>&1 || install_packages python3-pip
+  say "installing ${PYTHON_PACKAGES[*]} into $PYTHON_FOLDER"
+  mkdir -p "$PYTHON_FOLDER"
+  # A folder of their own: neither the system's Python nor the user's is touched.
+  python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
+    --target "$PYTHON_FOLDER" --upgrade "${PYTHON_PACKAGES[@]}"
+  readers_there || die "python3 cannot import ${PYTHON_PACKAGES[*]} from $PYTHON_FOLDER"
+}
+
+run_tests() {
+  if cargo nextest --version >/dev/null 2>&1; then
+    cargo nextest run --locked --all-targets "$@"
+    cargo test --locked --doc
+  else
+    say "cargo-nextest is not installed: cargo test runs the tests (slower, the same tests)"
+    cargo test --locked "$@"
+  fi
+}
+
+check_dependencies() {
+  if ! cargo deny --version >/dev/null 2>&1; then
+    say "SKIPPED: cargo deny check (cargo-deny is not installed)"
+    return
+  fi
+  cargo deny --offline check bans licenses sources
+  # The advisories are a download of their own. Where it cannot be had that is said, and is no fault of the tree.
+  if cargo deny fetch db >/dev/null 2>&1; then
+    cargo deny check advisories
+  else
+    say "SKIPPED: cargo deny check advisories (the advisory database cannot be fetched)"
+  fi
+}
+
+need_rust
+need redis-server redis-server
+need redis-cli redis-tools
+need python3 python3
+install_readers
+
+cargo fmt --check
+run_tests "$@"
+cargo clippy --locked --all-targets -- -D warnings
+check_dependencies
+say "all tests and checks passed"

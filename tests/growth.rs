@@ -1,0 +1,129 @@
+//! Growth: what a batch and a publish open, read and write does not grow with the day's files.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
+
+mod support;
+
+use std::path::PathBuf;
+
+use support::watch::OpenedFiles;
+use support::{Beats, Client, SOON, Systole, World, oracle, wait};
+
+/// What one round of new rows cost a process, by the kernel's count.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cost {
+    read_bytes: u64,
+    written_bytes: u64,
+    opened: u64,
+}
+
+impl Cost {
+    fn of(process: &Systole) -> Self {
+        let io = process.io();
+        Self { read_bytes: io["rchar"], written_bytes: io["wchar"], opened: 0 }
+    }
+
+    fn since(self, before: Self) -> Self {
+        Self {
+            read_bytes: self.read_bytes - before.read_bytes,
+            written_bytes: self.written_bytes - before.written_bytes,
+            opened: self.opened,
+        }
+    }
+}
+
+/// Late rows in each round.
+const LATE: usize = 2;
+
+/// A collector of one partition, so that every row of the day meets in one bucket.
+struct Day {
+    batch: Systole,
+    watch: Systole,
+    client: Client,
+    beats: Beats,
+    late: Beats,
+    _serve: Systole,
+    world: World,
+}
+
+impl Day {
+    fn new() -> Self {
+        let world = World::new();
+        let batch = world.batch().args(["--partitions=1"]).start();
+        let serve = world.serve().start();
+        serve.await_status("/health/ready", 200, SOON);
+        let watch = world.watch().args(["--max-files=100000", "--small-file-share=1"]).start();
+        let client = world.client(&serve);
+        let (beats, late) = (Beats::new(50, 2).in_order(), Beats::new(50, 2).named("late"));
+        Self { world, batch, watch, client, beats, late, _serve: serve }
+    }
+
+    /// Brings in new rows, some late ones from all over the day among them, and waits until they are published.
+    fn round(&self, rows: usize) {
+        self.client.must_keep(&self.late.take(LATE));
+        for bulk in self.beats.take(rows).chunks(5_000) {
+            self.client.must_keep(bulk);
+        }
+        self.world.await_drained(SOON);
+        // A fragment goes once its rows are published. Nothing is opened to find that out.
+        wait::until("the rows to be published", SOON, || self.world.staged().is_empty());
+    }
+
+    /// The cheapest of some rounds of 200 new rows: of the batcher, and of the compactor. What was opened counts for both.
+    fn cost(&self) -> [Cost; 2] {
+        let folders = self.folders();
+        let rounds: Vec<[Cost; 2]> = (0..5)
+            .map(|_| {
+                let opened = OpenedFiles::watch(folders.iter().map(PathBuf::as_path));
+                let before = [Cost::of(&self.batch), Cost::of(&self.watch)];
+                self.round(200);
+                let opened = opened.take().len() as u64;
+                let after = [Cost::of(&self.batch), Cost::of(&self.watch)];
+                [0, 1].map(|n| Cost { opened, ..after[n].since(before[n]) })
+            })
+            .collect();
+        [0, 1].map(|n| Cost {
+            read_bytes: rounds.iter().map(|round| round[n].read_bytes).min().unwrap(),
+            written_bytes: rounds.iter().map(|round| round[n].written_bytes).min().unwrap(),
+            opened: rounds.iter().map(|round| round[n].opened).min().unwrap(),
+        })
+    }
+
+    /// The folders of the one bucket.
+    fn folders(&self) -> Vec<PathBuf> {
+        let published = oracle::published_files(self.world.dataset());
+        let bucket = published[0].parent().unwrap().to_owned();
+        let below = bucket.strip_prefix(self.world.dataset().join("heartbeats")).unwrap();
+        let staging = self.world.dataset().join("staging").join(below);
+        vec![bucket, staging]
+    }
+}
+
+/// Bytes that may be read on a filled day.
+fn allowed(empty: Cost) -> u64 {
+    empty.read_bytes * 2 + 16 * 1024
+}
+
+#[test]
+fn a_batch_and_a_publish_cost_the_same_on_a_filled_day_as_on_an_empty_one() {
+    let day = Day::new();
+    day.round(200);
+    let empty = day.cost();
+    // Many rows, and many files.
+    day.round(60_000);
+    (0..20).for_each(|_| day.round(50));
+    let filled = day.cost();
+
+    for (who, empty, filled) in [("batch", empty[0], filled[0]), ("compact", empty[1], filled[1])] {
+        eprintln!("{who}: empty day {empty:?}, filled day {filled:?}");
+        assert!(filled.read_bytes < allowed(empty), "{who} reads more");
+        assert!(filled.written_bytes < empty.written_bytes * 2 + 16 * 1024, "{who} writes more");
+    }
+    // A late row may have to be looked for in the few files that hold rows of its minute.
+    assert!(filled[0].opened <= empty[0].opened + 3 * LATE as u64, "more files are opened");
+    let files = oracle::published_files(day.world.dataset());
+    assert!(files.len() > 30, "the day was not filled: {} files", files.len());
+    let bytes: u64 = files.iter().map(|path| path.metadata().unwrap().len()).sum();
+    assert!(bytes > 5 * allowed(empty[1]), "the day was not filled: {bytes} bytes");
+    day.world.judge();
+}

@@ -1,0 +1,147 @@
+//! Redis: a restart loses nothing acknowledged; Redis away means 503 and recovery by itself; a full Redis still drains.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
+
+mod support;
+
+use std::sync::Arc;
+
+use support::{Beat, Beats, Producers, RedisServer, SOON, World, wait};
+
+fn a_killed_redis_loses_nothing(appendfsync: &'static str) {
+    let mut world = World::on(RedisServer::with().appendfsync(appendfsync).start());
+    let (serve, _batch) = world.serve_and_batch();
+    let _watch = world.watch().start();
+    let producers = Producers::start(vec![world.client(&serve); 4], Arc::new(Beats::new(50, 2)), 20);
+    for _ in 0..3 {
+        producers.await_kept(2_000, SOON);
+        world.redis.kill();
+        world.redis.restart();
+    }
+    producers.await_kept(300, SOON);
+    producers.stop();
+    world.await_published(2 * SOON);
+    world.await_drained(SOON);
+    world.audit();
+}
+
+#[test]
+fn a_redis_killed_under_load_loses_nothing_with_fsync_always() {
+    a_killed_redis_loses_nothing("always");
+}
+
+#[test]
+fn a_redis_killed_under_load_loses_nothing_with_fsync_every_second() {
+    a_killed_redis_loses_nothing("everysec");
+}
+
+#[test]
+fn redis_away_means_503_and_recovery_by_itself() {
+    let mut world = World::new();
+    let (serve, batch) = world.serve_and_batch();
+    let client = world.client(&serve);
+    let beats = Beats::new(10, 1);
+    client.must_keep(&beats.take(10));
+
+    world.redis.kill();
+    let refused = client.post_all(&beats.take(10));
+    assert_eq!(refused.status, 503, "{}", refused.text);
+    assert!(refused.header("retry-after").is_some());
+    serve.await_status("/health/ready", 503, SOON);
+    serve.await_status("/health", 503, SOON);
+    batch.await_status("/health", 503, SOON);
+    assert_eq!(serve.get("/health/live").unwrap().status, 200);
+    assert_eq!(batch.get("/health/live").unwrap().status, 200);
+
+    world.redis.restart();
+    serve.await_status("/health", 200, SOON);
+    batch.await_status("/health", 200, SOON);
+    client.must_keep(&beats.take(10));
+    world.await_drained(SOON);
+    world.publish();
+    world.audit();
+}
+
+#[test]
+fn a_redis_that_hangs_means_503_in_time_and_never_202() {
+    let world = World::new();
+    let (serve, _batch) = world.serve_and_batch();
+    let client = world.client(&serve);
+    let beats = Beats::new(10, 1);
+    client.must_keep(&beats.take(10));
+
+    world.redis.stop_process();
+    let refused = client.post_all(&beats.take(10));
+    assert_eq!(refused.status, 503, "{}", refused.text);
+    serve.await_status("/health/ready", 503, SOON);
+    world.redis.cont();
+
+    // The push that timed out may have been held after all: that is why the client sends it again.
+    serve.await_status("/health", 200, SOON);
+    client.must_keep(&beats.take(10));
+    world.await_drained(SOON);
+    world.publish();
+}
+
+#[test]
+fn an_erased_redis_is_an_alarm_and_never_a_fresh_start() {
+    let mut world = World::new();
+    let (serve, batch) = world.serve_and_batch();
+    let client = world.client(&serve);
+    client.must_keep(&Beats::new(10, 1).take(10));
+    world.await_drained(SOON);
+
+    world.redis.restart_empty();
+    serve.await_status("/health", 503, SOON);
+    batch.await_status("/health", 503, SOON);
+    let refused = client.post(&Beat::of("somebody", "device"));
+    assert_eq!(refused.status, 503, "{}", refused.text);
+    // Nor by a batcher that starts now.
+    let another = world.batch().start();
+    another.await_status("/health", 503, SOON);
+    assert_eq!(client.post(&Beat::of("somebody", "device")).status, 503);
+
+    // A person says that this is right.
+    drop((another, batch));
+    world.books(&["adopt"]).run().expect_code(0);
+    let _batch = world.batch().start();
+    serve.await_status("/health", 200, SOON);
+    client.must_keep(&Beats::days_ago(10, 1, 1).take(10));
+    world.await_drained(SOON);
+    world.publish();
+}
+
+#[test]
+fn a_full_redis_still_drains() {
+    let world = World::on(RedisServer::with().maxmemory("3mb").start());
+    world.register();
+    let serve = world.serve().start();
+    serve.await_status("/health/ready", 200, SOON);
+    let client = world.client(&serve);
+    let beats = Beats::new(50, 2);
+
+    // Until Redis itself has no memory left; the cap is far away.
+    wait::until("Redis to be full", SOON, || client.post_all(&beats.take(500)).status == 503);
+    let refusals = (0..3).filter(|_| client.post_all(&beats.take(500)).status == 503).count();
+    assert!(refusals > 0, "it was not full for long");
+    assert!(world.ledger.kept() > 0);
+
+    let _batch = world.batch().start();
+    world.await_drained(SOON);
+    client.must_keep(&beats.take(500));
+    world.await_drained(SOON);
+    world.publish();
+    world.audit();
+}
+
+#[test]
+fn a_redis_that_may_forget_is_refused_with_the_line_to_mend_it() {
+    for (redis, advice) in [
+        (RedisServer::with().appendonly("no").start(), "appendonly yes"),
+        (RedisServer::with().maxmemory_policy("allkeys-lru").start(), "maxmemory-policy noeviction"),
+    ] {
+        let world = World::on(redis);
+        let refused = world.serve().run().expect_code(2);
+        assert!(refused.stderr.contains(advice), "{}", refused.stderr);
+    }
+}

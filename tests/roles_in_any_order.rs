@@ -1,0 +1,91 @@
+//! Several of each role, started and stopped in any order, lose and double nothing.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
+
+mod support;
+
+use support::producers::bring_home;
+use support::{Beats, SOON, Systole, World};
+
+/// Numbers that look random and are the same in every run, so that a failure can be looked at again.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % sides
+    }
+}
+
+/// The processes of one role.
+struct Role<'a> {
+    start: Box<dyn Fn() -> Systole + 'a>,
+    running: Vec<Systole>,
+}
+
+impl<'a> Role<'a> {
+    fn new(start: impl Fn() -> Systole + 'a) -> Self {
+        Self { start: Box::new(start), running: Vec::new() }
+    }
+
+    /// Starts one more, or ends one: in order, or by SIGKILL.
+    fn shuffle(&mut self, dice: &mut Dice) {
+        let starts = self.running.is_empty() || (self.running.len() < 3 && dice.roll(2) == 0);
+        if starts {
+            self.running.push((self.start)());
+            return;
+        }
+        let mut leaver = self.running.swap_remove(dice.roll(self.running.len()));
+        if dice.roll(2) == 0 { leaver.stop() } else { leaver.sigkill() }
+    }
+}
+
+#[test]
+fn roles_started_and_stopped_in_any_order_lose_and_double_nothing() {
+    let world = World::new();
+    let beats = Beats::new(50, 2);
+    let mut dice = Dice(20_261_122);
+    let mut roles =
+        [Role::new(|| world.watch().start()), Role::new(|| world.serve().start()), Role::new(|| world.batch().start())];
+    // Everybody is the first once in a while: the compactor waits for a dataset, the door for a buffer.
+    roles.iter_mut().for_each(|role| role.shuffle(&mut dice));
+    roles[1].running[0].await_status("/health/ready", 200, SOON);
+
+    for _ in 0..36 {
+        let which = dice.roll(3);
+        roles[which].shuffle(&mut dice);
+        // Nobody may wait for anything here: what comes between two changes meets whatever is there.
+        for serve in &roles[1].running {
+            let _ = world.client(serve).try_post_all(&beats.take(40));
+        }
+    }
+    for role in &mut roles {
+        if role.running.is_empty() {
+            role.shuffle(&mut dice);
+        }
+    }
+    let serve = &roles[1].running[0];
+    bring_home(&world.client(serve), &beats.take(40));
+
+    world.await_published(2 * SOON);
+    world.await_drained(SOON);
+    world.audit();
+    world.verify();
+    assert!(world.ledger.kept() > 400, "hardly anything was accepted: {}", world.ledger.kept());
+}
+
+#[test]
+fn everyone_stops_in_order_when_asked_however_much_is_under_way() {
+    let world = World::new();
+    let (serve, batch) = world.serve_and_batch();
+    let watch = world.watch().start();
+    world.client(&serve).must_keep(&Beats::new(50, 2).take(5_000));
+    batch.stop();
+    watch.stop();
+    serve.stop();
+
+    let _batch = world.batch().start();
+    world.await_drained(SOON);
+    world.publish();
+    world.audit();
+}

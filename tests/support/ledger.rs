@@ -1,0 +1,49 @@
+//! The independent ledger: what was answered 202, and what may or may not be held.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+
+use serde_json::Value;
+
+use super::beats::{Beat, Identity};
+
+/// Shared by all clients of a test.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    entries: Mutex<Entries>,
+}
+
+/// What the ledger holds.
+#[derive(Debug, Default, Clone)]
+pub struct Entries {
+    /// Answered 202; with each attributes that were sent under the identity and may stand.
+    pub kept: BTreeMap<Identity, Vec<Option<Value>>>,
+    /// The answer was lost, or was one that leaves it open: may stand, need not.
+    pub maybe: BTreeSet<Identity>,
+}
+
+impl Ledger {
+    /// It was answered 202: from now on it must never be missing.
+    pub fn keep(&self, beat: &Beat) {
+        let mut entries = self.entries.lock().unwrap();
+        let sent = entries.kept.entry(beat.identity.clone()).or_default();
+        if !sent.contains(&beat.attributes) {
+            sent.push(beat.attributes.clone());
+        }
+    }
+
+    /// Nobody knows whether it is held.
+    pub fn maybe(&self, beat: &Beat) {
+        self.entries.lock().unwrap().maybe.insert(beat.identity.clone());
+    }
+
+    /// How many identities were answered 202.
+    pub fn kept(&self) -> usize {
+        self.entries.lock().unwrap().kept.len()
+    }
+
+    /// The state at this instant.
+    pub fn entries(&self) -> Entries {
+        self.entries.lock().unwrap().clone()
+    }
+}

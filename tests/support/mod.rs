@@ -1,0 +1,39 @@
+//! What the fault tests stand on: real servers, the real binary, and an oracle that knows nothing of Systole's code.
+//!
+//! Constraints: black box. Nothing here imports the `systole` library; what it knows are the command line, HTTP, the
+//! paths of the dataset and Redis's own commands. So a mistake in the library cannot hide itself in its test.
+
+#![allow(dead_code, unused_imports, reason = "each test crate uses its own part of the harness")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a harness that cannot go on must stop")]
+#![allow(clippy::print_stderr, reason = "what a failed test shows")]
+
+pub mod beats;
+pub mod client;
+pub mod failpoints;
+pub mod ledger;
+pub mod metrics;
+pub mod oracle;
+pub mod producers;
+pub mod proxy;
+pub mod python;
+pub mod redis;
+pub mod systole;
+pub mod tmpfs;
+pub mod wait;
+pub mod watch;
+pub mod world;
+
+pub use beats::{Beat, Beats};
+pub use client::{Answer, Client};
+pub use ledger::Ledger;
+pub use metrics::Metrics;
+pub use oracle::Snapshot;
+pub use producers::Producers;
+pub use redis::RedisServer;
+pub use systole::{Launch, Systole};
+pub use world::{QUICK_LEASE, World};
+
+use std::time::Duration;
+
+/// A generous bound for what takes well under a second on an idle machine.
+pub const SOON: Duration = Duration::from_secs(15);

@@ -1,0 +1,50 @@
+//! Other people's readers, run by Python: DuckDB and PyArrow.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+/// `readers.py`, looping over a dataset until it is told to stop.
+#[derive(Debug)]
+pub struct Reader {
+    child: Child,
+    engine: &'static str,
+}
+
+impl Reader {
+    /// Starts reading `dataset` with `engine`: `duckdb` or `pyarrow`.
+    pub fn start(engine: &'static str, dataset: &Path) -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/readers.py");
+        let mut command = Command::new(python());
+        // Where scripts/test.sh puts what it has to install itself.
+        let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-python");
+        command.env("PYTHONPATH", packages).arg(script).arg(engine).arg(dataset);
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        Self { child: child.expect("python3 is installed (scripts/test.sh sees to it)"), engine }
+    }
+
+    /// Tells it to stop after one more read, and answers what it saw.
+    pub fn finish(mut self) -> Value {
+        let mut stdin = self.child.stdin.take().unwrap();
+        let _ = stdin.write_all(b"stop\n");
+        drop(stdin);
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut self.child.stdout.take().unwrap(), &mut text).unwrap();
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "the reader in {} failed; scripts/test.sh installs it", self.engine);
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn python() -> PathBuf {
+    std::env::var_os("SYSTOLE_TEST_PYTHON").map_or_else(|| "python3".into(), PathBuf::from)
+}
