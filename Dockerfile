@@ -3,10 +3,6 @@
 
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /build
-# zstd's C sources are compiled by a crate.
-RUN apt-get update \
-    && apt-get install --yes --no-install-recommends gcc=4:12.2.* libc6-dev=2.36-* \
-    && rm -rf /var/lib/apt/lists/*
 # Dependencies first, on an empty program, so that a change of ours does not build polars again.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
