@@ -32,11 +32,12 @@ fn a_batcher_that_slept_past_its_lease_loses_and_doubles_nothing() {
     let (serve, first) = world.serve_and_batch();
     let second = world.batch().start();
     let _watch = world.watch().start();
-    let producers = Producers::start(vec![world.client(&serve); 2], Arc::new(Beats::new(5, 2)), 50);
+    // In small bulks: the buffer must not fill while leases run out.
+    let producers = Producers::start(vec![world.client(&serve)], Arc::new(Beats::new(5, 2)), 2);
 
     // Whatever it holds when it falls asleep passes to the other one, and it wakes as a zombie in the middle of it.
     for sleeper in [&first, &second, &first] {
-        producers.await_kept(500, SOON);
+        producers.await_kept(200, SOON);
         sleeper.sigstop();
         let acked = world.in_redis("acked");
         let everything = producers.kept();
@@ -57,7 +58,7 @@ fn the_death_of_a_batcher_passes_its_claims_to_the_other() {
     let (serve, mut first) = world.serve_and_batch();
     let _second = world.batch().start();
     let producers = Producers::start(vec![world.client(&serve); 2], Arc::new(Beats::new(20, 2)), 50);
-    for _ in 0..3 {
+    for _ in 0..6 {
         producers.await_kept(300, SOON);
         first.sigkill();
         first = world.batch().start();

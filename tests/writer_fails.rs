@@ -106,13 +106,15 @@ fn a_batcher_killed_between_any_two_steps_loses_nothing() {
     let serve = world.serve().start();
     serve.await_status("/health/ready", 200, SOON);
     let client = world.client(&serve);
-    let beats = Beats::new(30, 2);
+    let (beats, older) = (Beats::new(30, 2), Beats::days_ago(30, 2, 3));
 
     let mut names = failpoints::in_part("batcher");
     names.retain(|name| !SPECIAL.contains(&name.as_str()));
     assert!(names.len() >= 4, "{names:?}");
     for name in names {
-        client.must_keep(&beats.take(60));
+        // Of two dates: so there is also a step between two fragments of one claim.
+        client.must_keep(&beats.take(40));
+        client.must_keep(&older.take(40));
         let batch = world.batch().args(QUICK_LEASE);
         batch.clone().failpoints(&format!("{name}=kill")).start().await_killed(SOON);
         // The next one does not die, and finds whatever the dead one left.
