@@ -34,6 +34,15 @@ install_packages() {
 # need COMMAND PACKAGE: installs the package when the command is missing.
 need() { have "$1" || install_packages "$2"; }
 
+# Systole's scripts in Redis carry flags that came with Redis 7: Debian 12, Ubuntu 24.04 and later have it.
+need_redis() {
+  need redis-server redis-server
+  need redis-cli redis-tools
+  local version
+  version=$(redis-server --version | sed -n 's/.* v=\([0-9]*\)\..*/\1/p')
+  [ "${version:-0}" -ge 7 ] || die "redis-server 7.0 or newer is needed, this is $(redis-server --version)"
+}
+
 need_rust() {
   have cargo || { [ -x "$HOME/.cargo/bin/cargo" ] && PATH="$HOME/.cargo/bin:$PATH"; }
   have cargo || die "Rust is missing; get it from https://rustup.rs and start this script again"

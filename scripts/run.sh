@@ -56,7 +56,7 @@ await_url() {
 }
 
 need_rust
-need redis-server redis-server
+need_redis
 need curl curl
 say "building (the first time takes a while: Polars is large)"
 cargo build --release --locked

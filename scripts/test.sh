@@ -18,7 +18,7 @@ install_readers() {
   say "installing ${PYTHON_PACKAGES[*]} into $PYTHON_FOLDER"
   mkdir -p "$PYTHON_FOLDER"
   # A folder of their own: neither the system's Python nor the user's is touched.
-  python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
+  PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check \
     --target "$PYTHON_FOLDER" --upgrade "${PYTHON_PACKAGES[@]}"
   readers_there || die "python3 cannot import ${PYTHON_PACKAGES[*]} from $PYTHON_FOLDER"
 }
@@ -48,8 +48,7 @@ check_dependencies() {
 }
 
 need_rust
-need redis-server redis-server
-need redis-cli redis-tools
+need_redis
 need python3 python3
 install_readers
 
