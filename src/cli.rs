@@ -70,7 +70,7 @@ pub struct Common {
 #[derive(Debug, Args)]
 pub struct Output {
     /// Print JSON
-    #[arg(long)]
+    #[arg(long, env = "SYSTOLE_JSON")]
     pub json: bool,
 }
 
@@ -118,7 +118,7 @@ pub struct Batch {
 #[derive(Debug, Args)]
 pub struct Compact {
     /// Go on publishing until told to stop, instead of one pass
-    #[arg(long)]
+    #[arg(long, env = "SYSTOLE_WATCH")]
     pub watch: bool,
     /// Where /health and /metrics listen with --watch
     #[arg(long, env = "SYSTOLE_LISTEN", default_value = "127.0.0.1:9102", value_name = "ADDR:PORT")]
@@ -258,9 +258,9 @@ pub struct Adopt {
 /// `systole config`
 #[derive(Debug, Args)]
 pub struct Config {
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
+    /// See there.
+    #[command(flatten)]
+    pub output: Output,
     /// The file with settings
     #[arg(long, env = crate::config::FILE_VARIABLE, value_name = "FILE")]
     pub config: Option<std::path::PathBuf>,
@@ -285,7 +285,8 @@ mod tests {
         for command in Cli::command().get_subcommands() {
             for arg in command.get_arguments() {
                 let Some(flag) = arg.get_long() else { continue };
-                if matches!(flag, "help" | "version" | "json" | "watch" | "accept" | "all" | "limit") {
+                // The last three are acts of a person at one moment, not settings.
+                if matches!(flag, "help" | "version" | "accept" | "all" | "limit") {
                     continue;
                 }
                 let variable = format!("SYSTOLE_{}", flag.replace('-', "_").to_uppercase());

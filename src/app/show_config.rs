@@ -21,7 +21,7 @@ pub fn run(args: &Config) -> Outcome {
         return Err(config::Error::new("config: name a command, such as `systole config batch`").into());
     };
     let settings = config::in_force(&command, name, matches, &file);
-    if args.json {
+    if args.output.json {
         output::json(&settings)?;
         return Ok(Done::Well);
     }
