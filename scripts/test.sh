@@ -9,8 +9,9 @@ cd "$(dirname "$0")/.."
 # Other people's Parquet readers, for the tests that read while Systole writes.
 PYTHON_PACKAGES=(duckdb pyarrow)
 PYTHON_FOLDER=$PWD/target/test-python
+export PYTHONPATH=$PYTHON_FOLDER${PYTHONPATH:+:$PYTHONPATH}
 
-readers_there() { PYTHONPATH=$PYTHON_FOLDER python3 -c 'import duckdb, pyarrow.dataset' 2>/dev/null; }
+readers_there() { python3 -c 'import duckdb, pyarrow.dataset' 2>/dev/null; }
 
 install_readers() {
   readers_there && return
@@ -23,7 +24,11 @@ install_readers() {
   readers_there || die "python3 cannot import ${PYTHON_PACKAGES[*]} from $PYTHON_FOLDER"
 }
 
+# Most of a fault test's time is waiting for processes to start, die and recover: two tests a core keep it busy.
+THREADS=$(($(nproc) * 2))
+
 run_tests() {
+  export NEXTEST_TEST_THREADS=${NEXTEST_TEST_THREADS:-$THREADS} RUST_TEST_THREADS=${RUST_TEST_THREADS:-$THREADS}
   if cargo nextest --version >/dev/null 2>&1; then
     cargo nextest run --locked --all-targets "$@"
     cargo test --locked --doc

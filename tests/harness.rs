@@ -9,7 +9,7 @@ use support::{Beat, Beats, Ledger, Metrics, RedisServer, Snapshot};
 
 #[test]
 fn a_killed_redis_comes_back_on_its_port_with_what_it_held() {
-    let mut server = RedisServer::with().appendfsync("always").start();
+    let mut server = RedisServer::start();
     assert_eq!(server.cli(&["SET", "key", "value"]), "OK");
     let port = server.port();
     server.kill();

@@ -299,7 +299,7 @@ async fn a_cluster_is_served_slot_by_slot() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     drop(plain);
-    assert_eq!(cluster.durability().await.unwrap().level, "everysec");
+    assert_eq!(cluster.durability().await.unwrap().level, "always");
     let frames: Vec<_> = (0..20).map(|tag| (tag % 2, frame(tag.into(), 1))).collect();
     assert!(cluster.push(&frames).await.iter().all(Result::is_ok));
     server.cli(&["SCRIPT", "FLUSH"]);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -11,6 +12,7 @@ use super::beats::{Beat, Identity};
 #[derive(Debug, Default)]
 pub struct Ledger {
     entries: Mutex<Entries>,
+    answered: Mutex<Vec<(Instant, Identity)>>,
 }
 
 /// What the ledger holds.
@@ -30,6 +32,18 @@ impl Ledger {
         if !sent.contains(&beat.attributes) {
             sent.push(beat.attributes.clone());
         }
+        self.answered.lock().unwrap().push((Instant::now(), beat.identity.clone()));
+    }
+
+    /// What was answered since then may be missing: the window of loss of a buffer that has one. Answers how many remain
+    /// that must not.
+    pub fn excuse_since(&self, then: Instant) -> usize {
+        let mut entries = self.entries.lock().unwrap();
+        for (_, identity) in self.answered.lock().unwrap().iter().filter(|(answered, _)| *answered >= then) {
+            entries.kept.remove(identity);
+            entries.maybe.insert(identity.clone());
+        }
+        entries.kept.len()
     }
 
     /// Nobody knows whether it is held.

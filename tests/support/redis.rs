@@ -33,7 +33,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// `no`, `everysec` (unless told otherwise) or `always`.
+    /// `no`, `everysec` or `always` (unless told otherwise).
     pub fn appendfsync(mut self, when: &'static str) -> Self {
         self.appendfsync = when;
         self
@@ -125,14 +125,14 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// Append-only file on, fsync every second, no eviction.
+    /// As recommended: append-only file on, fsync before each answer, no eviction.
     pub fn start() -> Self {
         Self::with().start()
     }
 
     /// The settings of [`RedisServer::start`], to be changed.
     pub fn with() -> Setup {
-        Setup { appendonly: "yes", appendfsync: "everysec", policy: "noeviction", maxmemory: None, more: Vec::new() }
+        Setup { appendonly: "yes", appendfsync: "always", policy: "noeviction", maxmemory: None, more: Vec::new() }
     }
 
     /// `redis://127.0.0.1:PORT`.
@@ -150,7 +150,8 @@ impl RedisServer {
         self.port
     }
 
-    /// Dies as in a power cut, but for what the operating system had already been given.
+    /// Dies at once. With `appendfsync always` all that was answered is in its file; with `everysec` what it answered while
+    /// an fsync was under way may be lost.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();

@@ -54,7 +54,8 @@ fn window(level: &str) -> &'static str {
     match level {
         "always" => "redis, appendfsync always: nothing acknowledged is lost short of losing the disk",
         "everysec" => {
-            "redis, appendfsync everysec: a power cut may lose the last two seconds; a crash of Redis nothing"
+            // Redis answers without having handed its file to the system while an fsync of the last second is under way.
+            "redis, appendfsync everysec: a power cut, or a crash of Redis while it syncs, may lose the last two seconds"
         }
         "no" => "redis, appendfsync no: a power cut may lose half a minute; a crash of Redis nothing",
         _ => "redis, volatile: whatever it holds may be lost at any time",
