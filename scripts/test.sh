@@ -24,11 +24,7 @@ install_readers() {
   readers_there || die "python3 cannot import ${PYTHON_PACKAGES[*]} from $PYTHON_FOLDER"
 }
 
-# Most of a fault test's time is waiting for processes to start, die and recover: two tests a core keep it busy.
-THREADS=$(($(nproc) * 2))
-
 run_tests() {
-  export NEXTEST_TEST_THREADS=${NEXTEST_TEST_THREADS:-$THREADS} RUST_TEST_THREADS=${RUST_TEST_THREADS:-$THREADS}
   if cargo nextest --version >/dev/null 2>&1; then
     cargo nextest run --locked --all-targets "$@"
     cargo test --locked --doc

@@ -27,8 +27,9 @@ fn a_redis_killed_under_load_loses_nothing_with_fsync_always() {
     world.audit();
 }
 
-/// While Redis syncs the last second it answers from memory: what it has not written to the file by then dies with it.
-const WINDOW: Duration = Duration::from_secs(2);
+/// While Redis syncs the last second it answers from memory: what it has not written to the file by then dies with it. It
+/// does so for two seconds; the third is for the clocks of three processes on a busy machine.
+const WINDOW: Duration = Duration::from_secs(3);
 
 #[test]
 fn a_redis_killed_under_load_loses_at_most_two_seconds_with_fsync_every_second() {
@@ -39,7 +40,7 @@ fn a_redis_killed_under_load_loses_at_most_two_seconds_with_fsync_every_second()
     for _ in 0..2 {
         let before = producers.kept();
         let begun = Instant::now();
-        wait::until("the window to be filled twice", SOON, || begun.elapsed() > 2 * WINDOW);
+        wait::until("the window to be filled", SOON, || begun.elapsed() > 2 * WINDOW);
         assert!(producers.kept() > before + 100, "hardly anything was sent");
         world.redis.kill();
         assert!(world.ledger.excuse_since(Instant::now() - WINDOW) > 50, "nothing is left to be lost");
