@@ -30,39 +30,39 @@ pub struct Register<'a>(pub &'a Registry);
 #[allow(clippy::missing_errors_doc, reason = "said once, of the type")]
 impl Register<'_> {
     /// Registers `metric` and hands it back.
-    pub fn add<C: Collector + Clone + 'static>(self, metric: C) -> Result<C> {
+    pub fn register<C: Collector + Clone + 'static>(self, metric: C) -> Result<C> {
         self.0.register(Box::new(metric.clone()))?;
         Ok(metric)
     }
 
     /// A counter.
     pub fn counter(self, name: &str, help: &str) -> Result<IntCounter> {
-        self.add(IntCounter::new(name, help)?)
+        self.register(IntCounter::new(name, help)?)
     }
 
     /// Counters by label.
     pub fn counters(self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec> {
-        self.add(IntCounterVec::new(Opts::new(name, help), labels)?)
+        self.register(IntCounterVec::new(Opts::new(name, help), labels)?)
     }
 
     /// A gauge of whole numbers.
     pub fn gauge(self, name: &str, help: &str) -> Result<IntGauge> {
-        self.add(IntGauge::new(name, help)?)
+        self.register(IntGauge::new(name, help)?)
     }
 
     /// Gauges of whole numbers by label.
     pub fn gauges(self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec> {
-        self.add(IntGaugeVec::new(Opts::new(name, help), labels)?)
+        self.register(IntGaugeVec::new(Opts::new(name, help), labels)?)
     }
 
     /// Gauges of seconds by label.
     pub fn seconds_gauges(self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec> {
-        self.add(GaugeVec::new(Opts::new(name, help), labels)?)
+        self.register(GaugeVec::new(Opts::new(name, help), labels)?)
     }
 
     /// A histogram over these buckets.
     pub fn histogram(self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram> {
-        self.add(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?)
+        self.register(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?)
     }
 
     /// A histogram of durations.
@@ -72,7 +72,7 @@ impl Register<'_> {
 
     /// Histograms of durations by label.
     pub fn seconds_by(self, name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec> {
-        self.add(HistogramVec::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), labels)?)
+        self.register(HistogramVec::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), labels)?)
     }
 }
 
