@@ -222,7 +222,7 @@ impl World {
         self.books(&["verify"]).run().expect_code(0)
     }
 
-    /// Files below `staging/` that are neither locks nor identity indexes.
+    /// The fragments that wait to be published.
     pub fn staged(&self) -> Vec<PathBuf> {
         let mut files = oracle::every_file(&self.dataset.join("staging"));
         files.retain(|path| path.file_name().unwrap().to_string_lossy().starts_with(".part_"));
