@@ -133,7 +133,7 @@ impl Dataset {
         let layout = Self::layout(options)?;
         let manifest = manifest::read(&layout)?.ok_or_else(|| Error::NoDataset {
             path: layout.root().to_owned(),
-            advice: "`systole up` and `systole batch` make one; or mend --data",
+            advice: "`systole batch` makes one; or mend --data",
         })?;
         Self::with_manifest(options, layout, fs, &manifest)
     }
