@@ -11,8 +11,11 @@
 //! The buffer knows nothing of files, dates or HTTP.
 
 pub mod committer;
+pub mod embedded;
 mod error;
+mod identity;
 mod intake;
+mod letter;
 pub mod monitor;
 pub mod options;
 pub mod redis;

@@ -1,12 +1,16 @@
-//! What the suite needs of a backend, and how Redis gives it.
+//! What the suite needs of a backend, and how each gives it.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bytesize::ByteSize;
+use systole::buffer::embedded::{self, EmbeddedBuffer};
 use systole::buffer::options::Options;
 use systole::buffer::redis::RedisBuffer;
 use systole::buffer::{Buffer, Registration};
 use systole::heartbeat::DatasetId;
+
+use tempfile::TempDir;
 
 use crate::redis_server::RedisServer;
 
@@ -77,5 +81,65 @@ impl Backend for Redis {
 
     fn clear(&mut self) {
         self.server.cli(&["FLUSHALL"]);
+    }
+}
+
+/// The embedded buffer in a directory of its own.
+#[derive(Debug)]
+pub struct Embedded {
+    pub dir: TempDir,
+    pub buffer: EmbeddedBuffer,
+}
+
+/// Far more room than a test's disk may have is not asked for.
+pub fn own_options() -> embedded::Options {
+    embedded::Options { buffer_min_free: ByteSize::mib(1) }
+}
+
+pub fn open(dir: &Path) -> EmbeddedBuffer {
+    EmbeddedBuffer::open(dir, &Options::default(), &own_options()).unwrap()
+}
+
+impl Embedded {
+    pub fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { buffer: open(dir.path()), dir }
+    }
+}
+
+/// Copies a folder as it stands.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+impl Backend for Embedded {
+    fn open(&self, caps: Caps) -> Arc<dyn Buffer> {
+        let options = Options {
+            buffer_max_heartbeats: caps.heartbeats,
+            buffer_max_bytes: ByteSize::b(caps.bytes),
+            ..Options::default()
+        };
+        Arc::new(self.buffer.another(&options))
+    }
+
+    /// Nobody writes at the moment, so a copy of the files is what a kill would leave; `embedded_only` kills for real.
+    fn crash_and_restart(&mut self) {
+        let dir = tempfile::tempdir().unwrap();
+        copy(self.dir.path(), dir.path());
+        self.buffer = open(dir.path());
+        // The old folder stays for those who still hold its buffer.
+        let _ = std::mem::replace(&mut self.dir, dir).keep();
+    }
+
+    fn clear(&mut self) {
+        *self = Self::start();
     }
 }

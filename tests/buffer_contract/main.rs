@@ -1,18 +1,27 @@
 //! The contract of the buffer, as one suite that every backend passes.
 //!
 //! The suite ([`suite`]) knows [`systole::buffer::Buffer`] only; a backend is one more call of [`contract!`] with a
-//! harness of its own. What only Redis can do wrong stands in [`redis_only`].
+//! harness of its own. What only one backend can do wrong stands in [`redis_only`] and
+//! [`embedded_only`].
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
 
 mod backend;
 mod committer;
+mod embedded_only;
 mod model;
 mod monitor;
 mod redis_only;
 #[path = "../support/redis.rs"]
 mod redis_server;
 mod suite;
+#[allow(
+    dead_code,
+    clippy::print_stderr,
+    reason = "each test crate uses its own part of the harness, which says what it skips"
+)]
+#[path = "../support/tmpfs.rs"]
+mod tmpfs;
 
 /// Runs each behaviour of the suite as a test of its own, against a fresh backend.
 macro_rules! contract {
@@ -62,3 +71,4 @@ macro_rules! every_behaviour {
 }
 
 every_behaviour!(redis, crate::backend::Redis::start());
+every_behaviour!(embedded, crate::backend::Embedded::start());

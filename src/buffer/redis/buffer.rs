@@ -6,16 +6,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use redis::{Cmd, Value};
 
+use super::super::identity::Identity;
+use super::super::letter;
 use super::super::options::Options;
 use super::super::{
     Batchers, Buffer, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, Durability, Error, InHand, Lease,
     LeaseAnswer, Ledger, PartitionStatus, Registration, Result, Room, StandingClaim,
 };
 use super::connection::{Call, Connections, Outcome, Replicas};
-use super::identity::Identity;
 use super::reply::{Asked, Reply};
 use super::script::{self, Script};
-use super::{keys, letter, startup};
+use super::{keys, startup};
 use crate::heartbeat::{BatcherId, ClaimId, DatasetId, Frame, Partition};
 
 /// Frames that one claim moves at most: LMOVE of a thousand holds Redis up for some 3 ms.

@@ -5,7 +5,7 @@
 //!   checks come before the first write, because an error does not roll back what was written before it.
 //! - Time is Redis's clock, inside the scripts.
 //! - Each call has a deadline of ours; a connection that missed one is never used again (`connection.rs`).
-//! - Each script is told the dataset and refuses when the partition carries none or another (`identity.rs`).
+//! - Each script is told the dataset and refuses when the partition carries none or another (`buffer/identity.rs`).
 //! - Every answer is read field by field (`reply.rs`); none is guessed around.
 //!
 //! Operations: [`RedisBuffer::connect`] reads the options and needs no server; [`RedisBuffer::startup_check`] looks
@@ -15,9 +15,7 @@
 mod buffer;
 mod connection;
 mod fault;
-mod identity;
 mod keys;
-mod letter;
 mod registration;
 mod reply;
 mod script;

@@ -1,11 +1,22 @@
-//! Dead letters as the scripts keep them: a heading in text, the reason, the frame (see `write_letter` in
-//! `lua/common.lua`).
+//! Dead letters as every backend keeps them: a heading in text, the reason, the frame. On Redis the scripts write them
+//! (`write_letter` in `redis/lua/common.lua`), so the two must agree.
+//!
+//! `<id> <claim> <since ms> <rows> <bytes> <length of reason>\n` reason frame, where rows and bytes are what the ledger
+//! counts for it.
 
 use bytes::Bytes;
 
-use super::super::{Condemned, DeadLetter, Error, Result};
+use super::{Condemned, DeadLetter, Error, Result};
 
-/// Reads one as `lua/common.lua` writes it.
+/// Writes one that the ledger counts by its rows and so many bytes.
+pub(super) fn write(letter: &DeadLetter, bytes: u64) -> Vec<u8> {
+    let DeadLetter { id, claim, since, rows, reason, .. } = letter;
+    let mut text = format!("{id} {claim} {since} {rows} {bytes} {}\n{reason}", reason.len()).into_bytes();
+    text.extend_from_slice(&letter.bytes);
+    text
+}
+
+/// Reads one.
 pub(super) fn read(letter: &Bytes) -> Result<DeadLetter> {
     let wrong = || Error::Corrupt { detail: "a dead letter without its heading".into() };
     let end = letter.iter().take(200).position(|&byte| byte == b'\n').ok_or_else(wrong)?;
@@ -67,9 +78,11 @@ mod tests {
         let (id, claim) = (DeadLetterId::new(), ClaimId::new());
         let mut text = format!("{id} {claim} 1700 3 9 6\nbroken").into_bytes();
         text.extend_from_slice(b"\n \0\xff 12 \n");
-        let letter = read(&text.into()).unwrap();
+        let text = Bytes::from(text);
+        let letter = read(&text).unwrap();
         assert_eq!((letter.id, letter.claim, letter.since, letter.rows), (id, claim, 1700, 3));
         assert_eq!((letter.reason.as_str(), &letter.bytes[..]), ("broken", &b"\n \0\xff 12 \n"[..]));
+        assert_eq!(write(&letter, 9), text);
     }
 
     #[test]

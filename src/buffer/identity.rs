@@ -5,7 +5,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::super::{Error, Registration, Result};
+use super::{Error, Registration, Result};
 use crate::heartbeat::DatasetId;
 
 /// What this process knows of its buffer's dataset.

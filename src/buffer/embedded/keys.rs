@@ -1,0 +1,129 @@
+//! The keys of the store. They are its format: changing one is a new [`FORMAT`].
+//!
+//! Numbers are big-endian, so that keys sort as their numbers do.
+//!
+//! | keyspace | key                                                    | holds                                                |
+//! | -------- | ------------------------------------------------------ | ---------------------------------------------------- |
+//! | `frames` | partition u16, sequence u64                            | a frame, pending or claimed: the record tells which  |
+//! | `books`  | `f`                                                    | the number of the format, as text                    |
+//! | `books`  | `t`                                                    | nothing                                              |
+//! | `books`  | `p`, partition u16                                     | the partition's record (`state.rs`), JSON            |
+//! | `books`  | `c`, partition u16, frame u32, 0 or row + 1 as u64     | what the standing claim condemned: a letter          |
+//! | `books`  | `d`, partition u16, the letter's id as text            | a dead letter; ids sort by age                       |
+
+use std::ops::Range;
+
+use super::super::{DeadLetterId, Error, Result};
+use crate::heartbeat::Partition;
+
+/// The format that this binary writes, and the only one that it reads.
+pub(super) const FORMAT: &str = "1";
+/// Where it stands.
+pub(super) const FORMAT_KEY: &[u8] = b"f";
+
+/// Says nothing: written to have something written.
+pub(super) const TIDIED_KEY: &[u8] = b"t";
+
+/// A frame.
+pub(super) fn frame(partition: Partition, sequence: u64) -> [u8; 10] {
+    let mut key = [0; 10];
+    key[..2].copy_from_slice(&partition.to_be_bytes());
+    key[2..].copy_from_slice(&sequence.to_be_bytes());
+    key
+}
+
+/// The partition and sequence of a frame's key. `None` for what is no such key.
+pub(super) fn read_frame(key: &[u8]) -> Option<(Partition, u64)> {
+    let (partition, sequence) = key.split_at_checked(2)?;
+    Some((u16::from_be_bytes(partition.try_into().ok()?), u64::from_be_bytes(sequence.try_into().ok()?)))
+}
+
+/// All records of partitions.
+pub(super) const RECORDS: &[u8] = b"p";
+
+/// A partition's record.
+pub(super) fn record(partition: Partition) -> Vec<u8> {
+    tagged(b'p', partition)
+}
+
+/// All that the standing claim of a partition condemned.
+pub(super) fn condemned_of(partition: Partition) -> Vec<u8> {
+    tagged(b'c', partition)
+}
+
+/// A frame of the standing claim that is condemned, or one row of it.
+pub(super) fn condemned(partition: Partition, (frame, row): (u32, Option<u32>)) -> Vec<u8> {
+    let mut key = condemned_of(partition);
+    key.extend_from_slice(&frame.to_be_bytes());
+    // The whole frame comes before its rows.
+    key.extend_from_slice(&row.map_or(0, |row| u64::from(row) + 1).to_be_bytes());
+    key
+}
+
+/// The frame and row of a condemned entry's key.
+pub(super) fn read_condemned(key: &[u8]) -> Result<(u32, Option<u32>)> {
+    let wrong = || Error::Corrupt { detail: "a condemned entry under a key that cannot be read".into() };
+    let (frame, row) = key.get(3..).and_then(|place| place.split_at_checked(4)).ok_or_else(wrong)?;
+    let frame = u32::from_be_bytes(frame.try_into().map_err(|_| wrong())?);
+    let row = u64::from_be_bytes(row.try_into().map_err(|_| wrong())?);
+    let row = row.checked_sub(1).map(u32::try_from).transpose().map_err(|_| wrong())?;
+    Ok((frame, row))
+}
+
+/// A dead letter.
+pub(super) fn dead(partition: Partition, id: DeadLetterId) -> Vec<u8> {
+    let mut key = tagged(b'd', partition);
+    key.extend_from_slice(id.to_string().as_bytes());
+    key
+}
+
+/// The dead letters of a partition behind `after`, or all.
+pub(super) fn dead_after(partition: Partition, after: Option<DeadLetterId>) -> Range<Vec<u8>> {
+    let mut from = after.map_or_else(|| tagged(b'd', partition), |id| dead(partition, id));
+    if after.is_some() {
+        from.push(0);
+    }
+    // Ids are hexadecimal text, so this lies behind all of them.
+    let mut to = tagged(b'd', partition);
+    to.push(0xff);
+    from..to
+}
+
+fn tagged(tag: u8, partition: Partition) -> Vec<u8> {
+    let [high, low] = partition.to_be_bytes();
+    vec![tag, high, low]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_sort_as_what_they_stand_for() {
+        let frames = [(0, 1), (0, 255), (0, 256), (1, 0), (256, 0)].map(|(p, s)| frame(p, s));
+        assert!(frames.is_sorted());
+        assert_eq!(read_frame(&frames[2]), Some((0, 256)));
+        assert_eq!(read_frame(b"short"), None);
+        let places = [(0, None), (0, Some(0)), (0, Some(u32::MAX)), (1, None), (256, Some(7))];
+        let keys = places.map(|place| condemned(3, place));
+        assert!(keys.is_sorted());
+        assert_eq!(keys.map(|key| read_condemned(&key).unwrap()), places);
+    }
+
+    #[test]
+    fn the_letters_of_a_partition_are_its_own() {
+        let (one, two) = (DeadLetterId::new(), DeadLetterId::new());
+        assert!(dead_after(7, None).contains(&dead(7, one)));
+        assert!(!dead_after(7, None).contains(&dead(8, one)));
+        assert!(!dead_after(7, None).contains(&dead(6, one)));
+        assert!(!dead_after(7, Some(one)).contains(&dead(7, one)));
+        assert!(dead_after(7, Some(one.min(two))).contains(&dead(7, one.max(two))));
+    }
+
+    #[test]
+    fn nonsense_is_an_error_and_no_panic() {
+        for key in [&b""[..], b"c", b"c\0\0", b"c\0\0\0\0\0\0", b"c\0\0\0\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff"] {
+            assert!(read_condemned(key).is_err());
+        }
+    }
+}
