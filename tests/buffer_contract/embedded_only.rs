@@ -250,6 +250,51 @@ async fn a_disk_below_its_reserve_takes_nothing_in_and_still_gives_out() {
     buffer.ping().await.unwrap();
 }
 
+/// Runs a test of this file in a process of its own, which its environment tells to be the child.
+fn child(test: &str, dir: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", &format!("embedded_only::{test}"), "--nocapture"]).env(CHILD_DIR, dir);
+    command
+}
+
+/// Not a test of its own: what [`after_a_fault_the_disk_says_what_took_effect`] runs with armed failpoints.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn child_whose_third_commit_fails_late_and_sixth_early() {
+    let Ok(dir) = std::env::var(CHILD_DIR) else { return };
+    systole::failpoint::arm_from_env().unwrap();
+    let buffer = open(Path::new(&dir));
+    buffer.register(DATASET).await.unwrap();
+    let mut failed = Vec::new();
+    for user in 0..5 {
+        let give_up = Instant::now() + Duration::from_secs(10);
+        // What failed is not sent again: whether it is there is the question.
+        if let Err(error) = push(&buffer, 0, &sized(user, 1)).await {
+            assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+            assert!(buffer.ping().await.is_err(), "not ready");
+            failed.push(user);
+            while buffer.ping().await.is_err() {
+                assert!(Instant::now() < give_up, "it does not get well");
+            }
+        }
+    }
+    assert_eq!(failed, [1, 4]);
+    push(&buffer, 0, &sized(5, 1)).await.unwrap();
+    assert_eq!(ledger(&buffer, 0).await.accepted, 5);
+    let holder = lease(&buffer, 0).await;
+    assert_eq!(users(&claim(&buffer, &holder).await.frames), [0, 1, 2, 3, 5], "late: it is there; early: it is not");
+}
+
+#[test]
+fn after_a_fault_the_disk_says_what_took_effect() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = child("child_whose_third_commit_fails_late_and_sixth_early", dir.path())
+        .env("SYSTOLE_TEST_SWITCH", "on")
+        .env("SYSTOLE_FAILPOINTS", "buffer.committed=error+2*1;buffer.commit=error+5*1")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// Not a test of its own: what [`kill_9_at_any_moment_loses_and_doubles_nothing`] kills.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn child_that_works_until_it_is_killed() {
@@ -293,9 +338,7 @@ async fn kill_9_at_any_moment_loses_and_doubles_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (mut pushed, mut acked, mut claimed) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     for round in 0..12_u64 {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "embedded_only::child_that_works_until_it_is_killed", "--nocapture"])
-            .env(CHILD_DIR, dir.path())
+        let mut child = child("child_that_works_until_it_is_killed", dir.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
