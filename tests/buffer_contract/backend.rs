@@ -89,6 +89,8 @@ impl Backend for Redis {
 pub struct Embedded {
     pub dir: TempDir,
     pub buffer: EmbeddedBuffer,
+    /// Folders from before a restart, for those who still hold their buffer.
+    pub left: Vec<TempDir>,
 }
 
 /// Far more room than a test's disk may have is not asked for.
@@ -103,7 +105,7 @@ pub fn open(dir: &Path) -> EmbeddedBuffer {
 impl Embedded {
     pub fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self { buffer: open(dir.path()), dir }
+        Self { buffer: open(dir.path()), dir, left: Vec::new() }
     }
 }
 
@@ -135,8 +137,7 @@ impl Backend for Embedded {
         let dir = tempfile::tempdir().unwrap();
         copy(self.dir.path(), dir.path());
         self.buffer = open(dir.path());
-        // The old folder stays for those who still hold its buffer.
-        let _ = std::mem::replace(&mut self.dir, dir).keep();
+        self.left.push(std::mem::replace(&mut self.dir, dir));
     }
 
     fn clear(&mut self) {

@@ -78,7 +78,7 @@ async fn it_says_that_only_losing_the_disk_loses_anything() {
 
 #[tokio::test]
 async fn an_erased_or_foreign_directory_is_an_alarm_and_no_fresh_start() {
-    let Embedded { dir, buffer } = Embedded::start();
+    let Embedded { dir, buffer, .. } = Embedded::start();
     buffer.register(DATASET).await.unwrap();
     push(&buffer, 0, &frame(1, 1)).await.unwrap();
     let expecting = buffer.another(&Options::default());
@@ -112,7 +112,7 @@ async fn a_restart_voids_the_leases_of_the_process_that_died() {
 
 #[tokio::test]
 async fn a_partition_that_is_none_takes_nothing_and_the_others_do() {
-    let Embedded { buffer, dir: _dir } = Embedded::start();
+    let Embedded { buffer, dir: _dir, .. } = Embedded::start();
     buffer.register(DATASET).await.unwrap();
     let outcomes = buffer.push(&[(0, frame(1, 1)), (7, frame(2, 1)), (1, frame(3, 1))]).await;
     assert!(matches!(&outcomes[..], [Ok(()), Err(Error::NotRegistered), Ok(())]), "{outcomes:?}");
@@ -120,7 +120,7 @@ async fn a_partition_that_is_none_takes_nothing_and_the_others_do() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_thousand_frames_do_not_slow_or_fatten_a_start() {
-    let Embedded { dir, buffer } = Embedded::start();
+    let Embedded { dir, buffer, .. } = Embedded::start();
     buffer.register(DATASET).await.unwrap();
     for thousand in 0..100 {
         let frames: Vec<_> = (0..1_000).map(|nth| ((nth % 2) as u16, sized(thousand * 1_000 + nth, 1_000))).collect();
@@ -149,7 +149,7 @@ async fn until_below(folder: &Path, bytes: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_space_of_what_was_acknowledged_is_given_back() {
-    let Embedded { dir, buffer } = Embedded::start();
+    let Embedded { dir, buffer, .. } = Embedded::start();
     buffer.register(DATASET).await.unwrap();
     let holder = lease(&buffer, 0).await;
     // A backlog, then none: what it took must not stay.
