@@ -87,8 +87,9 @@ impl Backend for Redis {
 /// The embedded buffer in a directory of its own.
 #[derive(Debug)]
 pub struct Embedded {
-    pub dir: TempDir,
+    // Closed before its folder is removed.
     pub buffer: EmbeddedBuffer,
+    pub dir: TempDir,
     /// Folders from before a restart, for those who still hold their buffer.
     pub left: Vec<TempDir>,
 }
