@@ -181,3 +181,28 @@ fn a_redis_that_may_forget_is_refused_with_the_line_to_mend_it() {
         assert!(refused.stderr.contains(advice), "{}", refused.stderr);
     }
 }
+
+#[test]
+fn a_redis_that_may_forget_is_refused_also_by_a_serve_that_started_before_it() {
+    let world = World::new();
+    world.register();
+    assert_eq!(world.redis.cli(&["CONFIG", "SET", "appendonly", "no"]), "OK");
+    // It does not answer while `serve` starts, so that the check at the start finds nothing to judge.
+    world.redis.stop_process();
+    let serve = world.serve().start();
+    world.redis.cont();
+    let client = world.client(&serve);
+    let beats = Beats::new(10, 1);
+    wait::until("the volatile Redis to be named", SOON, || {
+        assert_eq!(client.post_all(&beats.take(5)).status, 503, "answered 202 for what Redis may forget");
+        serve.get("/health/ready").is_some_and(|answer| answer.text.contains("appendonly"))
+    });
+    assert_eq!(world.in_redis("accepted"), 0);
+
+    assert_eq!(world.redis.cli(&["CONFIG", "SET", "appendonly", "yes"]), "OK");
+    serve.await_status("/health/ready", 200, SOON);
+    client.must_keep(&beats.take(5));
+    let _batch = world.batch().start();
+    world.await_drained(SOON);
+    world.publish();
+}

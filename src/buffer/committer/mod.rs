@@ -265,6 +265,9 @@ impl CommitterService {
         if let Some(partitions) = self.partitions {
             return Ok(partitions);
         }
+        // The check at the process's start finds nothing to judge while the buffer is away, so the first write asks again:
+        // no 202 for what the buffer may forget.
+        self.buffer.durability().await?;
         let registration = self.buffer.registration().await?.ok_or(Error::NotRegistered)?;
         tracing::info!(dataset = %registration.dataset, partitions = registration.partitions, "the buffer is registered");
         Ok(*self.partitions.insert(registration.partitions))

@@ -1,6 +1,6 @@
 //! Rate limits, by client address and by user.
 //!
-//! Constraints: each process counts for itself, in memory; keys are bounded ([`store`]); asking takes no lock but one
+//! Constraints: each process counts for itself, in memory; keys are bounded (`store`); asking takes no lock but one
 //! shard's read lock of the key map. An address is asked about before the body is read and costs one a request; a user is
 //! asked about after parsing and costs one a heartbeat.
 //!
