@@ -132,9 +132,9 @@ impl From<http::Error> for Failure {
 
 impl From<buffer::Error> for Failure {
     fn from(error: buffer::Error) -> Self {
-        use buffer::Error::{ForeignDataset, NotRegistered, Unsafe};
+        use buffer::Error::{BeingMoved, ForeignDataset, NotRegistered, Unsafe};
         match error {
-            Unsafe { .. } | ForeignDataset { .. } | NotRegistered => Self::Usage(error.to_string()),
+            Unsafe { .. } | ForeignDataset { .. } | NotRegistered | BeingMoved => Self::Usage(error.to_string()),
             _ => Self::OutOfReach(error.to_string()),
         }
     }

@@ -11,8 +11,10 @@
 //! The buffer knows nothing of files, dates or HTTP.
 
 pub mod committer;
+pub mod drain;
 pub mod embedded;
 mod error;
+mod handover;
 mod identity;
 mod intake;
 mod letter;

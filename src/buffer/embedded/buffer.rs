@@ -93,7 +93,7 @@ impl EmbeddedBuffer {
     }
 
     /// Runs a step of a registered buffer.
-    async fn step<T: Send + 'static>(
+    pub(super) async fn step<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Store, Registration) -> Result<T> + Send + 'static,
     ) -> Result<T> {
@@ -220,6 +220,7 @@ impl Buffer for EmbeddedBuffer {
     async fn ping(&self) -> Result<()> {
         self.run(*self.shared.options.step_deadline, |shared| {
             shared.registered()?;
+            shared.store.check_not_moving()?;
             shared.store.check(&shared.store.engine()?)?;
             shared.store.check_free(0)
         })

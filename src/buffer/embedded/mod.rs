@@ -66,6 +66,7 @@ mod buffer;
 mod claims;
 mod commits;
 mod engine;
+mod export;
 mod journal;
 mod keys;
 mod letters;

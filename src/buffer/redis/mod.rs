@@ -15,6 +15,7 @@
 mod buffer;
 mod connection;
 mod fault;
+mod import;
 mod keys;
 mod registration;
 mod reply;
@@ -23,3 +24,4 @@ mod startup;
 mod target;
 
 pub use buffer::RedisBuffer;
+pub(super) use import::{Begun, Found};
