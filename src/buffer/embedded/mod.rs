@@ -66,6 +66,7 @@ mod buffer;
 mod claims;
 mod commits;
 mod engine;
+mod inspect;
 mod journal;
 mod keys;
 mod letters;

@@ -15,7 +15,9 @@
 mod buffer;
 mod connection;
 mod fault;
+mod inspect;
 mod keys;
+mod options;
 mod registration;
 mod reply;
 mod script;
@@ -23,3 +25,4 @@ mod startup;
 mod target;
 
 pub use buffer::RedisBuffer;
+pub use options::{BufferUrls, Options};
