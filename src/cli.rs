@@ -88,6 +88,9 @@ pub struct Serve {
     pub buffer: buffer::options::Options,
     /// See there.
     #[command(flatten)]
+    pub redis: buffer::redis::Options,
+    /// See there.
+    #[command(flatten)]
     pub monitor: buffer::monitor::Options,
     /// See there.
     #[command(flatten)]
@@ -103,6 +106,9 @@ pub struct Batch {
     /// See there.
     #[command(flatten)]
     pub buffer: buffer::options::Options,
+    /// See there.
+    #[command(flatten)]
+    pub redis: buffer::redis::Options,
     /// See there.
     #[command(flatten)]
     pub dataset: dataset::Options,
@@ -146,6 +152,9 @@ pub struct Audit {
     /// See there.
     #[command(flatten)]
     pub buffer: buffer::options::Options,
+    /// See there.
+    #[command(flatten)]
+    pub redis: buffer::redis::Options,
     /// See there.
     #[command(flatten)]
     pub dataset: dataset::Options,
@@ -207,6 +216,9 @@ pub struct DeadLetterBuffer {
     pub buffer: buffer::options::Options,
     /// See there.
     #[command(flatten)]
+    pub redis: buffer::redis::Options,
+    /// See there.
+    #[command(flatten)]
     pub output: Output,
     /// See there.
     #[command(flatten)]
@@ -244,6 +256,9 @@ pub struct Adopt {
     /// See there.
     #[command(flatten)]
     pub buffer: buffer::options::Options,
+    /// See there.
+    #[command(flatten)]
+    pub redis: buffer::redis::Options,
     /// See there.
     #[command(flatten)]
     pub dataset: dataset::Options,

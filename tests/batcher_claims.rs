@@ -5,7 +5,7 @@
 mod batcher_support;
 
 use batcher_support::{DAY_MS, NOON, PARTITIONS, World, beat, each_once, until};
-use systole::buffer::{Buffer, ClaimBudget};
+use systole::buffer::{Buffer, ClaimBudget, Inspect};
 use systole::dataset::{Bucket, encode_fragment};
 use systole::heartbeat::{ClaimId, Frame, FrameRows, Heartbeat};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use batcher_support::{Mood, NOON, PARTITIONS, World, beat, each_once, until};
 use bytesize::ByteSize;
-use systole::buffer::{Buffer, ClaimBudget, LeaseAnswer};
+use systole::buffer::{Buffer, ClaimBudget, Inspect, LeaseAnswer};
 use systole::heartbeat::{BatcherId, ClaimId};
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::start::open_dataset;
 use super::{Done, Failure, Outcome, output};
 use crate::buffer::redis::RedisBuffer;
-use crate::buffer::{Buffer, Registration};
+use crate::buffer::{Buffer, Reach, Registration};
 use crate::cli::Adopt;
 
 #[derive(Serialize)]
@@ -19,7 +19,7 @@ struct Adopted {
 pub async fn run(args: Adopt) -> Outcome {
     let dataset = open_dataset(&args.dataset, false).await?;
     // Not `reach_buffer`: its ping asks for the registration that is missing here.
-    let buffer = RedisBuffer::connect(&args.buffer)?;
+    let buffer = RedisBuffer::connect(&args.buffer, &args.redis)?;
     buffer.startup_check().await?;
     let registration = Registration { dataset: dataset.id(), partitions: dataset.partitions() };
     // Asked before this process expects a dataset: to one that does, an unregistered buffer is an alarm, and here it is

@@ -8,7 +8,7 @@ use crate::cli::Audit;
 /// Audits once; with `--accept` records a surplus.
 pub async fn run(args: Audit) -> Outcome {
     let dataset = open_dataset(&args.dataset, false).await?;
-    let buffer = reach_buffer(&args.buffer).await?;
+    let buffer = reach_buffer(&args.buffer, &args.redis).await?;
     let report = audit::audit(buffer, dataset.clone()).await?;
     let accepted = args.accept && report.verdict == Verdict::Surplus;
     if accepted {

@@ -9,7 +9,7 @@ use super::start::{finish, open_buffer, open_dataset, stop_on_signals};
 use super::{Done, Failure, Outcome};
 use crate::batcher::{self, Batcher};
 use crate::buffer::redis::RedisBuffer;
-use crate::buffer::{self, Buffer, Registration};
+use crate::buffer::{self, Buffer, Reach, Registration};
 use crate::cli::Batch;
 use crate::config::relations;
 use crate::dataset::Dataset;
@@ -35,7 +35,7 @@ pub async fn run(args: Batch) -> Outcome {
     let stop_ops = CancellationToken::new();
     let ops = tokio::spawn(ops.run(stop_ops.clone()));
 
-    let buffer = open_buffer(&args.buffer).await?;
+    let buffer = open_buffer(&args.buffer, &args.redis).await?;
     buffer.expect_dataset(dataset.id());
     if belong_together(&buffer, &dataset, &health, &stop).await? {
         let batcher = Batcher::new(buffer, dataset, args.batcher, *args.buffer.batcher_ttl, metrics, health);

@@ -4,8 +4,7 @@ use serde::Serialize;
 
 use super::start::reach_buffer;
 use super::{Done, Failure, Outcome, output};
-use crate::buffer::redis::RedisBuffer;
-use crate::buffer::{Buffer, DeadLetter, DeadLetterId};
+use crate::buffer::{DeadLetter, DeadLetterId, Inspect};
 use crate::cli::{DeadLetterAction, DeadLetterBuffer, DeadLetters, OneDeadLetter, SomeDeadLetters};
 use crate::heartbeat::{ClaimId, FrameRows, HeartbeatRef, Partition};
 
@@ -49,7 +48,7 @@ impl Listed {
     }
 }
 
-async fn partitions(buffer: &RedisBuffer) -> Result<Partition, Failure> {
+async fn partitions(buffer: &dyn Inspect) -> Result<Partition, Failure> {
     match buffer.registration().await? {
         Some(registration) => Ok(registration.partitions),
         None => Err(crate::buffer::Error::NotRegistered.into()),
@@ -57,9 +56,9 @@ async fn partitions(buffer: &RedisBuffer) -> Result<Partition, Failure> {
 }
 
 async fn list(limit: u32, of: &DeadLetterBuffer) -> Outcome {
-    let buffer = reach_buffer(&of.buffer).await?;
+    let buffer = reach_buffer(&of.buffer, &of.redis).await?;
     let mut letters = Vec::new();
-    for partition in 0..partitions(&buffer).await? {
+    for partition in 0..partitions(&*buffer).await? {
         let found = buffer.dead_letters(partition, None, limit).await?;
         letters.extend(found.iter().map(|letter| Listed::new(partition, letter)));
     }
@@ -108,8 +107,8 @@ impl<'a> From<HeartbeatRef<'a>> for ShownHeartbeat<'a> {
 }
 
 async fn show(one: &OneDeadLetter) -> Outcome {
-    let buffer = reach_buffer(&one.of.buffer).await?;
-    for partition in 0..partitions(&buffer).await? {
+    let buffer = reach_buffer(&one.of.buffer, &one.of.redis).await?;
+    for partition in 0..partitions(&*buffer).await? {
         if let Some(letter) = buffer.dead_letter(partition, one.id).await? {
             // JSON either way: a frame is a list of records, and this is how they came.
             output::json(&shown(partition, &letter))?;
@@ -151,7 +150,7 @@ enum Settle {
 }
 
 impl Settle {
-    async fn one(self, buffer: &RedisBuffer, partition: Partition, id: DeadLetterId) -> Result<bool, Failure> {
+    async fn one(self, buffer: &dyn Inspect, partition: Partition, id: DeadLetterId) -> Result<bool, Failure> {
         Ok(match self {
             Self::Retry => buffer.retry_dead_letter(partition, id).await?,
             Self::Drop => buffer.drop_dead_letter(partition, id).await?,
@@ -166,13 +165,13 @@ struct Settled {
 }
 
 async fn settle(some: &SomeDeadLetters, settle: Settle) -> Outcome {
-    let buffer = reach_buffer(&some.of.buffer).await?;
-    let partitions = partitions(&buffer).await?;
+    let buffer = reach_buffer(&some.of.buffer, &some.of.redis).await?;
+    let partitions = partitions(&*buffer).await?;
     let mut letters = 0;
     for partition in 0..partitions {
         letters += match some.id {
-            Some(id) => u64::from(settle.one(&buffer, partition, id).await?),
-            None => settle_all(&buffer, partition, settle).await?,
+            Some(id) => u64::from(settle.one(&*buffer, partition, id).await?),
+            None => settle_all(&*buffer, partition, settle).await?,
         };
     }
     if let (Some(id), 0) = (some.id, letters) {
@@ -191,7 +190,7 @@ async fn settle(some: &SomeDeadLetters, settle: Settle) -> Outcome {
 }
 
 /// Settles those that there are now: a retried letter that comes back has a later id, and is not met again.
-async fn settle_all(buffer: &RedisBuffer, partition: Partition, settle: Settle) -> Result<u64, Failure> {
+async fn settle_all(buffer: &dyn Inspect, partition: Partition, settle: Settle) -> Result<u64, Failure> {
     let (mut letters, mut after, last) = (0, None, DeadLetterId::new());
     loop {
         let page = buffer.dead_letters(partition, after, PAGE).await?;

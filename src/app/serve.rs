@@ -20,7 +20,7 @@ pub async fn run(args: Serve) -> Outcome {
     let stop = stop_on_signals()?;
     let registry = metrics::registry()?;
     let health = Health::new();
-    let buffer = open_buffer(&args.buffer).await?;
+    let buffer = open_buffer(&args.buffer, &args.redis).await?;
 
     let stop_committer = CancellationToken::new();
     let committer_metrics = committer::Metrics::register(&registry)?;

@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::Failure;
-use crate::buffer::Buffer;
-use crate::buffer::options::Options;
+use crate::buffer::Reach;
 use crate::buffer::redis::RedisBuffer;
+use crate::buffer::{options, redis};
 use crate::dataset::{self, Dataset, RealFs};
 
 /// How long a blocking task may go on after everything else has ended.
@@ -44,8 +44,8 @@ async fn first_of(terminate: &mut Signal, interrupt: &mut Signal) -> &'static st
 }
 
 /// Connects to the buffer and looks whether it is fit. One that is out of reach is no error for a service: it waits.
-pub async fn open_buffer(options: &Options) -> Result<Arc<RedisBuffer>, Failure> {
-    let buffer = Arc::new(RedisBuffer::connect(options)?);
+pub async fn open_buffer(options: &options::Options, redis: &redis::Options) -> Result<Arc<RedisBuffer>, Failure> {
+    let buffer = Arc::new(RedisBuffer::connect(options, redis)?);
     match buffer.startup_check().await {
         Ok(durability) => info!(durability = durability.level, window = durability.window, "the buffer is fit"),
         Err(error) if error.is_transient() => warn!(%error, "the buffer is not there yet; waiting for it"),
@@ -55,8 +55,8 @@ pub async fn open_buffer(options: &Options) -> Result<Arc<RedisBuffer>, Failure>
 }
 
 /// Connects to the buffer for a command that looks once: out of reach is an error.
-pub async fn reach_buffer(options: &Options) -> Result<Arc<RedisBuffer>, Failure> {
-    let buffer = Arc::new(RedisBuffer::connect(options)?);
+pub async fn reach_buffer(options: &options::Options, redis: &redis::Options) -> Result<Arc<RedisBuffer>, Failure> {
+    let buffer = Arc::new(RedisBuffer::connect(options, redis)?);
     buffer.ping().await?;
     Ok(buffer)
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::Error;
 use super::count::{FileBooks, count_files};
-use crate::buffer::{Buffer, Ledger, PartitionStatus};
+use crate::buffer::{Inspect, Ledger, PartitionStatus};
 use crate::dataset::Dataset;
 use crate::heartbeat::{ClaimId, DatasetId, Partition};
 
@@ -76,7 +76,7 @@ struct Reading {
 }
 
 impl Reading {
-    async fn take(buffer: &dyn Buffer, partitions: Partition) -> Result<Self, Error> {
+    async fn take(buffer: &dyn Inspect, partitions: Partition) -> Result<Self, Error> {
         let statuses = futures::future::try_join_all((0..partitions).map(|partition| buffer.status(partition))).await?;
         Ok(Self { statuses })
     }
@@ -96,7 +96,7 @@ impl Reading {
 ///
 /// # Errors
 /// One of them could not be read, or they do not belong together.
-pub async fn audit(buffer: Arc<dyn Buffer>, dataset: Dataset) -> Result<Report, Error> {
+pub async fn audit(buffer: Arc<dyn Inspect>, dataset: Dataset) -> Result<Report, Error> {
     check_pair(buffer.as_ref(), &dataset).await?;
     let accepted = dataset.accepted_surplus()?;
     let mut before = Reading::take(buffer.as_ref(), dataset.partitions()).await?;
@@ -119,7 +119,7 @@ pub async fn audit(buffer: Arc<dyn Buffer>, dataset: Dataset) -> Result<Report, 
     Err(Error::Interrupted)
 }
 
-async fn check_pair(buffer: &dyn Buffer, dataset: &Dataset) -> Result<(), Error> {
+async fn check_pair(buffer: &dyn Inspect, dataset: &Dataset) -> Result<(), Error> {
     match buffer.registration().await? {
         None => Err(Error::Mismatch(
             "it is registered for none (new, erased, or the wrong one); see `systole adopt --help`".into(),

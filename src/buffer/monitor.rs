@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::{Batchers, Buffer, Durability, Error, PartitionStatus, Result};
+use super::{Batchers, Durability, Error, Inspect, PartitionStatus, Result};
 use crate::heartbeat::Partition;
 use crate::settings;
 use crate::telemetry::health::{Affects, Health, Reporter};
@@ -117,7 +117,7 @@ pub struct Snapshot {
 /// Watches the buffer until told to stop.
 #[derive(Debug)]
 pub struct Monitor {
-    buffer: Arc<dyn Buffer>,
+    buffer: Arc<dyn Inspect>,
     options: Options,
     batcher_ttl: Duration,
     metrics: Metrics,
@@ -147,7 +147,7 @@ impl Monitor {
     ///
     /// Puts the parts "buffer", "batchers" and "drain" on the board; [`Monitor::run`] keeps them up to date.
     pub fn new(
-        buffer: Arc<dyn Buffer>,
+        buffer: Arc<dyn Inspect>,
         options: &Options,
         batcher_ttl: Duration,
         health: &Health,

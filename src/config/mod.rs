@@ -18,7 +18,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 
-use crate::buffer::options::BufferUrls;
+use crate::buffer::redis::BufferUrls;
 
 /// The file that is read when none is named and it is there.
 pub const DEFAULT_FILE: &str = "systole.toml";

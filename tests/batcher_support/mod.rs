@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use bytesize::ByteSize;
 use systole::batcher::{self, Batcher, Metrics};
 use systole::buffer::redis::RedisBuffer;
-use systole::buffer::{self, Buffer, Lease, LeaseAnswer, PartitionStatus, Registration};
+use systole::buffer::{self, Buffer, Inlet, Inspect, Lease, LeaseAnswer, PartitionStatus, Registration};
 use systole::dataset::{self, Bucket, Dataset, FileSystem, FragmentName, RealFs};
 use systole::heartbeat::{BatcherId, Frame, Heartbeat, Partition, partition_of};
 use systole::telemetry::health::Health;
@@ -119,8 +119,8 @@ impl World {
         let redis = RedisServer::start();
         let folder = tempfile::tempdir().unwrap();
         let dataset = open(folder.path(), Arc::new(RealFs), ByteSize(0));
-        let buffer = buffer::options::Options { buffer: redis.url().parse().unwrap(), ..Default::default() };
-        let buffer = Arc::new(RedisBuffer::connect(&buffer).unwrap());
+        let at = buffer::redis::Options { buffer: Some(redis.url().parse().unwrap()), ..Default::default() };
+        let buffer = Arc::new(RedisBuffer::connect(&buffer::options::Options::default(), &at).unwrap());
         buffer.register(Registration { dataset: dataset.id(), partitions: PARTITIONS }).await.unwrap();
         Self { redis, buffer, dataset, options: hasty(), fragile: Mutex::default(), folder }
     }

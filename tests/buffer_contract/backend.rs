@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytesize::ByteSize;
 use systole::buffer::embedded::{self, EmbeddedBuffer};
 use systole::buffer::options::Options;
-use systole::buffer::redis::RedisBuffer;
+use systole::buffer::redis::{self, RedisBuffer};
 use systole::buffer::{Buffer, Registration};
 use systole::heartbeat::DatasetId;
 
@@ -22,6 +22,16 @@ pub const DATASET: Registration = Registration { dataset: DatasetId::from_u128(0
 pub struct Caps {
     pub heartbeats: u64,
     pub bytes: u64,
+}
+
+impl Caps {
+    pub fn options(self) -> Options {
+        Options {
+            buffer_max_heartbeats: self.heartbeats,
+            buffer_max_bytes: ByteSize::b(self.bytes),
+            ..Options::default()
+        }
+    }
 }
 
 /// Far more than any behaviour needs.
@@ -57,22 +67,18 @@ impl Redis {
         Self { server: RedisServer::with().appendfsync("always").start() }
     }
 
-    pub fn options(&self) -> Options {
-        Options { buffer: self.server.url().parse().unwrap(), ..Options::default() }
+    pub fn place(&self) -> redis::Options {
+        redis::Options { buffer: Some(self.server.url().parse().unwrap()), ..Default::default() }
     }
 }
 
-pub fn connect(options: &Options) -> Arc<dyn Buffer> {
-    Arc::new(RedisBuffer::connect(options).unwrap())
+pub fn connect(options: &Options, place: &redis::Options) -> Arc<dyn Buffer> {
+    Arc::new(RedisBuffer::connect(options, place).unwrap())
 }
 
 impl Backend for Redis {
     fn open(&self, caps: Caps) -> Arc<dyn Buffer> {
-        connect(&Options {
-            buffer_max_heartbeats: caps.heartbeats,
-            buffer_max_bytes: ByteSize::b(caps.bytes),
-            ..self.options()
-        })
+        connect(&caps.options(), &self.place())
     }
 
     fn crash_and_restart(&mut self) {
@@ -125,12 +131,7 @@ fn copy(from: &Path, to: &Path) {
 
 impl Backend for Embedded {
     fn open(&self, caps: Caps) -> Arc<dyn Buffer> {
-        let options = Options {
-            buffer_max_heartbeats: caps.heartbeats,
-            buffer_max_bytes: ByteSize::b(caps.bytes),
-            ..Options::default()
-        };
-        Arc::new(self.buffer.another(&options))
+        Arc::new(self.buffer.another(&caps.options()))
     }
 
     /// Nobody writes at the moment, so a copy of the files is what a kill would leave; `embedded_only` kills for real.

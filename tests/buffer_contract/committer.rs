@@ -6,6 +6,7 @@ use std::time::Duration;
 use prometheus::Registry;
 use systole::buffer::committer::{Committer, CommitterHandle, Metrics};
 use systole::buffer::options::Options;
+use systole::buffer::redis;
 use systole::buffer::{Buffer, Error, Intake};
 use systole::heartbeat::{FrameRows, Heartbeat, partition_of};
 use tokio::task::JoinHandle;
@@ -69,7 +70,7 @@ fn frames(redis: &Redis, partition: u16) -> usize {
 async fn what_arrives_during_a_slow_write_goes_with_the_next_one_in_order() {
     let redis = Redis::start();
     let buffer = registered(&redis, AMPLE).await;
-    let running = run(buffer.clone(), &redis.options());
+    let running = run(buffer.clone(), &Options::default());
     let user = user_of(0);
     running.handle.accept(vec![beat(&user, 0)]).await.unwrap();
     redis.server.stop_process();
@@ -95,7 +96,7 @@ async fn what_arrives_during_a_slow_write_goes_with_the_next_one_in_order() {
 async fn a_caller_that_gave_up_in_time_is_not_pushed() {
     let redis = Redis::start();
     let buffer = registered(&redis, AMPLE).await;
-    let running = run(buffer.clone(), &redis.options());
+    let running = run(buffer.clone(), &Options::default());
     let user = user_of(0);
     running.handle.accept(vec![beat(&user, 0)]).await.unwrap();
     redis.server.stop_process();
@@ -113,12 +114,9 @@ async fn a_caller_that_gave_up_in_time_is_not_pushed() {
 async fn a_slow_buffer_is_answered_for_by_the_deadline() {
     let redis = Redis::start();
     registered(&redis, AMPLE).await;
-    let options = Options {
-        push_deadline: Duration::from_millis(300).into(),
-        connect_timeout: Duration::from_millis(100).into(),
-        ..redis.options()
-    };
-    let running = run(connect(&options), &options);
+    let options = Options { push_deadline: Duration::from_millis(300).into(), ..Options::default() };
+    let place = redis::Options { connect_timeout: Duration::from_millis(100).into(), ..redis.place() };
+    let running = run(connect(&options, &place), &options);
     running.handle.accept(vec![beat("u", 0)]).await.unwrap();
     redis.server.stop_process();
     let begun = std::time::Instant::now();
@@ -138,7 +136,7 @@ async fn a_request_of_several_partitions_is_kept_whole_or_not_at_all() {
     let redis = Redis::start();
     let caps = Caps { heartbeats: 20, ..AMPLE };
     let buffer = registered(&redis, caps).await;
-    let running = run(buffer.clone(), &redis.options());
+    let running = run(buffer.clone(), &Options::default());
     let (left, right) = (user_of(0), user_of(1));
     let of = |user: &str, count: i64| (0..count).map(|nth| beat(user, nth)).collect::<Vec<_>>();
     running.handle.accept(of(&left, 8)).await.unwrap();
@@ -154,7 +152,7 @@ async fn a_request_of_several_partitions_is_kept_whole_or_not_at_all() {
 #[tokio::test]
 async fn nothing_is_accepted_before_the_buffer_is_registered() {
     let redis = Redis::start();
-    let running = run(redis.open(AMPLE), &redis.options());
+    let running = run(redis.open(AMPLE), &Options::default());
     assert!(matches!(running.handle.accept(vec![beat("u", 1)]).await, Err(Error::NotRegistered)));
     registered(&redis, AMPLE).await;
     running.handle.accept(vec![beat("u", 1)]).await.unwrap();
@@ -164,7 +162,7 @@ async fn nothing_is_accepted_before_the_buffer_is_registered() {
 async fn too_much_at_once_is_refused_at_once() {
     let redis = Redis::start();
     registered(&redis, AMPLE).await;
-    let running = run(redis.open(AMPLE), &redis.options());
+    let running = run(redis.open(AMPLE), &Options::default());
     running.handle.accept(vec![beat("u", 1)]).await.unwrap();
     redis.server.stop_process();
     let bulk = || (0..10_000).map(|nth| beat("u", nth)).collect::<Vec<_>>();
@@ -186,7 +184,7 @@ async fn too_much_at_once_is_refused_at_once() {
 async fn what_was_accepted_before_the_end_is_written() {
     let redis = Redis::start();
     let buffer = registered(&redis, AMPLE).await;
-    let running = run(buffer.clone(), &redis.options());
+    let running = run(buffer.clone(), &Options::default());
     running.handle.accept(vec![beat("u", 0)]).await.unwrap();
     redis.server.stop_process();
     let sent = running.send((1..=20).map(|nth| vec![beat("u", nth)]).collect()).await;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytesize::ByteSize;
 use systole::buffer::embedded::{self, EmbeddedBuffer};
 use systole::buffer::options::Options;
-use systole::buffer::{Buffer, ClaimBudget, Error, LeaseAnswer, Registration};
+use systole::buffer::{Buffer, ClaimBudget, Error, Inlet, Inspect, LeaseAnswer, Reach, Registration};
 use systole::heartbeat::{BatcherId, ClaimId, DatasetId, Frame, FrameRows, HeartbeatRef};
 
 use crate::backend::{DATASET, Embedded, open, own_options};

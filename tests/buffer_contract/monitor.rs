@@ -55,7 +55,7 @@ impl Watched {
 #[tokio::test]
 async fn health_names_what_is_wrong_and_gets_well_by_itself() {
     let redis = Redis::start();
-    let unregistered = watch(crate::backend::connect(&redis.options()));
+    let unregistered = watch(crate::backend::connect(&Default::default(), &redis.place()));
     unregistered.until("buffer", false, "not registered").await;
     let buffer = registered(&redis, AMPLE).await;
     unregistered.until("buffer", true, "appendfsync always").await;

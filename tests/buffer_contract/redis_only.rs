@@ -1,28 +1,39 @@
 //! What only Redis can do wrong, or forbid, or forget.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use systole::buffer::options::Options;
-use systole::buffer::redis::RedisBuffer;
-use systole::buffer::{Buffer, Error, Registration};
+use systole::buffer::redis::{self, RedisBuffer};
+use systole::buffer::{Buffer, Error, Reach, Registration};
 use systole::heartbeat::{ClaimId, DatasetId, Frame, HeartbeatRef};
 
 use crate::backend::{AMPLE, Backend, DATASET, Redis, connect, registered};
 use crate::redis_server::{RedisServer, Setup};
 use crate::suite::{ALL, claim, frame, lease, ledger, push};
 
-fn options(server: &RedisServer) -> Options {
-    Options { buffer: server.url().parse().unwrap(), ..Options::default() }
+fn at(server: &RedisServer) -> redis::Options {
+    at_url(server.url())
 }
 
-fn short(server: &RedisServer) -> Options {
-    Options {
-        push_deadline: Duration::from_millis(300).into(),
-        step_deadline: Duration::from_millis(300).into(),
-        connect_timeout: Duration::from_millis(200).into(),
-        ..options(server)
-    }
+fn at_url(url: impl AsRef<str>) -> redis::Options {
+    redis::Options { buffer: Some(url.as_ref().parse().unwrap()), ..Default::default() }
+}
+
+fn open(place: &redis::Options) -> Arc<dyn Buffer> {
+    connect(&Options::default(), place)
+}
+
+fn reach(place: &redis::Options) -> RedisBuffer {
+    RedisBuffer::connect(&Options::default(), place).unwrap()
+}
+
+fn short(server: &RedisServer) -> Arc<dyn Buffer> {
+    let deadline = Duration::from_millis(300).into();
+    let options = Options { push_deadline: deadline, step_deadline: deadline, ..Options::default() };
+    let place = redis::Options { connect_timeout: Duration::from_millis(200).into(), ..at(server) };
+    connect(&options, &place)
 }
 
 #[tokio::test]
@@ -32,15 +43,15 @@ async fn a_redis_that_would_forget_is_refused_with_the_line_to_write() {
         (start(RedisServer::with().appendonly("no")), "appendonly yes"),
         (start(RedisServer::with().maxmemory_policy("allkeys-lru")), "maxmemory-policy noeviction"),
     ] {
-        let error = RedisBuffer::connect(&options(&server)).unwrap().startup_check().await.unwrap_err();
+        let error = reach(&at(&server)).startup_check().await.unwrap_err();
         assert!(matches!(&error, Error::Unsafe { advice } if advice.contains(line)), "{error}");
-        let volatile = Options { allow_volatile_buffer: true, ..options(&server) };
-        let durability = RedisBuffer::connect(&volatile).unwrap().startup_check().await.unwrap();
+        let volatile = redis::Options { allow_volatile_buffer: true, ..at(&server) };
+        let durability = reach(&volatile).startup_check().await.unwrap();
         assert_eq!(durability.level, "volatile");
     }
     for fsync in ["always", "everysec", "no"] {
         let server = RedisServer::with().appendfsync(fsync).start();
-        assert_eq!(connect(&options(&server)).durability().await.unwrap().level, fsync);
+        assert_eq!(open(&at(&server)).durability().await.unwrap().level, fsync);
     }
 }
 
@@ -48,14 +59,11 @@ async fn a_redis_that_would_forget_is_refused_with_the_line_to_write() {
 async fn a_redis_that_hides_its_settings_is_refused_with_what_to_do() {
     let server = RedisServer::start();
     server.cli(&["ACL", "SETUSER", "systole", "on", ">pw", "~*", "+@all", "-config"]);
-    let options = Options {
-        buffer: format!("redis://systole:pw@127.0.0.1:{}", server.port()).parse().unwrap(),
-        ..Options::default()
-    };
-    let error = RedisBuffer::connect(&options).unwrap().startup_check().await.unwrap_err().to_string();
+    let place = at_url(format!("redis://systole:pw@127.0.0.1:{}", server.port()));
+    let error = reach(&place).startup_check().await.unwrap_err().to_string();
     assert!(error.contains("+config|get") && !error.contains('\n'), "{error}");
-    let volatile = Options { allow_volatile_buffer: true, ..options };
-    assert_eq!(RedisBuffer::connect(&volatile).unwrap().startup_check().await.unwrap().level, "volatile");
+    let volatile = redis::Options { allow_volatile_buffer: true, ..place };
+    assert_eq!(reach(&volatile).startup_check().await.unwrap().level, "volatile");
 }
 
 #[tokio::test]
@@ -63,31 +71,30 @@ async fn a_password_comes_by_url_or_file_and_is_never_shown() {
     let server = RedisServer::start();
     server.cli(&["CONFIG", "SET", "requirepass", "s3cret"]);
     let url = format!("redis://:s3cret@127.0.0.1:{}", server.port());
-    connect(&Options { buffer: url.parse().unwrap(), ..Options::default() }).durability().await.unwrap();
+    open(&at_url(&url)).durability().await.unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "s3cret\n").unwrap();
-    let by_file = Options { redis_password_file: Some(file.path().into()), ..options(&server) };
-    let buffer = connect(&by_file);
+    let by_file = redis::Options { redis_password_file: Some(file.path().into()), ..at(&server) };
+    let buffer = open(&by_file);
     buffer.register(DATASET).await.unwrap();
     assert!(!format!("{buffer:?}").contains("s3cret"));
-    for buffer in [
-        connect(&options(&server)),
-        connect(&Options { buffer: url.replace("s3", "n0").parse().unwrap(), ..Options::default() }),
-    ] {
+    for buffer in [open(&at(&server)), open(&at_url(url.replace("s3", "n0")))] {
         let error = buffer.register(DATASET).await.unwrap_err();
         assert!(
             matches!(&error, Error::Unsafe { advice } if advice.contains("password") && !advice.contains("cret")),
             "{error}"
         );
     }
-    let missing = Options { redis_password_file: Some("/nowhere".into()), ..options(&server) };
-    assert!(RedisBuffer::connect(&missing).unwrap_err().to_string().contains("redis-password-file"));
+    let missing = redis::Options { redis_password_file: Some("/nowhere".into()), ..at(&server) };
+    assert!(
+        RedisBuffer::connect(&Options::default(), &missing).unwrap_err().to_string().contains("redis-password-file")
+    );
 }
 
 #[tokio::test]
 async fn a_unix_socket_does_as_well() {
     let server = RedisServer::start();
-    let buffer = connect(&Options { buffer: server.unix_url().parse().unwrap(), ..Options::default() });
+    let buffer = open(&at_url(server.unix_url()));
     buffer.register(DATASET).await.unwrap();
     push(&*buffer, 0, &frame(1, 1)).await.unwrap();
 }
@@ -109,7 +116,7 @@ async fn an_erased_or_exchanged_redis_is_an_alarm_and_no_fresh_start() {
     assert!(matches!(buffer.registration().await, Err(Error::ForeignDataset { .. })));
     assert!(matches!(buffer.register(DATASET).await, Err(Error::ForeignDataset { .. })));
 
-    let expecting = RedisBuffer::connect(&redis.options()).unwrap();
+    let expecting = reach(&redis.place());
     expecting.expect_dataset(DATASET.dataset);
     assert!(matches!(expecting.registration().await, Err(Error::ForeignDataset { .. })));
 }
@@ -187,7 +194,7 @@ async fn a_connection_to_a_read_only_server_is_not_used_again() {
 async fn a_connection_that_missed_its_deadline_is_not_used_again() {
     let redis = Redis::start();
     registered(&redis, AMPLE).await;
-    let buffer = connect(&short(&redis.server));
+    let buffer = short(&redis.server);
     buffer.ping().await.unwrap();
     let before = clients(&redis.server);
     assert_eq!(before.len(), 1);
@@ -204,7 +211,7 @@ async fn a_connection_that_missed_its_deadline_is_not_used_again() {
 #[tokio::test]
 async fn redis_away_is_transient_and_over_by_itself() {
     let mut redis = Redis::start();
-    let buffer = connect(&short(&redis.server));
+    let buffer = short(&redis.server);
     buffer.register(DATASET).await.unwrap();
     redis.server.kill();
     for _ in 0..3 {
@@ -219,12 +226,12 @@ async fn redis_away_is_transient_and_over_by_itself() {
 async fn too_few_replicas_are_named_and_enough_suffice() {
     let redis = Redis::start();
     registered(&redis, AMPLE).await;
-    let options =
-        Options { wait_replicas: 1, wait_replicas_timeout: Duration::from_millis(50).into(), ..redis.options() };
-    let buffer = connect(&options);
+    let place =
+        redis::Options { wait_replicas: 1, wait_replicas_timeout: Duration::from_millis(50).into(), ..redis.place() };
+    let buffer = open(&place);
     assert!(matches!(push(&*buffer, 0, &frame(1, 1)).await, Err(Error::TooFewReplicas { have: 0, want: 1 })));
     let _replica = RedisServer::with().set("replicaof", &format!("127.0.0.1 {}", redis.server.port())).start();
-    let buffer = connect(&Options { wait_replicas_timeout: Duration::from_secs(4).into(), ..options });
+    let buffer = open(&redis::Options { wait_replicas_timeout: Duration::from_secs(4).into(), ..place });
     let mut outcome = push(&*buffer, 0, &frame(2, 1)).await;
     while let Err(Error::TooFewReplicas { .. }) = outcome {
         outcome = push(&*buffer, 0, &frame(2, 1)).await;
@@ -293,8 +300,8 @@ async fn a_nonsense_state_is_corrupt_and_never_guessed_around() {
 async fn a_cluster_is_served_slot_by_slot() {
     let server = RedisServer::with().set("cluster-enabled", "yes").start();
     server.cli(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
-    let plain = connect(&options(&server));
-    let cluster = connect(&Options { redis_cluster: true, ..options(&server) });
+    let plain = open(&at(&server));
+    let cluster = open(&redis::Options { redis_cluster: true, ..at(&server) });
     while cluster.register(DATASET).await.is_err() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -319,8 +326,8 @@ async fn a_cluster_is_served_slot_by_slot() {
 async fn caps_are_shared_out_evenly() {
     let redis = Redis::start();
     registered(&redis, AMPLE).await;
-    let options = Options { buffer_max_heartbeats: 9, buffer_max_bytes: ByteSize::b(1001), ..redis.options() };
-    let status = connect(&options).status(1).await.unwrap();
+    let options = Options { buffer_max_heartbeats: 9, buffer_max_bytes: ByteSize::b(1001), ..Options::default() };
+    let status = connect(&options, &redis.place()).status(1).await.unwrap();
     assert_eq!((status.cap_rows, status.cap_bytes), (4, 500));
 }
 
@@ -340,7 +347,7 @@ async fn tls_trusts_the_given_authority_and_no_other() {
         .expect("openssl makes the test's certificate");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let port = free_port();
-    let server = RedisServer::with()
+    let _server = RedisServer::with()
         .set("tls-port", &port.to_string())
         .set("tls-cert-file", &path("cert.pem"))
         .set("tls-key-file", &path("key.pem"))
@@ -348,15 +355,11 @@ async fn tls_trusts_the_given_authority_and_no_other() {
         .set("tls-auth-clients", "no")
         .start();
     let url = format!("rediss://localhost:{port}");
-    let trusting = Options {
-        buffer: url.parse().unwrap(),
-        redis_ca_file: Some(folder.path().join("cert.pem")),
-        ..options(&server)
-    };
-    let buffer = connect(&trusting);
+    let trusting = redis::Options { redis_ca_file: Some(folder.path().join("cert.pem")), ..at_url(&url) };
+    let buffer = open(&trusting);
     buffer.register(DATASET).await.unwrap();
     push(&*buffer, 0, &frame(1, 1)).await.unwrap();
-    let strict = connect(&Options { redis_ca_file: None, ..trusting });
+    let strict = open(&redis::Options { redis_ca_file: None, ..trusting });
     assert!(matches!(strict.ping().await, Err(Error::Unreachable { .. })));
 }
 
@@ -393,10 +396,9 @@ async fn the_master_that_the_sentinels_name_is_followed_through_a_failover() {
     let mut master = RedisServer::start();
     let replica = RedisServer::with().set("replicaof", &format!("127.0.0.1 {}", master.port())).start();
     let sentinel = Sentinel::watch(&master);
-    let buffer = connect(&Options {
-        buffer: format!("redis://127.0.0.1:1,redis://127.0.0.1:{}", sentinel.port).parse().unwrap(),
+    let buffer = open(&redis::Options {
         redis_sentinel_master: Some("beats".into()),
-        ..Options::default()
+        ..at_url(format!("redis://127.0.0.1:1,redis://127.0.0.1:{}", sentinel.port))
     });
     while let Err(error) = buffer.register(DATASET).await {
         assert!(error.is_transient(), "{error}");

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::plan::{Plan, Slice};
 use super::options::Options;
-use super::{Buffer, Error, Intake, Result, Room};
+use super::{Error, Inlet, Intake, Result, Room};
 use crate::failpoint;
 use crate::heartbeat::{Frame, Heartbeat, Partition};
 use crate::telemetry::metrics::Register;
@@ -102,7 +102,7 @@ pub struct Committer;
 
 impl Committer {
     /// The handle for the door, and the service to run behind it. No request is answered before the service runs.
-    pub fn start(buffer: Arc<dyn Buffer>, options: &Options, metrics: Metrics) -> (CommitterHandle, CommitterService) {
+    pub fn start(buffer: Arc<dyn Inlet>, options: &Options, metrics: Metrics) -> (CommitterHandle, CommitterService) {
         let (sender, queue) = mpsc::channel(MAX_WAITING_REQUESTS);
         let handle = CommitterHandle {
             sender,
@@ -181,7 +181,7 @@ impl Intake for CommitterHandle {
 /// The committer's work; see the module.
 #[derive(Debug)]
 pub struct CommitterService {
-    buffer: Arc<dyn Buffer>,
+    buffer: Arc<dyn Inlet>,
     queue: mpsc::Receiver<Request>,
     /// Fixed for a dataset's life, so it is asked for once.
     partitions: Option<Partition>,

@@ -54,7 +54,7 @@ use uuid::Uuid;
 use super::embedded::EmbeddedBuffer;
 use super::handover::{FrameList, Handover, Mark, Move};
 use super::redis::{Begun, RedisBuffer};
-use super::{Buffer, Error, Ledger, Result};
+use super::{Error, Inspect, Ledger, Reach, Result};
 use crate::failpoint;
 use crate::heartbeat::Partition;
 

@@ -11,33 +11,31 @@ use tokio::sync::Semaphore;
 use super::super::identity::Identity;
 use super::super::options::Options as BufferOptions;
 use super::super::{
-    Batchers, Buffer, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, Durability, Error, Lease, LeaseAnswer,
-    PartitionStatus, Registration, Result, Room, StandingClaim,
+    Buffer, Claim, ClaimBudget, Condemned, Durability, Error, Inlet, Lease, LeaseAnswer, Reach, Registration, Result,
+    Room,
 };
-use super::engine::{Engine, Write};
+use super::claims;
+use super::engine::Write;
 use super::options::Options;
 use super::state::{Caps, Load};
-use super::store::{Kept, Store};
-use super::{claims, letters};
+use super::store::Store;
 use crate::heartbeat::{BatcherId, ClaimId, DatasetId, Frame, Partition};
 
 /// Steps under way at the same time: each takes a thread, and a disk that hangs must not take all of them.
 const STEPS_AT_ONCE: usize = 64;
-/// Where a frame's header has the smallest `received_at` (see `heartbeat/frame.rs`).
-const OLDEST_AT: std::ops::Range<usize> = 17..25;
 
 /// The buffer in a directory of this machine. A cheap handle.
 #[derive(Debug, Clone)]
 pub struct EmbeddedBuffer {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    store: Arc<Store>,
+pub(super) struct Shared {
+    pub(super) store: Arc<Store>,
     permits: Arc<Semaphore>,
     identity: Identity,
-    options: BufferOptions,
+    pub(super) options: BufferOptions,
 }
 
 impl EmbeddedBuffer {
@@ -71,7 +69,7 @@ impl EmbeddedBuffer {
     }
 
     /// Runs `work` on a thread that may block. Past the deadline it goes on, and its outcome is unknown.
-    async fn run<T: Send + 'static>(
+    pub(super) async fn run<T: Send + 'static>(
         &self,
         deadline: Duration,
         work: impl FnOnce(&Shared) -> Result<T> + Send + 'static,
@@ -102,11 +100,11 @@ impl EmbeddedBuffer {
 }
 
 impl Shared {
-    fn registered(&self) -> Result<Registration> {
+    pub(super) fn registered(&self) -> Result<Registration> {
         self.identity.judge(self.store.registration()?)?.ok_or(Error::NotRegistered)
     }
 
-    fn caps(&self, registration: Registration) -> Caps {
+    pub(super) fn caps(&self, registration: Registration) -> Caps {
         caps(&self.options, registration)
     }
 
@@ -140,7 +138,7 @@ impl Shared {
     }
 }
 
-fn caps(options: &BufferOptions, registration: Registration) -> Caps {
+pub(super) fn caps(options: &BufferOptions, registration: Registration) -> Caps {
     let partitions = u64::from(registration.partitions.max(1));
     Caps { rows: options.buffer_max_heartbeats / partitions, bytes: options.buffer_max_bytes.as_u64() / partitions }
 }
@@ -151,7 +149,7 @@ fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-fn age(since_ms: i64) -> Duration {
+pub(super) fn age(since_ms: i64) -> Duration {
     Duration::from_millis(u64::try_from(now_ms().saturating_sub(since_ms)).unwrap_or(0))
 }
 
@@ -162,7 +160,7 @@ fn until(ttl: Duration) -> Option<Instant> {
     Instant::now().checked_add(ttl.min(LONGEST))
 }
 
-fn is_ahead(until: Option<Instant>) -> Option<Duration> {
+pub(super) fn is_ahead(until: Option<Instant>) -> Option<Duration> {
     until?.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
 }
 
@@ -178,39 +176,8 @@ fn lease(store: &Store, partition: Partition, batcher: BatcherId, ttl: Duration)
     })
 }
 
-fn status(engine: &Engine, kept: &Kept, partition: Partition, caps: Caps) -> Result<PartitionStatus> {
-    let Kept { state, lease_until } = kept;
-    let oldest = if state.pending == state.next {
-        None
-    } else {
-        engine.frames(partition, state.pending..state.pending + 1).next().transpose()?
-    };
-    let oldest_pending = oldest.map(|frame| {
-        // The accepting server's clock; what cannot be read has waited for no known time.
-        let received_at = frame.get(OLDEST_AT).filter(|_| Load::of(&frame).rows > 0);
-        received_at
-            .and_then(|bytes| bytes.try_into().ok())
-            .map_or(Duration::ZERO, |bytes| age(i64::from_le_bytes(bytes)))
-    });
-    let claim = state.claim.as_ref().map(|claim| StandingClaim {
-        id: claim.id,
-        rows: claim.rows,
-        age: age(claim.since),
-        deaths: claim.deaths,
-    });
-    Ok(PartitionStatus {
-        partition,
-        ledger: state.ledger,
-        oldest_pending,
-        owner: state.owner.filter(|_| is_ahead(*lease_until).is_some()),
-        claim,
-        cap_rows: caps.rows,
-        cap_bytes: caps.bytes,
-    })
-}
-
 #[async_trait]
-impl Buffer for EmbeddedBuffer {
+impl Reach for EmbeddedBuffer {
     async fn durability(&self) -> Result<Durability> {
         self.run(*self.shared.options.step_deadline, |shared| shared.store.engine().map(drop)).await?;
         let window = "embedded, synced before each answer: short of losing the disk".to_owned();
@@ -231,21 +198,10 @@ impl Buffer for EmbeddedBuffer {
         let deadline = *self.shared.options.step_deadline;
         self.run(deadline, |shared| shared.identity.judge(shared.store.registration()?)).await
     }
+}
 
-    async fn register(&self, registration: Registration) -> Result<()> {
-        if registration.partitions == 0 {
-            return Err(Error::Unsafe { advice: "partitions: 0 is too few; give at least 1".into() });
-        }
-        if let Some(expected) = self.shared.identity.expected().filter(|expected| *expected != registration.dataset) {
-            return Err(Error::ForeignDataset { expected, found: registration.dataset.to_string() });
-        }
-        self.run(*self.shared.options.step_deadline, move |shared| {
-            shared.store.register(registration)?;
-            shared.identity.judge(Some(registration)).map(drop)
-        })
-        .await
-    }
-
+#[async_trait]
+impl Inlet for EmbeddedBuffer {
     async fn room(&self, wanted: &[(Partition, u64, u64)]) -> Result<Vec<Room>> {
         let wanted = wanted.to_vec();
         self.run(*self.shared.options.push_deadline, move |shared| shared.room(&wanted)).await
@@ -258,6 +214,23 @@ impl Buffer for EmbeddedBuffer {
         let (count, frames) = (frames.len(), frames.to_vec());
         let pushed = self.run(*self.shared.options.push_deadline, move |shared| shared.push(&frames)).await;
         pushed.unwrap_or_else(|error| vec![Err(error); count])
+    }
+}
+
+#[async_trait]
+impl Buffer for EmbeddedBuffer {
+    async fn register(&self, registration: Registration) -> Result<()> {
+        if registration.partitions == 0 {
+            return Err(Error::Unsafe { advice: "partitions: 0 is too few; give at least 1".into() });
+        }
+        if let Some(expected) = self.shared.identity.expected().filter(|expected| *expected != registration.dataset) {
+            return Err(Error::ForeignDataset { expected, found: registration.dataset.to_string() });
+        }
+        self.run(*self.shared.options.step_deadline, move |shared| {
+            shared.store.register(registration)?;
+            shared.identity.judge(Some(registration)).map(drop)
+        })
+        .await
     }
 
     async fn announce(&self, batcher: BatcherId, ttl: Duration) -> Result<Vec<BatcherId>> {
@@ -275,13 +248,6 @@ impl Buffer for EmbeddedBuffer {
     async fn retire(&self, batcher: BatcherId) -> Result<()> {
         self.shared.store.batchers().remove(&batcher);
         Ok(())
-    }
-
-    async fn batchers(&self) -> Result<Batchers> {
-        let mut list: Batchers = self.shared.store.batchers().iter().map(|(id, seen)| (*id, seen.elapsed())).collect();
-        // The longest silent first, as on Redis.
-        list.sort_unstable_by_key(|(_, silent)| std::cmp::Reverse(*silent));
-        Ok(list)
     }
 
     async fn lease(&self, partition: Partition, batcher: BatcherId, ttl: Duration) -> Result<LeaseAnswer> {
@@ -332,35 +298,5 @@ impl Buffer for EmbeddedBuffer {
     async fn ack(&self, lease: &Lease, claim: ClaimId) -> Result<()> {
         let lease = *lease;
         self.step(move |store, _| claims::ack(store, &lease, claim)).await
-    }
-
-    async fn status(&self, partition: Partition) -> Result<PartitionStatus> {
-        self.run(*self.shared.options.step_deadline, move |shared| {
-            let caps = shared.caps(shared.registered()?);
-            shared.store.look(partition, |kept, engine| status(engine, kept, partition, caps))
-        })
-        .await
-    }
-
-    async fn dead_letters(
-        &self,
-        partition: Partition,
-        after: Option<DeadLetterId>,
-        limit: u32,
-    ) -> Result<Vec<DeadLetter>> {
-        self.step(move |store, _| letters::list(store, partition, after, limit)).await
-    }
-
-    async fn dead_letter(&self, partition: Partition, id: DeadLetterId) -> Result<Option<DeadLetter>> {
-        self.step(move |store, _| letters::show(store, partition, id)).await
-    }
-
-    async fn retry_dead_letter(&self, partition: Partition, id: DeadLetterId) -> Result<bool> {
-        let options = self.shared.options.clone();
-        self.step(move |store, registration| letters::retry(store, partition, id, caps(&options, registration))).await
-    }
-
-    async fn drop_dead_letter(&self, partition: Partition, id: DeadLetterId) -> Result<bool> {
-        self.step(move |store, _| letters::discard(store, partition, id)).await
     }
 }

@@ -67,6 +67,7 @@ mod claims;
 mod commits;
 mod engine;
 mod export;
+mod inspect;
 mod journal;
 mod keys;
 mod letters;

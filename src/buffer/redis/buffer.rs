@@ -8,12 +8,13 @@ use redis::{Cmd, Value};
 
 use super::super::identity::Identity;
 use super::super::letter;
-use super::super::options::Options;
+use super::super::options::Options as Common;
 use super::super::{
-    Batchers, Buffer, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, Durability, Error, InHand, Lease,
-    LeaseAnswer, Ledger, PartitionStatus, Registration, Result, Room, StandingClaim,
+    Buffer, Claim, ClaimBudget, Condemned, Durability, Error, InHand, Inlet, Lease, LeaseAnswer, Reach, Registration,
+    Result, Room,
 };
 use super::connection::{Call, Connections, Outcome, Replicas};
+use super::options::Options;
 use super::reply::{Asked, Reply};
 use super::script::{self, Script};
 use super::{keys, startup};
@@ -23,17 +24,14 @@ use crate::heartbeat::{BatcherId, ClaimId, DatasetId, Frame, Partition};
 const MAX_CLAIM_FRAMES: u32 = 1_000;
 /// Bytes at which a claim ends at the latest: what one answer carries.
 const MAX_CLAIM_BYTES: u64 = 64 << 20;
-/// Dead letters that one listing gives at most.
-const MAX_LETTERS: u32 = 1_000;
-/// Bytes at which a listing of dead letters ends at the latest.
-const MAX_LETTERS_BYTES: u64 = 16 << 20;
 
 /// The buffer on a Redis server, on the master of a Sentinel group, or on a Cluster.
 #[derive(Debug)]
 pub struct RedisBuffer {
     pub(super) connections: Connections,
     pub(super) identity: Identity,
-    pub(super) options: Options,
+    pub(super) common: Common,
+    options: Options,
 }
 
 impl RedisBuffer {
@@ -41,9 +39,11 @@ impl RedisBuffer {
     ///
     /// # Errors
     /// [`Error::Unsafe`], naming the setting and what is allowed.
-    pub fn connect(options: &Options) -> Result<Self> {
-        options.check()?;
-        Ok(Self { connections: Connections::new(options)?, identity: Identity::default(), options: options.clone() })
+    pub fn connect(common: &Common, options: &Options) -> Result<Self> {
+        common.check()?;
+        options.check(common)?;
+        let connections = Connections::new(common, options)?;
+        Ok(Self { connections, identity: Identity::default(), common: common.clone(), options: options.clone() })
     }
 
     /// Looks whether Redis is fit to keep heartbeats, and says how durably it does.
@@ -51,7 +51,7 @@ impl RedisBuffer {
     /// # Errors
     /// [`Error::Unsafe`] with the line to put into redis.conf; a transient error while Redis is away.
     pub async fn startup_check(&self) -> Result<Durability> {
-        within(*self.options.step_deadline, startup::look(&self.connections, &self.options)).await
+        within(*self.common.step_deadline, startup::look(&self.connections, &self.options)).await
     }
 
     /// Says which dataset the buffer must belong to. Without it, the first one found is held on to; in both cases
@@ -60,19 +60,19 @@ impl RedisBuffer {
         self.identity.expect(dataset);
     }
 
-    fn caps(&self, registration: Registration) -> (u64, u64) {
+    pub(super) fn caps(&self, registration: Registration) -> (u64, u64) {
         let partitions = u64::from(registration.partitions.max(1));
-        (self.options.buffer_max_heartbeats / partitions, self.options.buffer_max_bytes.as_u64() / partitions)
+        (self.common.buffer_max_heartbeats / partitions, self.common.buffer_max_bytes.as_u64() / partitions)
     }
 
     /// Runs a script of one partition; `build` adds the arguments behind the dataset id.
-    async fn step(
+    pub(super) async fn step(
         &self,
         script: &'static Script,
         partition: Partition,
         build: impl FnOnce(&mut Cmd, Registration),
     ) -> Result<Reply> {
-        let answer = within(*self.options.step_deadline, async {
+        let answer = within(*self.common.step_deadline, async {
             let registration = self.registered().await?;
             let mut command = script.call(partition);
             command.arg(registration.dataset.to_string());
@@ -96,8 +96,8 @@ impl RedisBuffer {
     }
 
     /// Runs a script on the list of batchers.
-    async fn roll_call(&self, script: &'static Script, build: impl FnOnce(&mut Cmd)) -> Result<Reply> {
-        within(*self.options.step_deadline, async {
+    pub(super) async fn roll_call(&self, script: &'static Script, build: impl FnOnce(&mut Cmd)) -> Result<Reply> {
+        within(*self.common.step_deadline, async {
             let mut command = script.call(0);
             build(&mut command);
             let call = Call { script, command, key: script.first_key(0) };
@@ -211,26 +211,8 @@ fn read_claim(mut reply: Reply) -> Result<Option<Claim>> {
     Ok(Some(Claim { id, frames: reply.list()?, rows, standing, deaths, in_hand, condemned }))
 }
 
-fn read_status(mut reply: Reply, partition: Partition, (cap_rows, cap_bytes): (u64, u64)) -> Result<PartitionStatus> {
-    reply.expect("status")?;
-    let ledger = Ledger {
-        accepted: reply.count()?,
-        pending: reply.count()?,
-        claimed: reply.count()?,
-        acked: reply.count()?,
-        dead: reply.count()?,
-        dropped: reply.count()?,
-        bytes: reply.count()?,
-    };
-    let oldest_pending = reply.count_or_none()?.map(Duration::from_millis);
-    let (owner, claim) = (reply.id_or_none()?, reply.id_or_none()?);
-    let (rows, age, deaths) = (reply.count()?, Duration::from_millis(reply.count()?), reply.small()?);
-    let claim = claim.map(|id| StandingClaim { id, rows, age, deaths });
-    Ok(PartitionStatus { partition, ledger, oldest_pending, owner, claim, cap_rows, cap_bytes })
-}
-
 #[async_trait]
-impl Buffer for RedisBuffer {
+impl Reach for RedisBuffer {
     async fn durability(&self) -> Result<Durability> {
         self.startup_check().await
     }
@@ -240,23 +222,16 @@ impl Buffer for RedisBuffer {
     }
 
     async fn registration(&self) -> Result<Option<Registration>> {
-        let found = within(*self.options.step_deadline, self.look_up()).await;
+        let found = within(*self.common.step_deadline, self.look_up()).await;
         self.identity.watch(found.as_ref().err());
         found
     }
+}
 
-    async fn register(&self, registration: Registration) -> Result<()> {
-        if registration.partitions == 0 {
-            return Err(Error::Unsafe { advice: "partitions: 0 is too few; give at least 1".into() });
-        }
-        if let Some(expected) = self.identity.expected().filter(|expected| *expected != registration.dataset) {
-            return Err(Error::ForeignDataset { expected, found: registration.dataset.to_string() });
-        }
-        within(*self.options.step_deadline, self.register_all(registration)).await
-    }
-
+#[async_trait]
+impl Inlet for RedisBuffer {
     async fn room(&self, wanted: &[(Partition, u64, u64)]) -> Result<Vec<Room>> {
-        let rooms = within(*self.options.push_deadline, self.room_of_all(wanted)).await;
+        let rooms = within(*self.common.push_deadline, self.room_of_all(wanted)).await;
         self.identity.watch(rooms.as_ref().err());
         rooms
     }
@@ -265,10 +240,23 @@ impl Buffer for RedisBuffer {
         if frames.is_empty() {
             return Vec::new();
         }
-        let pushed = within(*self.options.push_deadline, self.push_all(frames)).await;
+        let pushed = within(*self.common.push_deadline, self.push_all(frames)).await;
         let outcomes = pushed.unwrap_or_else(|error| vec![Err(error); frames.len()]);
         self.identity.watch(outcomes.iter().find_map(|outcome| outcome.as_ref().err()));
         outcomes
+    }
+}
+
+#[async_trait]
+impl Buffer for RedisBuffer {
+    async fn register(&self, registration: Registration) -> Result<()> {
+        if registration.partitions == 0 {
+            return Err(Error::Unsafe { advice: "partitions: 0 is too few; give at least 1".into() });
+        }
+        if let Some(expected) = self.identity.expected().filter(|expected| *expected != registration.dataset) {
+            return Err(Error::ForeignDataset { expected, found: registration.dataset.to_string() });
+        }
+        within(*self.common.step_deadline, self.register_all(registration)).await
     }
 
     async fn announce(&self, batcher: BatcherId, ttl: Duration) -> Result<Vec<BatcherId>> {
@@ -285,13 +273,7 @@ impl Buffer for RedisBuffer {
         let batchers = keys::batchers(0);
         let mut command = redis::cmd("ZREM");
         command.arg(&batchers).arg(batcher.to_string());
-        within(*self.options.step_deadline, self.connections.ask(command, Some(&batchers))).await.map(drop)
-    }
-
-    async fn batchers(&self) -> Result<Batchers> {
-        let mut reply = self.roll_call(&script::BATCHERS, |_| {}).await?;
-        reply.expect("batchers")?;
-        (0..reply.left() / 2).map(|_| Ok((reply.id()?, Duration::from_millis(reply.count()?)))).collect()
+        within(*self.common.step_deadline, self.connections.ask(command, Some(&batchers))).await.map(drop)
     }
 
     async fn lease(&self, partition: Partition, batcher: BatcherId, ttl: Duration) -> Result<LeaseAnswer> {
@@ -353,63 +335,5 @@ impl Buffer for RedisBuffer {
             command.arg(claim.to_string());
         });
         reply.await?.only("done")
-    }
-
-    async fn status(&self, partition: Partition) -> Result<PartitionStatus> {
-        let reply = self.step(&script::STATUS, partition, |_, _| {}).await?;
-        read_status(reply, partition, self.caps(self.registered().await?))
-    }
-
-    async fn dead_letters(
-        &self,
-        partition: Partition,
-        after: Option<DeadLetterId>,
-        limit: u32,
-    ) -> Result<Vec<DeadLetter>> {
-        if limit == 0 {
-            return Ok(Vec::new());
-        }
-        let reply = self.step(&script::DEAD_LIST, partition, |command, _| {
-            let after = after.map(|id| id.to_string()).unwrap_or_default();
-            command.arg(after).arg(limit.min(MAX_LETTERS)).arg(MAX_LETTERS_BYTES);
-        });
-        let mut reply = reply.await?;
-        reply.expect("letters")?;
-        (0..reply.left()).map(|_| letter::read(&reply.bytes()?)).collect()
-    }
-
-    async fn dead_letter(&self, partition: Partition, id: DeadLetterId) -> Result<Option<DeadLetter>> {
-        let reply = self.step(&script::DEAD_SHOW, partition, |command, _| {
-            command.arg(id.to_string());
-        });
-        let mut reply = reply.await?;
-        match reply.word() {
-            "none" => Ok(None),
-            "letter" => letter::read(&reply.bytes()?).map(Some),
-            _ => Err(reply.strange()),
-        }
-    }
-
-    async fn retry_dead_letter(&self, partition: Partition, id: DeadLetterId) -> Result<bool> {
-        let reply = self.step(&script::DEAD_RETRY, partition, |command, registration| {
-            let (cap_rows, cap_bytes) = self.caps(registration);
-            command.arg(cap_rows).arg(cap_bytes).arg(id.to_string());
-        });
-        done_or_none(reply.await?)
-    }
-
-    async fn drop_dead_letter(&self, partition: Partition, id: DeadLetterId) -> Result<bool> {
-        let reply = self.step(&script::DEAD_DROP, partition, |command, _| {
-            command.arg(id.to_string());
-        });
-        done_or_none(reply.await?)
-    }
-}
-
-fn done_or_none(reply: Reply) -> Result<bool> {
-    match reply.word() {
-        "done" => Ok(true),
-        "none" => Ok(false),
-        _ => Err(reply.strange()),
     }
 }

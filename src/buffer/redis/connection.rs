@@ -14,9 +14,10 @@ use futures::future::join_all;
 use redis::cluster_routing::{Route, SlotAddr};
 use redis::{Cmd, Pipeline, RedisResult, Value};
 
-use super::super::options::Options;
+use super::super::options::Options as Common;
 use super::super::{Error, Result};
 use super::fault;
+use super::options::Options;
 use super::script::Script;
 use super::target::{Link, Manager};
 
@@ -54,8 +55,8 @@ pub(super) struct Connections {
 
 impl Connections {
     /// Reads the options and the files that they name; connects to nothing yet.
-    pub(super) fn new(options: &Options) -> Result<Self> {
-        let manager = Manager::new(options)?;
+    pub(super) fn new(common: &Common, options: &Options) -> Result<Self> {
+        let manager = Manager::new(common, options)?;
         let patience = Some(*options.connect_timeout);
         let pool = Pool::builder(manager)
             .max_size(options.buffer_connections)

@@ -44,7 +44,7 @@ impl RedisBuffer {
         let mut found = Vec::new();
         for some in all.chunks(LOOK_AT_ONCE) {
             let calls = some.iter().map(|&partition| call(&script::DRAIN_LOOK, partition)).collect();
-            let outcomes = within(*self.options.step_deadline, self.connections.run(calls, None)).await?;
+            let outcomes = within(*self.common.step_deadline, self.connections.run(calls, None)).await?;
             for (&partition, outcome) in some.iter().zip(outcomes) {
                 found.push(read_found(Reply::read(script::DRAIN_LOOK.name, outcome.answer?, unasked(partition))?)?);
             }
@@ -144,7 +144,7 @@ impl RedisBuffer {
         let mut call = call(script, partition);
         call.command.arg(drain.to_string());
         build(&mut call.command);
-        let outcomes = within(*self.options.step_deadline, self.connections.run(vec![call], self.replicas())).await?;
+        let outcomes = within(*self.common.step_deadline, self.connections.run(vec![call], self.replicas())).await?;
         let missing = || Error::Corrupt { detail: "Redis gave no answer to one question".into() };
         let outcome = outcomes.into_iter().next().ok_or_else(missing)?;
         let reply = Reply::read(script.name, outcome.answer?, unasked(partition))?;

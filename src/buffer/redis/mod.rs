@@ -16,7 +16,9 @@ mod buffer;
 mod connection;
 mod fault;
 mod import;
+mod inspect;
 mod keys;
+mod options;
 mod registration;
 mod reply;
 mod script;
@@ -25,3 +27,4 @@ mod target;
 
 pub use buffer::RedisBuffer;
 pub(super) use import::{Begun, Found};
+pub use options::{BufferUrls, Options};

@@ -2,9 +2,9 @@
 
 use redis::Value;
 
-use super::super::options::Options;
 use super::super::{Durability, Error, Result};
 use super::connection::Connections;
+use super::options::Options;
 
 /// The oldest Redis that runs the scripts: flags on scripts came with it.
 const OLDEST: (u32, u32) = (7, 0);

@@ -20,9 +20,10 @@ use redis::{
 };
 use tokio::sync::Mutex;
 
-use super::super::options::Options;
+use super::super::options::Options as Common;
 use super::super::{Error, Result};
 use super::fault;
+use super::options::Options;
 
 /// A connection that rested for less was alive a moment ago and is used without asking.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
@@ -100,16 +101,16 @@ impl std::fmt::Debug for Manager {
 
 impl Manager {
     /// Reads the options and the files that they name.
-    pub(super) fn new(options: &Options) -> Result<Self> {
+    pub(super) fn new(common: &Common, options: &Options) -> Result<Self> {
         let nodes = nodes(options)?;
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(*options.connect_timeout))
-            .set_response_timeout(Some(beyond_our_deadlines(options)));
+            .set_response_timeout(Some(beyond_our_deadlines(common)));
         let wrong = |error: RedisError| fault::of_call(&error);
         let target = if let Some(master) = &options.redis_sentinel_master {
             Target::Sentinel(Box::new(Mutex::new(sentinel(&nodes, master, options)?)))
         } else if options.redis_cluster {
-            Target::Cluster(Box::new(cluster(nodes, options)?))
+            Target::Cluster(Box::new(cluster(nodes, common, options)?))
         } else {
             let [node] = <[ConnectionInfo; 1]>::try_from(nodes).map_err(|nodes| Error::Unsafe {
                 advice: format!(
@@ -123,8 +124,8 @@ impl Manager {
     }
 }
 
-fn beyond_our_deadlines(options: &Options) -> Duration {
-    *options.step_deadline * 2
+fn beyond_our_deadlines(common: &Common) -> Duration {
+    *common.step_deadline * 2
 }
 
 /// The nodes that the URLs name, each with the password and the certificates of the options.
@@ -132,11 +133,11 @@ fn nodes(options: &Options) -> Result<Vec<ConnectionInfo>> {
     let password =
         options.redis_password_file.as_deref().map(|path| read_setting("redis-password-file", path)).transpose()?;
     options
-        .buffer
+        .urls()
         .each()?
         .into_iter()
         .map(|url| {
-            let shown = options.buffer.redacted();
+            let shown = options.urls().redacted();
             // What the library says of a URL may repeat a part of it.
             let node = url.into_connection_info().map_err(|error| Error::Unsafe {
                 advice: format!("buffer: `{shown}` is not usable ({})", error.category()),
@@ -202,11 +203,11 @@ fn sentinel(nodes: &[ConnectionInfo], master: &str, options: &Options) -> Result
     builder.build().map_err(wrong)
 }
 
-fn cluster(nodes: Vec<ConnectionInfo>, options: &Options) -> Result<ClusterClient> {
+fn cluster(nodes: Vec<ConnectionInfo>, common: &Common, options: &Options) -> Result<ClusterClient> {
     let mut builder = ClusterClientBuilder::new(nodes)
         .tcp_settings(TcpSettings::default().set_nodelay(true))
         .connection_timeout(*options.connect_timeout)
-        .response_timeout(beyond_our_deadlines(options))
+        .response_timeout(beyond_our_deadlines(common))
         .overall_response_timeout(None);
     if let Some(certificates) = certificates(options)? {
         builder = builder.certs(certificates);
