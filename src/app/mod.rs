@@ -8,7 +8,9 @@ mod audit;
 mod batch;
 mod compact;
 mod dead_letters;
+mod drain;
 mod output;
+mod owner;
 mod serve;
 mod show_config;
 mod start;
@@ -75,6 +77,7 @@ fn run(arguments: &[OsString]) -> Outcome {
             Command::Audit(args) => audit::run(*args).await,
             Command::Verify(args) => verify::run(*args).await,
             Command::DeadLetters(args) => dead_letters::run(*args).await,
+            Command::Drain(args) => drain::run(*args).await,
             Command::Adopt(args) => adopt::run(*args).await,
             Command::Config(args) => show_config::run(&args),
         }
