@@ -3,10 +3,11 @@
 use serde::Serialize;
 
 use super::start::open_dataset;
-use super::{Done, Outcome, output, owner};
+use super::{Done, Failure, Outcome, output, owner};
 use crate::buffer::redis::RedisBuffer;
 use crate::buffer::{Buffer, Reach, Registration};
 use crate::cli::Adopt;
+use crate::dataset::Dataset;
 
 #[derive(Serialize)]
 struct Adopted {
@@ -18,6 +19,7 @@ struct Adopted {
 /// Registers the buffer for the dataset. A buffer of another dataset is refused.
 pub async fn run(args: Adopt) -> Outcome {
     let dataset = open_dataset(&args.dataset, false).await?;
+    refuse_to_leave_behind(&dataset).await?;
     // Not `reach_buffer`: its ping asks for the registration that is missing here.
     let buffer = RedisBuffer::connect(&args.buffer, &args.redis)?;
     buffer.startup_check().await?;
@@ -39,4 +41,16 @@ pub async fn run(args: Adopt) -> Outcome {
         )?;
     }
     Ok(Done::Well)
+}
+
+/// What waits in an embedded buffer would never be written by those who know Redis only.
+async fn refuse_to_leave_behind(dataset: &Dataset) -> Result<(), Failure> {
+    let folder = dataset.buffer_folder();
+    if owner::read(dataset).await?.as_deref() != Some(owner::EMBEDDED) || !folder.exists() {
+        return Ok(());
+    }
+    let folder = folder.display();
+    Err(Failure::Usage(format!(
+        "what waits in {folder} would be left behind: move it with `systole drain`; or, if it is lost, remove that folder first"
+    )))
 }

@@ -14,10 +14,10 @@ use tracing::info;
 
 use super::start::open_dataset;
 use super::{Done, Failure, Outcome, output, owner};
+use crate::buffer;
 use crate::buffer::drain::{self, Progress};
 use crate::buffer::embedded::{self, EmbeddedBuffer};
 use crate::buffer::redis::RedisBuffer;
-use crate::buffer::{self};
 use crate::cli::Drain;
 use crate::dataset::Dataset;
 use crate::failpoint;

@@ -7,7 +7,6 @@
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use prometheus::Registry;
@@ -67,17 +66,12 @@ pub async fn run(args: Up) -> Outcome {
     Ok(Done::Well)
 }
 
-/// Where the embedded buffer of a dataset is.
-fn place(dataset: &Dataset) -> PathBuf {
-    dataset.root().join("buffer")
-}
-
 /// Opens the buffer, and makes sure that it and the dataset belong together.
 async fn open(args: &Up, dataset: &Dataset) -> Result<EmbeddedBuffer, Failure> {
     if let Some(other) = owner::read(dataset).await?.filter(|kind| kind != owner::EMBEDDED) {
         return Err(Failure::Usage(owner::belongs_to(dataset, &other)));
     }
-    let (dir, options, own) = (place(dataset), args.buffer.clone(), args.embedded.clone());
+    let (dir, options, own) = (dataset.buffer_folder(), args.buffer.clone(), args.embedded.clone());
     let opened = tokio::task::spawn_blocking(move || EmbeddedBuffer::open(&dir, &options, &own)).await;
     let buffer = opened.map_err(|_| Failure::OutOfReach("opening the buffer was cut off".into()))??;
     buffer.expect_dataset(dataset.id());
