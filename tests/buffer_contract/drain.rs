@@ -11,7 +11,7 @@ use systole::buffer::embedded::EmbeddedBuffer;
 use systole::buffer::options::Options;
 use systole::buffer::redis::RedisBuffer;
 use systole::buffer::{
-    Buffer, Claim, Condemned, DeadLetter, Error, Inlet, Inspect, PartitionStatus, Reach, Registration,
+    Buffer, Claim, Condemned, DeadLetter, Error, Inlet, Inspect, Lease, PartitionStatus, Reach, Registration,
 };
 use systole::heartbeat::{ClaimId, DatasetId, Frame};
 use tempfile::TempDir;
@@ -73,11 +73,11 @@ async fn assert_same(one: &dyn Buffer, other: &dyn Buffer) {
     }
 }
 
-/// A buffer of the same content, to compare with after the move.
-fn twin(of: &Embedded) -> (EmbeddedBuffer, TempDir) {
+/// Opens a copy of a folder in which nobody writes.
+fn opened(folder: &TempDir) -> Embedded {
     let dir = tempfile::tempdir().unwrap();
-    copy(of.dir.path(), dir.path());
-    (open(dir.path()), dir)
+    copy(folder.path(), dir.path());
+    Embedded { buffer: open(dir.path()), dir, left: Vec::new() }
 }
 
 fn to(redis: &Redis, caps: Caps) -> RedisBuffer {
@@ -88,10 +88,10 @@ async fn moved(from: &EmbeddedBuffer, redis: &Redis) -> Result<Progress, Error> 
     drain(from, &to(redis, AMPLE), false, |_| {}).await
 }
 
-/// An embedded buffer with everything in it that there can be, in more than one page each.
-async fn filled() -> Embedded {
-    let embedded = Embedded::start();
-    let buffer = &embedded.buffer;
+/// The folder of an embedded buffer with everything in it that there can be, in more than one page each.
+async fn filled() -> TempDir {
+    let Embedded { buffer, dir, .. } = Embedded::start();
+    let buffer = &buffer;
     buffer.register(DATASET).await.unwrap();
     let many: Vec<(u16, Frame)> = (0..1_200).map(|tag| (0, frame(tag, 2))).collect();
     assert!(buffer.push(&many).await.iter().all(Result::is_ok));
@@ -113,7 +113,7 @@ async fn filled() -> Embedded {
     assert!(buffer.push(&many).await.iter().all(Result::is_ok));
     let large: Vec<(u16, Frame)> = (0..40).map(|tag| (1, large(tag))).collect();
     assert!(buffer.push(&large).await.iter().all(Result::is_ok));
-    embedded
+    dir
 }
 
 /// A frame of a quarter of a megabyte.
@@ -132,8 +132,8 @@ fn large(tag: u64) -> Frame {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_comes_over_as_it_was() {
-    let (embedded, redis) = (filled().await, Redis::start());
-    let (twin, _dir) = twin(&embedded);
+    let (folder, redis) = (filled().await, Redis::start());
+    let (embedded, twin) = (opened(&folder), opened(&folder));
     let before = views(&embedded.buffer).await;
     let mut told = Vec::new();
     let moved = drain(&embedded.buffer, &to(&redis, AMPLE), false, |progress| told.push(progress)).await.unwrap();
@@ -143,7 +143,7 @@ async fn everything_comes_over_as_it_was() {
     let after = redis.open(AMPLE);
     assert_eq!(after.registration().await.unwrap(), Some(DATASET));
     assert_eq!(views(&*after).await, before);
-    assert_same(&twin, &*after).await;
+    assert_same(&twin.buffer, &*after).await;
 }
 
 #[test]
@@ -168,7 +168,7 @@ async fn move_between(redis: &Redis, before: Vec<Step>, after: Vec<Step>) {
     for step in before {
         pair.take(step).await;
     }
-    let (twin, _dir) = twin(&embedded);
+    let twin = opened(&embedded.dir);
     moved(&embedded.buffer, redis).await.unwrap();
     let there = redis.open(CAPS);
     assert_eq!(views(&*there).await, views(&embedded.buffer).await);
@@ -181,7 +181,8 @@ async fn move_between(redis: &Redis, before: Vec<Step>, after: Vec<Step>) {
     // What the next owner is told is what it would have been told without the move, the frame in hand and all.
     let told = |buffer: Arc<dyn Buffer>, lease| async move { buffer.claim(&lease, ClaimId::new(), ALL).await.unwrap() };
     if there.status(0).await.unwrap().claim.is_some() {
-        let stayed: Arc<dyn Buffer> = Arc::new(twin.clone());
+        pair.take(Step::Claim { frames: 1 }).await;
+        let stayed: Arc<dyn Buffer> = Arc::new(twin.buffer.clone());
         let without_move = lease(&*stayed, 0).await;
         assert_eq!(told(there.clone(), pair.lease).await, told(stayed, without_move).await);
     }
@@ -194,13 +195,13 @@ async fn move_between(redis: &Redis, before: Vec<Step>, after: Vec<Step>) {
 #[test]
 fn cut_off_anywhere_and_run_again_it_is_the_same() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let (embedded, redis) = (runtime.block_on(filled()), RefCell::new(Redis::start()));
+    let (folder, redis) = (runtime.block_on(filled()), RefCell::new(Redis::start()));
     let mut runner = TestRunner::new(Config { cases: 12, failure_persistence: None, ..Config::default() });
     runner
         .run(&proptest::collection::vec(0..120_u64, 1..8), |patience_ms| {
             let redis = &mut *redis.borrow_mut();
             redis.clear();
-            let (from, dir) = twin(&embedded);
+            let Embedded { buffer: from, dir, .. } = opened(&folder);
             runtime.block_on(async {
                 let before = views(&from).await;
                 for patience in patience_ms {
@@ -208,19 +209,18 @@ fn cut_off_anywhere_and_run_again_it_is_the_same() {
                     let _ = tokio::time::timeout(Duration::from_millis(patience), moved(&from, redis)).await;
                 }
                 moved(&from, redis).await.unwrap();
-                let (whole, _dir) = twin(&embedded);
                 let there = redis.open(AMPLE);
                 assert_eq!(views(&*there).await, before);
-                assert_same(&whole, &*there).await;
+                assert_same(&opened(&folder).buffer, &*there).await;
             });
-            drop(dir);
+            drop((from, dir));
             Ok(())
         })
         .unwrap();
 }
 
 /// The error of every step that changes something.
-async fn refusals(buffer: &EmbeddedBuffer, lease: &systole::buffer::Lease, id: ClaimId) -> Vec<Option<Error>> {
+async fn refusals(buffer: &EmbeddedBuffer, lease: &Lease, id: ClaimId) -> Vec<Option<Error>> {
     let letter = buffer.dead_letters(0, None, 1).await.unwrap().remove(0).id;
     vec![
         push(buffer, 0, &frame(1, 1)).await.err(),
@@ -239,12 +239,10 @@ async fn refusals(buffer: &EmbeddedBuffer, lease: &systole::buffer::Lease, id: C
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn once_begun_neither_side_takes_a_step_before_it_is_finished() {
-    let (embedded, redis) = (filled().await, Redis::start());
+    let (embedded, redis) = (opened(&filled().await), Redis::start());
     let before = views(&embedded.buffer).await;
     let standing = before[0].status.claim.unwrap().id;
-    let owner = embedded.buffer.status(0).await.unwrap().owner.unwrap();
-    let lease = systole::buffer::Lease { partition: 0, batcher: owner, epoch: 2 };
-    assert!(embedded.buffer.renew(&lease, Duration::from_secs(60)).await.is_ok());
+    let lease = lease(&embedded.buffer, 0).await;
 
     // Partition 1 goes first; Redis is full on the way.
     let used: u64 = used_memory(&redis);
@@ -321,7 +319,8 @@ async fn a_redis_that_is_not_new_is_refused_and_nothing_is_marked() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_new_redis_will_do_until_the_first_may_take_heartbeats_in() {
-    let (embedded, first, second, third) = (filled().await, Redis::start(), Redis::start(), Redis::start());
+    let embedded = opened(&filled().await);
+    let (first, second, third) = (Redis::start(), Redis::start(), Redis::start());
     let before = views(&embedded.buffer).await;
     first.server.cli(&["CONFIG", "SET", "maxmemory", &(used_memory(&first) + (6 << 20)).to_string()]);
     moved(&embedded.buffer, &first).await.unwrap_err();
@@ -347,7 +346,7 @@ async fn another_new_redis_will_do_until_the_first_may_take_heartbeats_in() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_redis_lost_of_it_is_noticed() {
-    let (embedded, redis) = (filled().await, Redis::start());
+    let (embedded, redis) = (opened(&filled().await), Redis::start());
     moved(&embedded.buffer, &redis).await.unwrap();
     redis.server.cli(&["HINCRBY", "systole:{p1}:state", "accepted", "-64"]);
     redis.server.cli(&["HINCRBY", "systole:{p1}:state", "pending", "-64"]);
@@ -357,8 +356,8 @@ async fn what_redis_lost_of_it_is_noticed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_came_back_older_is_filled_up_again() {
-    let (embedded, redis) = (filled().await, Redis::start());
-    let (twin, _dir) = twin(&embedded);
+    let (folder, redis) = (filled().await, Redis::start());
+    let (embedded, twin) = (opened(&folder), opened(&folder));
     let before = views(&embedded.buffer).await;
     moved(&embedded.buffer, &redis).await.unwrap();
     // As if its last moments had not reached the disk: partition 0 begun only, partition 1 short of its end.
@@ -375,12 +374,12 @@ async fn a_redis_that_came_back_older_is_filled_up_again() {
     moved(&embedded.buffer, &redis).await.unwrap();
     let there = redis.open(AMPLE);
     assert_eq!(views(&*there).await, before);
-    assert_same(&twin, &*there).await;
+    assert_same(&twin.buffer, &*there).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_of_the_move_never_becomes_part_of_a_partition() {
-    let (embedded, redis) = (filled().await, Redis::start());
+    let (embedded, redis) = (opened(&filled().await), Redis::start());
     redis.server.cli(&["CONFIG", "SET", "maxmemory", &(used_memory(&redis) + (6 << 20)).to_string()]);
     moved(&embedded.buffer, &redis).await.unwrap_err();
     redis.server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
