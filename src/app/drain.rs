@@ -84,12 +84,11 @@ async fn move_all(args: &Drain, dataset: &Dataset, to: &RedisBuffer) -> Result<P
 /// Opens the embedded buffer, which no `up` may have open.
 async fn open(args: &Drain, dataset: &Dataset) -> Result<EmbeddedBuffer, Failure> {
     let (folder, options) = (dataset.buffer_folder(), args.buffer.clone());
+    if !folder.is_dir() {
+        return Err(Failure::Usage(owner::lost(dataset)));
+    }
     let opened = tokio::task::spawn_blocking(move || {
-        // Opening makes what is not there, and an empty buffer in place of a lost one would hide the loss.
-        if !folder.is_dir() {
-            return Err(Failure::Usage(format!("there is no embedded buffer in {}", folder.display())));
-        }
-        Ok(EmbeddedBuffer::open_to_move(&folder, &options, &embedded::Options::default())?)
+        EmbeddedBuffer::open_to_move(&folder, &options, &embedded::Options::default())
     });
     let buffer = opened.await.map_err(|_| Failure::OutOfReach("opening the buffer was cut off".into()))??;
     buffer.expect_dataset(dataset.id());

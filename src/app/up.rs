@@ -68,10 +68,14 @@ pub async fn run(args: Up) -> Outcome {
 
 /// Opens the buffer, and makes sure that it and the dataset belong together.
 async fn open(args: &Up, dataset: &Dataset) -> Result<EmbeddedBuffer, Failure> {
-    if let Some(other) = owner::read(dataset).await?.filter(|kind| kind != owner::EMBEDDED) {
-        return Err(Failure::Usage(owner::belongs_to(dataset, &other)));
+    let dir = dataset.buffer_folder();
+    match owner::read(dataset).await?.as_deref() {
+        // Opening makes what is not there, and an empty buffer in the place of a lost one would hide the loss.
+        Some(owner::EMBEDDED) if !dir.is_dir() => return Err(Failure::Usage(owner::lost(dataset))),
+        None | Some(owner::EMBEDDED) => {}
+        Some(other) => return Err(Failure::Usage(owner::belongs_to(dataset, other))),
     }
-    let (dir, options, own) = (dataset.buffer_folder(), args.buffer.clone(), args.embedded.clone());
+    let (options, own) = (args.buffer.clone(), args.embedded.clone());
     let opened = tokio::task::spawn_blocking(move || EmbeddedBuffer::open(&dir, &options, &own)).await;
     let buffer = opened.map_err(|_| Failure::OutOfReach("opening the buffer was cut off".into()))??;
     buffer.expect_dataset(dataset.id());
