@@ -31,10 +31,9 @@ impl Address {
         let path = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
         Ok(Self { path, _folder: Some(folder) })
     }
-}
 
-impl AsRef<Path> for Address {
-    fn as_ref(&self) -> &Path {
+    /// Borrowed, because it leads nowhere any more once the folder is closed.
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 }
@@ -52,9 +51,9 @@ mod tests {
             let path = folder.join("file");
             std::fs::write(&path, b"here").unwrap();
             let address = Address::of(&path).unwrap();
-            assert!(address.as_ref().as_os_str().len() <= MAX_BYTES);
-            assert_eq!(std::fs::read(&address).unwrap(), b"here");
-            assert_eq!(address.as_ref() == path, path.as_os_str().len() <= MAX_BYTES);
+            assert!(address.path().as_os_str().len() <= MAX_BYTES);
+            assert_eq!(std::fs::read(address.path()).unwrap(), b"here");
+            assert_eq!(address.path() == path, path.as_os_str().len() <= MAX_BYTES);
         }
     }
 }

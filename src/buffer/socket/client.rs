@@ -67,7 +67,8 @@ impl SocketBuffer {
     }
 
     async fn connect(&self) -> std::io::Result<UnixStream> {
-        UnixStream::connect(Address::of(&self.path)?).await
+        let address = Address::of(&self.path)?;
+        UnixStream::connect(address.path()).await
     }
 
     async fn within_deadline<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {

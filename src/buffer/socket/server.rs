@@ -58,7 +58,7 @@ impl ControlSocket {
             _ => DirBuilder::new().mode(0o700).create(&folder)?,
         }
         let born = folder.join("socket");
-        let listener = UnixListener::bind(Address::of(&born)?)?;
+        let listener = UnixListener::bind(Address::of(&born)?.path())?;
         fs::set_permissions(&born, Permissions::from_mode(0o600))?;
         let found = fs::symlink_metadata(&born)?;
         fs::rename(&born, path)?;
