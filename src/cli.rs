@@ -6,7 +6,13 @@ use crate::{batcher, buffer, compactor, dataset, http, telemetry};
 
 /// Collects heartbeats over HTTP and lays them down as sorted, deduplicated Parquet
 #[derive(Debug, Parser)]
-#[command(name = "systole", version, propagate_version = true, arg_required_else_help = true)]
+#[command(
+    name = "systole",
+    version,
+    propagate_version = true,
+    subcommand_required = true,
+    after_help = "Without a command: systole up"
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -16,6 +22,8 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the whole collector in one process, on an embedded buffer: the default
+    Up(Box<Up>),
     /// Accept heartbeats over HTTP into the buffer
     Serve(Box<Serve>),
     /// Move heartbeats from the buffer into fragments; run as many as you like
@@ -38,6 +46,7 @@ impl Command {
     /// How this command logs. `config` does not.
     pub fn logs(&self) -> Option<&telemetry::logs::Options> {
         let common = match self {
+            Self::Up(args) => &args.common,
             Self::Serve(args) => &args.common,
             Self::Batch(args) => &args.common,
             Self::Compact(args) => &args.common,
@@ -72,6 +81,38 @@ pub struct Output {
     /// Print JSON
     #[arg(long, env = "SYSTOLE_JSON")]
     pub json: bool,
+}
+
+/// `systole up`
+#[derive(Debug, Args)]
+pub struct Up {
+    /// See there.
+    #[command(flatten)]
+    pub http: http::Options,
+    /// See there.
+    #[command(flatten)]
+    pub dataset: dataset::Options,
+    /// See there.
+    #[command(flatten)]
+    pub limits: http::limits::Options,
+    /// See there.
+    #[command(flatten)]
+    pub buffer: buffer::options::Options,
+    /// See there.
+    #[command(flatten)]
+    pub embedded: buffer::embedded::Options,
+    /// See there.
+    #[command(flatten)]
+    pub monitor: buffer::monitor::Options,
+    /// See there.
+    #[command(flatten)]
+    pub batcher: batcher::Options,
+    /// See there.
+    #[command(flatten)]
+    pub compactor: compactor::Options,
+    /// See there.
+    #[command(flatten)]
+    pub common: Common,
 }
 
 /// `systole serve`
@@ -280,7 +321,7 @@ pub struct Config {
     #[arg(long, env = crate::config::FILE_VARIABLE, value_name = "FILE")]
     pub config: Option<std::path::PathBuf>,
     /// The command to print for, and flags of it to try: `systole config batch --max-delay 1s`
-    #[arg(default_value = "serve", trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    #[arg(default_value = "up", trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     pub command: Vec<std::ffi::OsString>,
 }
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::start::open_dataset;
-use super::{Done, Failure, Outcome, output};
+use super::{Done, Outcome, output, owner};
 use crate::buffer::redis::RedisBuffer;
 use crate::buffer::{Buffer, Reach, Registration};
 use crate::cli::Adopt;
@@ -21,14 +21,13 @@ pub async fn run(args: Adopt) -> Outcome {
     // Not `reach_buffer`: its ping asks for the registration that is missing here.
     let buffer = RedisBuffer::connect(&args.buffer, &args.redis)?;
     buffer.startup_check().await?;
-    let registration = Registration { dataset: dataset.id(), partitions: dataset.partitions() };
+    let registration = owner::registration(&dataset);
     // Asked before this process expects a dataset: to one that does, an unregistered buffer is an alarm, and here it is
     // what the command is for. A foreign one is refused by the registering itself.
     let known = buffer.registration().await? == Some(registration);
     buffer.expect_dataset(dataset.id());
     buffer.register(registration).await?;
-    let recorded = tokio::task::spawn_blocking(move || dataset.record_owning_buffer(super::batch::KIND)).await;
-    recorded.map_err(|_| Failure::OutOfReach("recording the buffer was cut off".into()))??;
+    owner::record(&dataset, owner::REDIS).await?;
     let adopted = Adopted { registration, known };
     if args.output.json {
         output::json(&adopted)?;

@@ -24,13 +24,19 @@ pub async fn run(args: Serve) -> Outcome {
 
     let stop_committer = CancellationToken::new();
     let committer_metrics = committer::Metrics::register(&registry)?;
-    let (intake, committer) = Committer::start(buffer.clone(), &args.buffer, committer_metrics);
-    let committer = tokio::spawn(committer.run(stop_committer.clone()));
+    let (intake, mut committer) = Committer::start(buffer.clone(), &args.buffer, committer_metrics);
+    let committer = tokio::spawn({
+        let stop = stop_committer.clone();
+        async move { committer.run(stop).await }
+    });
 
     let stop_monitor = CancellationToken::new();
     let monitor_metrics = monitor::Metrics::register(&registry)?;
     let monitor = Monitor::new(buffer, &args.monitor, *args.buffer.batcher_ttl, &health, monitor_metrics);
-    let monitor = tokio::spawn(monitor.run(stop_monitor.clone()));
+    let monitor = tokio::spawn({
+        let stop = stop_monitor.clone();
+        async move { monitor.run(stop).await }
+    });
 
     let server = http::Server::bind(&args.http, &args.limits, Arc::new(intake), health, registry)?;
     info!(address = %server.address(), "listening");

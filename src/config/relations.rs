@@ -4,8 +4,9 @@
 //! connect-timeout < push-deadline ≤ step-deadline < lease-ttl       a step must not outlive the lease it was taken under
 //! 3 × renew-every  < lease-ttl                                      two renewals may fail
 //! 3 × announce-every < batcher-ttl                                  two announcements may fail
-//! max-delay < drain-lag                                             a batch that is due is no lag (in another process:
-//!                                                                   not checked, the defaults agree: 5 s < 10 s)
+//! max-delay < drain-lag                                             a batch that is due is no lag (checked for `up`; in
+//!                                                                   processes apart the defaults agree: 5 s < 10 s)
+//! min-free < buffer-min-free                                        `up`: on a disk that fills, what waits is drained
 //! lock-deadline < 60 s                                          the compactor's health part would call a wait a death
 //! batcher-ttl + 2 × monitor-every < 15 s                            /health tells of a dead batcher within 15 s
 //! ```
@@ -61,6 +62,31 @@ pub fn check_compact(dataset: &dataset::Options) -> Result<(), Error> {
     Ok(())
 }
 
+/// Checks what meets only where everything is one process: `systole up`.
+///
+/// # Errors
+/// One line that names the setting, its value and what is allowed.
+pub fn check_up(
+    monitor: &buffer::monitor::Options,
+    batcher: &batcher::Options,
+    embedded: &buffer::embedded::Options,
+    dataset: &dataset::Options,
+) -> Result<(), Error> {
+    if *batcher.max_delay >= *monitor.drain_lag {
+        return Err(Error::new(format!(
+            "max-delay: {} must be shorter than drain-lag, {}, or /health calls every batch late",
+            batcher.max_delay, monitor.drain_lag
+        )));
+    }
+    if embedded.buffer_min_free < dataset.min_free {
+        return Err(Error::new(format!(
+            "buffer-min-free: {} must be at least min-free, {}, so that a disk that fills can still be drained",
+            embedded.buffer_min_free, dataset.min_free
+        )));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,8 +99,8 @@ mod tests {
         check_serve(&buffer, &monitor).unwrap();
         check_batch(&buffer, &batcher).unwrap();
         check_compact(&dataset::Options::default()).unwrap();
-        // In different processes, so nothing checks it at start.
-        assert!(*batcher.max_delay < *monitor.drain_lag);
+        let (embedded, dataset) = (buffer::embedded::Options::default(), dataset::Options::default());
+        check_up(&monitor, &batcher, &embedded, &dataset).unwrap();
     }
 
     #[test]
