@@ -318,14 +318,15 @@ fn pretend(path: &Path, answer: Vec<u8>, then_silent: bool) -> std::thread::Join
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_dies_hangs_or_talks_nonsense_is_an_error_of_its_kind() {
+    type Kind = fn(&Error) -> bool;
     let folder = tempfile::tempdir().unwrap();
     let good = message(r#"{"version":1,"body":{"Ok":"reached"}}"#, b"");
-    let (unreachable, corrupt): (fn(&Error) -> bool, fn(&Error) -> bool) =
-        (|error| matches!(error, Error::Unreachable { .. }), |error| matches!(error, Error::Corrupt { .. }));
-    let timed_out: fn(&Error) -> bool = |error| matches!(error, Error::TimedOut { .. });
-    let another_version: fn(&Error) -> bool =
+    let unreachable: Kind = |error| matches!(error, Error::Unreachable { .. });
+    let corrupt: Kind = |error| matches!(error, Error::Corrupt { .. });
+    let timed_out: Kind = |error| matches!(error, Error::TimedOut { .. });
+    let another_version: Kind =
         |error| matches!(error, Error::Unsafe { advice } if advice.contains("different versions"));
-    let not_registered: fn(&Error) -> bool = |error| matches!(error, Error::NotRegistered);
+    let not_registered: Kind = |error| matches!(error, Error::NotRegistered);
     for (at, (answer, then_silent, expected)) in [
         (Vec::new(), false, unreachable),
         (good[..3].to_vec(), false, unreachable),
