@@ -234,10 +234,10 @@ fn a_lost_buffer_is_an_alarm_until_it_is_adopted_anew() {
     let folder = machine.world.dataset().join("buffer");
     std::fs::remove_dir_all(&folder).unwrap();
     for words in [&["audit"][..], &["dead-letters", "list"]] {
-        machine.one_line(machine.look(words), 2, &["not registered", "systole adopt"]);
+        machine.one_line(machine.look(words), 2, &["is gone", "systole adopt"]);
         assert!(!folder.exists(), "looking makes nothing");
     }
-    machine.one_line(machine.up(), 2, &["not registered", "systole adopt"]);
+    machine.one_line(machine.up(), 2, &["is gone", "systole adopt"]);
 
     let adopted = |known| {
         let report = machine.look(&["adopt", "--json"]).run().expect_code(0).json();

@@ -11,7 +11,7 @@ use super::start::{open_dataset, reach_buffer};
 use super::{Failure, owner};
 use crate::buffer::embedded::{self, EmbeddedBuffer};
 use crate::buffer::socket::SocketBuffer;
-use crate::buffer::{self, Inspect, options, redis};
+use crate::buffer::{Inspect, options, redis};
 use crate::dataset::{self, Dataset};
 
 /// Where the embedded buffer of a dataset is.
@@ -22,6 +22,23 @@ pub fn folder(dataset: &Dataset) -> PathBuf {
 /// Where a process that has the embedded buffer of a dataset answers.
 pub fn socket(dataset: &Dataset) -> PathBuf {
     dataset.root().join(".systole.sock")
+}
+
+/// Looks whether the embedded buffer of a dataset that has one is there: opening makes what is not, and an empty buffer in
+/// the place of a lost one would hide the loss.
+///
+/// # Errors
+/// It is gone.
+pub fn expect_embedded(dataset: &Dataset) -> Result<(), Failure> {
+    let (folder, data) = (folder(dataset), dataset.root().display());
+    if folder.is_dir() {
+        return Ok(());
+    }
+    Err(Failure::Usage(format!(
+        "the embedded buffer of this dataset, {}, is gone: put it back, or begin with an empty one by `systole adopt --data \
+         {data}` (what waited in the old one is lost)",
+        folder.display()
+    )))
 }
 
 /// Opens the embedded buffer of a dataset, making it where there is none.
@@ -80,9 +97,7 @@ async fn embedded_of(dataset: &Dataset, options: &options::Options) -> Result<Ar
     if far.is_served().await? {
         return Ok(Arc::new(far));
     }
-    if !folder(dataset).is_dir() {
-        return Err(buffer::Error::NotRegistered.into());
-    }
+    expect_embedded(dataset)?;
     // Nothing is pushed, so what only pushing needs is as good as any.
     let near = open_embedded(dataset, options, &embedded::Options::default()).await?;
     near.expect_dataset(dataset.id());

@@ -70,8 +70,10 @@ pub async fn run(args: Up) -> Outcome {
 
 /// Opens the buffer, and makes sure that it and the dataset belong together.
 async fn open(args: &Up, dataset: &Dataset) -> Result<EmbeddedBuffer, Failure> {
-    if let Some(other) = owner::read(dataset).await?.filter(|kind| kind != owner::EMBEDDED) {
-        return Err(Failure::Usage(owner::belongs_to(dataset, &other)));
+    match owner::read(dataset).await?.as_deref() {
+        None => {}
+        Some(owner::EMBEDDED) => place::expect_embedded(dataset)?,
+        Some(other) => return Err(Failure::Usage(owner::belongs_to(dataset, other))),
     }
     let buffer = place::open_embedded(dataset, &args.buffer, &args.embedded).await?;
     buffer.expect_dataset(dataset.id());

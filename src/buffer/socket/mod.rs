@@ -26,7 +26,7 @@
 //!
 //! [`ControlSocket::bind`], then [`ControlSocket::run`]; after a failure bind anew. [`SocketBuffer`] on the other side.
 //! The order of waits: reading a call (2 s) and writing an answer (5 s) are shorter than `step-deadline` (10 s), the bound
-//! of a whole call as its caller sees it; so a peer that hangs delays others, and makes none of them fail.
+//! of a whole call as its caller sees it; so one peer that hangs delays others, and makes none of them fail.
 
 mod address;
 mod client;
