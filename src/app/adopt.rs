@@ -1,10 +1,15 @@
 //! `systole adopt`: give a dataset that had a buffer another one, on a person's word.
+//!
+//! Constraint: a dataset is not taken from one kind of buffer to another here, because what waits in the first would be left
+//! behind; that is what `systole drain` is for.
 
 use serde::Serialize;
 
 use super::start::open_dataset;
-use super::{Done, Failure, Outcome, output, owner};
+use super::{Done, Failure, Outcome, output, owner, place};
+use crate::buffer::embedded;
 use crate::buffer::redis::RedisBuffer;
+use crate::buffer::socket::SocketBuffer;
 use crate::buffer::{Buffer, Reach, Registration};
 use crate::cli::Adopt;
 use crate::dataset::Dataset;
@@ -19,18 +24,13 @@ struct Adopted {
 /// Registers the buffer for the dataset. A buffer of another dataset is refused.
 pub async fn run(args: Adopt) -> Outcome {
     let dataset = open_dataset(&args.dataset, false).await?;
-    refuse_to_leave_behind(&dataset).await?;
-    // Not `reach_buffer`: its ping asks for the registration that is missing here.
-    let buffer = RedisBuffer::connect(&args.buffer, &args.redis)?;
-    buffer.startup_check().await?;
-    let registration = owner::registration(&dataset);
-    // Asked before this process expects a dataset: to one that does, an unregistered buffer is an alarm, and here it is
-    // what the command is for. A foreign one is refused by the registering itself.
-    let known = buffer.registration().await? == Some(registration);
-    buffer.expect_dataset(dataset.id());
-    buffer.register(registration).await?;
-    owner::record(&dataset, owner::REDIS).await?;
-    let adopted = Adopted { registration, known };
+    let (kind, known) = match owner::read(&dataset).await?.as_deref() {
+        Some(owner::EMBEDDED) => (owner::EMBEDDED, adopt_embedded(&args, &dataset).await?),
+        None | Some(owner::REDIS) => (owner::REDIS, adopt_redis(&args, &dataset).await?),
+        Some(other) => return Err(Failure::Usage(owner::belongs_to(&dataset, other))),
+    };
+    owner::record(&dataset, kind).await?;
+    let adopted = Adopted { registration: owner::registration(&dataset), known };
     if args.output.json {
         output::json(&adopted)?;
     } else if known {
@@ -43,14 +43,35 @@ pub async fn run(args: Adopt) -> Outcome {
     Ok(Done::Well)
 }
 
-/// What waits in an embedded buffer would never be written by those who know Redis only.
-async fn refuse_to_leave_behind(dataset: &Dataset) -> Result<(), Failure> {
-    let folder = dataset.buffer_folder();
-    if owner::read(dataset).await?.as_deref() != Some(owner::EMBEDDED) || !folder.exists() {
-        return Ok(());
+async fn adopt_redis(args: &Adopt, dataset: &Dataset) -> Result<bool, Failure> {
+    // Not `reach_buffer`: its ping asks for the registration that is missing here.
+    let buffer = RedisBuffer::connect(&args.buffer, &args.redis)?;
+    buffer.startup_check().await?;
+    let registration = owner::registration(dataset);
+    // Asked before this process expects a dataset: to one that does, an unregistered buffer is an alarm, and here it is
+    // what the command is for. A foreign one is refused by the registering itself.
+    let known = buffer.registration().await? == Some(registration);
+    buffer.expect_dataset(dataset.id());
+    buffer.register(registration).await?;
+    Ok(known)
+}
+
+async fn adopt_embedded(args: &Adopt, dataset: &Dataset) -> Result<bool, Failure> {
+    let data = dataset.root().display();
+    if args.redis.buffer.is_some() {
+        return Err(Failure::Usage(format!(
+            "the dataset in {data} belongs to its embedded buffer, and what waits there would be left behind: move it to \
+             Redis with `systole drain`, or leave --buffer out"
+        )));
     }
-    let folder = folder.display();
-    Err(Failure::Usage(format!(
-        "what waits in {folder} would be left behind: move it with `systole drain`; or, if it is lost, remove that folder first"
-    )))
+    // The lock of a folder that was erased under a running process would not tell.
+    if SocketBuffer::new(&place::socket(dataset), &args.buffer).is_served().await? {
+        return Err(Failure::Usage(format!("a process has the buffer of {data}: stop `systole up` first")));
+    }
+    let buffer = place::open_embedded(dataset, &args.buffer, &embedded::Options::default()).await?;
+    let registration = owner::registration(dataset);
+    let known = buffer.registration().await? == Some(registration);
+    buffer.expect_dataset(dataset.id());
+    buffer.register(registration).await?;
+    Ok(known)
 }

@@ -13,7 +13,7 @@ use serde::Serialize;
 use tracing::info;
 
 use super::start::open_dataset;
-use super::{Done, Failure, Outcome, output, owner};
+use super::{Done, Failure, Outcome, output, owner, place};
 use crate::buffer;
 use crate::buffer::drain::{self, Progress};
 use crate::buffer::embedded::{self, EmbeddedBuffer};
@@ -44,7 +44,7 @@ pub async fn run(args: Drain) -> Outcome {
     };
     let to = RedisBuffer::connect(&args.buffer, &args.redis)?;
     let dataset = open_dataset(&args.dataset, false).await?;
-    let folder = dataset.buffer_folder();
+    let folder = place::folder(&dataset);
     let moved = match owner::read(&dataset).await?.as_deref() {
         Some(owner::EMBEDDED) => Some(move_all(&args, &dataset, &to).await?),
         Some(owner::REDIS) => None,
@@ -83,10 +83,8 @@ async fn move_all(args: &Drain, dataset: &Dataset, to: &RedisBuffer) -> Result<P
 
 /// Opens the embedded buffer, which no `up` may have open.
 async fn open(args: &Drain, dataset: &Dataset) -> Result<EmbeddedBuffer, Failure> {
-    let (folder, options) = (dataset.buffer_folder(), args.buffer.clone());
-    if !folder.is_dir() {
-        return Err(Failure::Usage(owner::lost(dataset)));
-    }
+    place::expect_embedded(dataset)?;
+    let (folder, options) = (place::folder(dataset), args.buffer.clone());
     let opened = tokio::task::spawn_blocking(move || {
         EmbeddedBuffer::open_to_move(&folder, &options, &embedded::Options::default())
     });

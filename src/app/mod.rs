@@ -11,6 +11,7 @@ mod dead_letters;
 mod drain;
 mod output;
 mod owner;
+mod place;
 mod serve;
 mod show_config;
 mod start;

@@ -66,17 +66,6 @@ pub fn belongs_to(dataset: &Dataset, owner: &str) -> String {
     }
 }
 
-/// What to do about a dataset whose embedded buffer is not there. Opening it would make an empty one in its place, which
-/// would hide the loss.
-pub fn lost(dataset: &Dataset) -> String {
-    let (data, folder) = (dataset.root().display(), dataset.buffer_folder());
-    format!(
-        "the embedded buffer of this dataset, {}, is gone: put it back, or begin with an empty one by `systole adopt --data \
-         {data}` (what waited in the old one is lost; `systole audit` then says how much)",
-        folder.display()
-    )
-}
-
 async fn off_thread<T: Send + 'static>(
     dataset: &Dataset,
     what: &'static str,

@@ -195,11 +195,6 @@ impl Dataset {
         self.paths().root()
     }
 
-    /// Where its embedded buffer is, or would be: in the hands of that buffer alone.
-    pub fn buffer_folder(&self) -> PathBuf {
-        self.paths().buffer_folder()
-    }
-
     /// What its file system can do.
     pub fn capabilities(&self) -> Capabilities {
         self.inner.capabilities

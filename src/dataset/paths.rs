@@ -284,11 +284,6 @@ impl Layout {
         self.root.join("staging")
     }
 
-    /// The embedded buffer's.
-    pub(super) fn buffer_folder(&self) -> PathBuf {
-        self.root.join("buffer")
-    }
-
     pub(super) fn dataset_lock(&self) -> PathBuf {
         self.staging().join(DATASET_LOCK)
     }

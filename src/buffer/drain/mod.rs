@@ -152,8 +152,8 @@ impl Moving<'_> {
     }
 
     async fn frames(&self, partition: Partition, list: FrameList, frames: u64) -> Result<()> {
-        // With no frames it only asks for the list's length, which an earlier try may have left anywhere.
-        let mut at = self.to.take_frames(partition, self.id, list, 0, &[]).await?;
+        // Where an earlier try has left the list longer, the first page is one too many, and the answer says where to go on.
+        let mut at = 0;
         while at < frames {
             let page = self.from.page_of_frames(partition, list, at).await?;
             let now = self.to.take_frames(partition, self.id, list, at, &page).await?;

@@ -62,7 +62,7 @@ impl RedisBuffer {
         }
     }
 
-    /// How many frames the list holds after taking these in, if it held `at` of them before.
+    /// How many frames the list holds after taking these in, at least one, if it held `at` of them before.
     pub(in super::super) async fn take_frames(
         &self,
         partition: Partition,

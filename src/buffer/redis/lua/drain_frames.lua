@@ -11,5 +11,5 @@ local refused = check_drain(KEYS[1], ARGV[1])
 if refused then return refused end
 local list = ARGV[2] == 'processing' and KEYS[3] or KEYS[2]
 local at = redis.call('LLEN', list)
-if at == tonumber(ARGV[3]) and #ARGV > 3 then at = redis.call('RPUSH', list, unpack(ARGV, 4)) end
+if at == tonumber(ARGV[3]) then at = redis.call('RPUSH', list, unpack(ARGV, 4)) end
 return { 'at', at }
