@@ -1,10 +1,11 @@
 //! Systole collects heartbeats: acknowledged means kept, published means once, and the books balance.
 //!
 //! ARCHITECTURE.md is the map. Imports go down only: edge (`cli`, `app`, `config`, `http`) → services (`batcher`,
-//! `compactor`, `books`) → stores (`buffer`, `dataset`) → vocabulary (`heartbeat`); `telemetry`, `settings` and
-//! `failpoint` stand at the bottom and import nothing of ours.
+//! `compactor`, `books`) → stores (`buffer`, `dataset`) → vocabulary (`heartbeat`); `telemetry`, `settings`,
+//! `backoff` and `failpoint` stand at the bottom and import nothing of ours.
 
 pub mod app;
+pub mod backoff;
 pub mod batcher;
 pub mod books;
 pub mod buffer;

@@ -6,14 +6,15 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Each module with what it may import of ours.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 14] = [
+    ("backoff", &[]),
     ("failpoint", &[]),
     ("settings", &[]),
     ("telemetry", &[]),
     ("heartbeat", &[]),
-    ("buffer", &["heartbeat", "telemetry", "failpoint", "settings"]),
+    ("buffer", &["heartbeat", "telemetry", "backoff", "failpoint", "settings"]),
     ("dataset", &["heartbeat", "telemetry", "failpoint", "settings"]),
-    ("batcher", &["buffer", "dataset", "heartbeat", "telemetry", "failpoint", "settings"]),
+    ("batcher", &["buffer", "dataset", "heartbeat", "telemetry", "backoff", "failpoint", "settings"]),
     ("compactor", &["dataset", "heartbeat", "telemetry", "failpoint", "settings"]),
     ("books", &["buffer", "dataset", "heartbeat"]),
     ("http", &["buffer", "heartbeat", "telemetry", "failpoint", "settings"]),

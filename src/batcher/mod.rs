@@ -24,11 +24,10 @@
 //! on it makes fragments of the same names, over those that are there. A claim whose owners died with it three times is
 //! tried one frame at a time, each on record before it is touched; the frame in hand at the third such death is condemned.
 //!
-//! Files: policy without I/O in `ownership`, `cadence`, `split`, `condemn` and `backoff`; one claim in `write`, one partition
+//! Files: policy without I/O in `ownership`, `cadence`, `split` and `condemn`; one claim in `write`, one partition
 //! in `worker`, the whole in `service`; what cuts a step short in `interrupt`, `lease` and `fault`; what the outside sees in
 //! `health`, `lag` and `metrics`.
 
-mod backoff;
 mod cadence;
 mod condemn;
 mod fault;

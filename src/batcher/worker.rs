@@ -15,12 +15,12 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use super::backoff::Backoff;
 use super::cadence::{Cadence, Next, Waiting};
 use super::fault::{Ending, Fault, Halt};
 use super::interrupt::Signals;
 use super::lease::Held;
 use super::write::{Job, reached};
+use crate::backoff::Backoff;
 use crate::buffer::Lease;
 use crate::heartbeat::ClaimId;
 

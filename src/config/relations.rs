@@ -4,6 +4,8 @@
 //! connect-timeout < push-deadline ≤ step-deadline < lease-ttl       a step must not outlive the lease it was taken under
 //! 3 × renew-every  < lease-ttl                                      two renewals may fail
 //! 3 × announce-every < batcher-ttl                                  two announcements may fail
+//! wait-replicas-timeout < spill-after < push-deadline               too few replicas is no absence; a push that Redis does not
+//!                                                                   answer is spilled before its producer is given up
 //! max-delay < drain-lag                                             a batch that is due is no lag (in another process:
 //!                                                                   not checked, the defaults agree: 5 s < 10 s)
 //! lock-deadline < 60 s                                          the compactor's health part would call a wait a death
@@ -25,8 +27,15 @@ const NOTICE_WITHIN: Duration = Duration::from_secs(15);
 ///
 /// # Errors
 /// One line that names the setting, its value and what is allowed.
-pub fn check_serve(buffer: &buffer::options::Options, monitor: &buffer::monitor::Options) -> Result<(), Error> {
+pub fn check_serve(
+    buffer: &buffer::options::Options,
+    redis: &buffer::redis::Options,
+    monitor: &buffer::monitor::Options,
+    spill: &buffer::spill::Options,
+) -> Result<(), Error> {
     buffer.check().map_err(|error| Error::new(error.to_string()))?;
+    let replicas_timeout = (redis.wait_replicas > 0).then_some(*redis.wait_replicas_timeout);
+    spill.check(*buffer.push_deadline, replicas_timeout).map_err(|error| Error::new(error.to_string()))?;
     let notice = *buffer.batcher_ttl + 2 * *monitor.monitor_every;
     if notice > NOTICE_WITHIN {
         return Err(Error::new(format!(
@@ -69,8 +78,10 @@ mod tests {
     fn the_defaults_agree_with_each_other() {
         let buffer = buffer::options::Options::default();
         let monitor = buffer::monitor::Options::default();
+        let redis = buffer::redis::Options::default();
+        let spill = buffer::spill::Options { spill_dir: Some("spill".into()), ..Default::default() };
         let batcher = batcher::Options::default();
-        check_serve(&buffer, &monitor).unwrap();
+        check_serve(&buffer, &redis, &monitor, &spill).unwrap();
         check_batch(&buffer, &batcher).unwrap();
         check_compact(&dataset::Options::default()).unwrap();
         // In different processes, so nothing checks it at start.
@@ -80,7 +91,8 @@ mod tests {
     #[test]
     fn what_does_not_fit_together_is_one_line_that_names_it() {
         let late = buffer::monitor::Options { monitor_every: Duration::from_secs(5).into(), ..Default::default() };
-        let line = check_serve(&buffer::options::Options::default(), &late).unwrap_err().to_string();
+        let (buffer, redis) = (buffer::options::Options::default(), buffer::redis::Options::default());
+        let line = check_serve(&buffer, &redis, &late, &buffer::spill::Options::default()).unwrap_err().to_string();
         assert!(line.contains("monitor-every (5s)") && !line.contains('\n'), "{line}");
         let slow = buffer::options::Options { step_deadline: Duration::from_secs(60).into(), ..Default::default() };
         let line = check_batch(&slow, &batcher::Options::default()).unwrap_err().to_string();

@@ -92,6 +92,20 @@ impl Frame {
         Some(Self { bytes: bytes.into(), rows: count })
     }
 
+    /// A frame that was encoded before, by this version or a newer one: to be handed on as it is.
+    ///
+    /// # Errors
+    /// [`FrameError::Truncated`] or [`FrameError::Checksum`]: it is not what was encoded.
+    pub fn from_bytes(bytes: Bytes) -> Result<Self, FrameError> {
+        let rows = match FrameHeader::verify(&bytes) {
+            Ok(header) => header.count,
+            // Whole by its checksum, so the fields that every version has hold what was written.
+            Err(FrameError::UnknownVersion(_)) => FrameHeader::peek(&bytes).map_or(0, |header| header.count),
+            Err(error) => return Err(error),
+        };
+        Ok(Self { bytes, rows })
+    }
+
     /// The encoded frame.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes

@@ -1,4 +1,4 @@
-//! Waiting longer and longer between retries: exponential, bounded, with jitter so that batchers that failed together
+//! Waiting longer and longer between retries: exponential, bounded, with jitter so that processes that failed together
 //! do not retry together.
 
 use std::time::Duration;
@@ -7,26 +7,27 @@ use rand::Rng;
 
 /// The pauses of one series of retries.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub struct Backoff {
     first: Duration,
     most: Duration,
     next: Duration,
 }
 
 impl Backoff {
-    pub(super) fn new(first: Duration, most: Duration) -> Self {
+    /// `first` is the first pause, `most` the longest.
+    pub fn new(first: Duration, most: Duration) -> Self {
         Self { first, most, next: first }
     }
 
     /// The next pause: between half of the current step and all of it; the step then doubles up to the bound.
-    pub(super) fn pause(&mut self) -> Duration {
+    pub fn pause(&mut self) -> Duration {
         let step = self.next.min(self.most);
         self.next = step.saturating_mul(2).min(self.most);
         step.mul_f64(rand::rng().random_range(0.5..=1.0))
     }
 
     /// The last try succeeded.
-    pub(super) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.next = self.first;
     }
 }
