@@ -23,6 +23,7 @@ pub(super) struct Store {
     /// The dataset that it belongs to, once that is known: it never changes.
     known: OnceLock<Registration>,
     pushing: Mutex<()>,
+    /// Whether the last that was asked of it was too much.
     full: AtomicBool,
 }
 
@@ -106,7 +107,11 @@ impl Store {
     /// As [`Inlet::room`].
     pub(super) async fn room(&self, wanted: &[(Partition, u64, u64)]) -> Result<Vec<Room>> {
         let held = self.books().await?.bytes;
-        Ok(rooms(wanted, self.max_bytes.saturating_sub(held)))
+        let rooms = rooms(wanted, self.max_bytes.saturating_sub(held));
+        if rooms.contains(&Room::Full) {
+            self.full.store(true, Ordering::Relaxed);
+        }
+        Ok(rooms)
     }
 }
 
