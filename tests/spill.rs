@@ -149,7 +149,7 @@ fn a_redis_that_still_loads_its_file_is_as_good_as_away() {
     let (serve, _batch) = serve_and_batch(&world);
     let client = world.client(&serve);
     let beats = Arc::new(Beats::new(50, 2));
-    (0..500).for_each(|_| assert_eq!(client.post(&beats.next()).status, 202));
+    (0..250).for_each(|_| assert_eq!(client.post(&beats.next()).status, 202));
     world.redis.kill();
     let steady = Steady::start(&client, 2, &beats);
     steady.await_kept(100);

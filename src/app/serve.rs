@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
+use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::start::{finish, open_buffer, stop_on_signals};
-use super::{Done, Outcome};
+use super::{Done, Failure, Outcome};
+use crate::buffer::Inlet;
 use crate::buffer::committer::{self, Committer};
 use crate::buffer::monitor::{self, Monitor};
-use crate::buffer::{Inlet, spill};
+use crate::buffer::redis::RedisBuffer;
+use crate::buffer::spill::{self, SpillService};
 use crate::cli::Serve;
 use crate::config::relations;
 use crate::http;
@@ -25,14 +28,9 @@ pub async fn run(args: Serve) -> Outcome {
     let health = Health::new();
     let buffer = open_buffer(&args.buffer, &args.redis).await?;
 
-    let spill_metrics = spill::Metrics::register(&registry)?;
-    let spill = spill::start(&buffer, &args.buffer, &args.spill, &health, spill_metrics).await?;
+    let (inlet, spill) = open_inlet(&buffer, &args, &health, &registry).await?;
     // With a spill the door stays open while Redis is away, and the spill says how it stands.
     let buffer_affects = if spill.is_some() { Affects::Health } else { Affects::Readiness };
-    let (inlet, spill) = match spill {
-        Some((inlet, service)) => (Arc::new(inlet) as Arc<dyn Inlet>, Some(service)),
-        None => (buffer.clone() as Arc<dyn Inlet>, None),
-    };
     let stop_spill = CancellationToken::new();
     let spill = spill.map(|service| tokio::spawn(service.run(stop_spill.clone())));
 
@@ -62,4 +60,17 @@ pub async fn run(args: Serve) -> Outcome {
     served?;
     info!("stopped");
     Ok(Done::Well)
+}
+
+/// Where heartbeats go: into the buffer, or with `--spill-dir` into the spill while the buffer is away.
+async fn open_inlet(
+    buffer: &Arc<RedisBuffer>,
+    args: &Serve,
+    health: &Health,
+    registry: &Registry,
+) -> Result<(Arc<dyn Inlet>, Option<SpillService>), Failure> {
+    let Some(dir) = args.spill.spill_dir.clone() else { return Ok((buffer.clone(), None)) };
+    let metrics = spill::Metrics::register(registry)?;
+    let (inlet, service) = spill::start(dir, buffer, &args.buffer, &args.spill, health, metrics).await?;
+    Ok((Arc::new(inlet), Some(service)))
 }

@@ -319,6 +319,20 @@ mod tests {
         }
 
         #[test]
+        fn a_frame_is_handed_on_as_it_is_unless_it_is_damaged(rows in proptest::collection::vec(heartbeat(), 1..4), at: prop::sample::Index, bit in 0..8_u8) {
+            let frame = Frame::encode(rows.iter().map(Heartbeat::as_ref)).unwrap();
+            prop_assert_eq!(Frame::from_bytes(frame.bytes().clone()).unwrap(), frame.clone());
+            let mut bytes = frame.bytes().to_vec();
+            bytes[0] = FRAME_VERSION + 1;
+            let sum = checksum(&bytes);
+            bytes[CHECKSUM_AT..CHECKSUM_END].copy_from_slice(&sum.to_le_bytes());
+            prop_assert_eq!(Frame::from_bytes(bytes.clone().into()).unwrap().rows(), frame.rows(), "of a newer version");
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1_u8 << bit;
+            prop_assert!(Frame::from_bytes(bytes.into()).is_err());
+        }
+
+        #[test]
         fn no_bytes_make_the_decoder_panic(bytes: Vec<u8>) {
             prop_assert!(FrameRows::decode(&bytes).is_err());
         }

@@ -84,3 +84,24 @@ pub(super) fn spoils_connection(error: &ServerError) -> bool {
         )
     ) || matches!(error.code(), "NOAUTH" | "UNBLOCKED")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redis_that_is_not_there_yet_is_told_from_one_that_says_no() {
+        for code in ["LOADING", "MASTERDOWN", "CLUSTERDOWN"] {
+            assert!(matches!(of_code(code, None), Error::Unreachable { .. }), "{code}");
+        }
+        for code in ["OOM", "READONLY", "TRYAGAIN", "MISCONF", "NOREPLICAS", "BUSY", "NOSCRIPT"] {
+            assert!(matches!(of_code(code, None), Error::Refused { .. }), "{code}");
+        }
+        for code in ["NOAUTH", "WRONGPASS", "NOPERM", "MOVED"] {
+            assert!(matches!(of_code(code, None), Error::Unsafe { .. }), "{code}");
+        }
+        for code in ["ERR", "WRONGTYPE"] {
+            assert!(matches!(of_code(code, Some("nonsense")), Error::Corrupt { .. }), "{code}");
+        }
+    }
+}

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::super::{Ledger, Result};
+use super::super::{Error, Ledger, Result};
 use super::course::Course;
 use crate::telemetry::health::{Affects, Health, Reporter};
 
@@ -26,8 +26,8 @@ pub(super) struct Sight {
     pub(super) books: Result<Ledger>,
     /// Whether the spill takes anything, where that matters.
     pub(super) takes: Result<()>,
-    /// Why nothing goes in.
-    pub(super) held_back: Option<String>,
+    /// What keeps it from going in.
+    pub(super) held_back: Option<Error>,
 }
 
 impl Board {
@@ -65,7 +65,7 @@ fn spill(sight: &Sight) -> Report {
         (Course::Barred(error), _) => {
             Err(format!("the buffer must not be used: {error}; in the spill: {count}{laid_aside}"))
         }
-        (Course::Direct, Some(why)) => Err(format!("degraded: the spill does not go in ({why}), {count}{laid_aside}")),
+        (Course::Direct, Some(why)) => Err(format!("degraded: the spill is held up ({why}), {count}{laid_aside}")),
         (Course::Direct, None) if waiting > 0 => Err(format!("degraded: the spill goes in, {count}{laid_aside}")),
         (Course::Direct, None) => Ok(format!("nothing waits in the spill{laid_aside}")),
     }
@@ -82,7 +82,6 @@ fn intake(sight: &Sight) -> Report {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::Error;
     use super::*;
 
     fn sight(course: Course, pending: u64) -> Sight {
@@ -107,7 +106,7 @@ mod tests {
     #[test]
     fn what_goes_in_is_told_until_nothing_waits() {
         assert!(spill(&sight(Course::Direct, 1)).unwrap_err().contains("goes in, 3 waiting"));
-        let stuck = Sight { held_back: Some("partition 3 is full".into()), ..sight(Course::Direct, 1) };
+        let stuck = Sight { held_back: Some(Error::Full { partition: 3 }), ..sight(Course::Direct, 1) };
         assert!(spill(&stuck).unwrap_err().contains("partition 3 is full"));
         assert!(intake(&stuck).is_ok());
         let dead = Ledger { dead: 9, ..Ledger::default() };

@@ -25,7 +25,7 @@ use crate::heartbeat::{BatcherId, ClaimId, Frame, FrameHeader, Partition};
 const BUDGET: ClaimBudget = ClaimBudget { rows: u64::MAX, bytes: 4 << 20, frames: 500 };
 /// Frames in one push at most.
 const AT_ONCE: usize = BUDGET.frames as usize;
-/// The directory has one process, and the leases in it end with that process: none ever runs out.
+/// The directory has one process, and the leases in it end with that process: none runs out, and none is given back.
 const FOR_EVER: Duration = Duration::MAX;
 
 /// How a pass over all partitions ended.
@@ -114,15 +114,6 @@ impl Injector {
             Some(error) if !progress => Pass::Held(error),
             None if !progress => Pass::Empty,
             _ => Pass::Progress,
-        }
-    }
-
-    /// Gives the leases back. A claim that stands is left so on purpose.
-    pub(super) async fn release(&mut self) {
-        for (_, lease) in std::mem::take(&mut self.leases) {
-            if let Err(error) = self.shared.store.buffer.release(&lease).await {
-                tracing::debug!(%error, "a lease of the spill was not given back; it ends with the process");
-            }
         }
     }
 

@@ -30,9 +30,12 @@
 //! # On disk
 //!
 //! `spill-dir` is an embedded buffer (`buffer/embedded`), format and all: its lock keeps a second process out, its claims
-//! and dead letters make going into Redis crash-safe. Its files may take some 200 MiB more than the frames in them.
+//! and dead letters make going into Redis crash-safe. Its files may take some 200 MiB more than the frames in them, and it
+//! takes nothing in while less than 256 MiB of the disk are free.
 //!
 //! # Operations
+//!
+//! The store takes some 64 MiB of memory, what goes into Redis some 10 MiB.
 //!
 //! [`start`] opens the spill, looks at Redis once, and gives a [`SpillingInlet`] for the committer and a [`SpillService`]
 //! to run. The inlet pushes to Redis until it is away for one push, then to the spill without asking Redis; the service

@@ -1,5 +1,6 @@
 //! What runs beside the door: asks for Redis while it is away, takes the spill into it once it is back, and reports.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,19 +32,18 @@ const SILENCE: Duration = Duration::from_secs(15);
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_MOST: Duration = Duration::from_secs(10);
 
-/// Opens the spill in `spill-dir` and looks at Redis once, so that the first heartbeat already goes the right way. `None`
-/// when no directory is given.
+/// Opens the spill in `dir` and looks at Redis once, so that the first heartbeat already goes the right way.
 ///
 /// # Errors
 /// [`Error::Unsafe`] when another process has the directory, or when it is the spill of another dataset; what the disk says.
 pub async fn start(
+    dir: PathBuf,
     redis: &Arc<RedisBuffer>,
     common: &Common,
     own: &Options,
     health: &Health,
     metrics: Metrics,
-) -> Result<Option<(SpillingInlet, SpillService)>> {
-    let Some(dir) = own.spill_dir.clone() else { return Ok(None) };
+) -> Result<(SpillingInlet, SpillService)> {
     let store = Store::open(&dir, own.spill_max_bytes, common).await?;
     if let Some(known) = store.registration() {
         // Else it would hold on to whatever is at the address first.
@@ -65,7 +65,7 @@ pub async fn start(
     }
     let board = Board::new(health, SILENCE + *common.step_deadline);
     let inlet = SpillingInlet::new(shared.clone(), *own.spill_after);
-    Ok(Some((inlet, SpillService { shared, board })))
+    Ok((inlet, SpillService { shared, board }))
 }
 
 /// The spill's work; see the module.
@@ -104,7 +104,7 @@ impl Worker {
         loop {
             let pause = tokio::select! {
                 biased;
-                () = shutdown.cancelled() => break,
+                () = shutdown.cancelled() => return,
                 pause = self.turn() => pause,
             };
             course.mark_unchanged();
@@ -112,11 +112,10 @@ impl Worker {
             let pause = if self.shared.course().is_direct() { pause } else { pause.min(LOOK_EVERY) };
             tokio::select! {
                 biased;
-                () = shutdown.cancelled() => break,
+                () = shutdown.cancelled() => return,
                 () = rest(pause, &mut course) => {}
             }
         }
-        self.injector.release().await;
     }
 
     /// Does what is due, and answers how long nothing will be.
@@ -125,16 +124,19 @@ impl Worker {
             return self.look().await;
         }
         let pass = self.injector.pass().await;
-        self.shared.hold_back(if let Pass::Held(error) = &pass { Some(error) } else { None });
         self.stumbled = matches!(pass, Pass::Lost);
         match pass {
-            Pass::Held(_) => self.backoff.pause(),
+            Pass::Held(error) => {
+                self.shared.hold_back(Some(&error));
+                self.backoff.pause()
+            }
             Pass::Lost => Duration::ZERO,
             Pass::Progress => {
                 self.backoff.reset();
                 Duration::ZERO
             }
             Pass::Empty => {
+                self.shared.hold_back(None);
                 self.backoff.reset();
                 idle(&self.shared).await;
                 jittered(LOOK_EVERY)

@@ -1,5 +1,6 @@
 //! What the inlet and the service share: Redis, the spill, and where pushes go.
 
+use std::mem::discriminant;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,8 +19,8 @@ pub(super) struct Shared {
     pub(super) dir: PathBuf,
     pub(super) metrics: Metrics,
     course: watch::Sender<Course>,
-    /// Why nothing goes from the spill into Redis, although Redis is there.
-    held_back: Mutex<Option<String>>,
+    /// Why nothing went from the spill into Redis when it was tried last, although Redis is there.
+    held_back: Mutex<Option<Error>>,
 }
 
 impl Shared {
@@ -100,20 +101,17 @@ impl Shared {
         }
     }
 
-    /// Remembers why nothing goes into Redis, and logs when that changes.
+    /// Remembers what Redis, or the spill, said last when nothing went in; logs it when it is of another kind than before.
     pub(super) fn hold_back(&self, why: Option<&Error>) {
-        let why = why.map(ToString::to_string);
         let mut held_back = self.held_back.lock().unwrap_or_else(PoisonError::into_inner);
-        if *held_back == why {
-            return;
+        let same = held_back.as_ref().map(discriminant) == why.map(discriminant);
+        if let Some(error) = why.filter(|_| !same) {
+            tracing::warn!(%error, "the spill does not go into the buffer yet");
         }
-        if let Some(error) = &why {
-            tracing::warn!(error, "the spill does not go into the buffer yet");
-        }
-        *held_back = why;
+        *held_back = why.cloned();
     }
 
-    pub(super) fn held_back(&self) -> Option<String> {
+    pub(super) fn held_back(&self) -> Option<Error> {
         self.held_back.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
