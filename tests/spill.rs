@@ -5,6 +5,8 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -111,6 +113,59 @@ impl Steady {
     }
 }
 
+/// What stands where Redis was and, as one that still reads its file, answers LOADING to everything.
+struct Loading {
+    port: u16,
+    answered: Arc<AtomicU64>,
+    ended: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Loading {
+    fn at(port: u16) -> Self {
+        let listener = wait::value("the port of Redis", SOON, || {
+            TcpListener::bind(("127.0.0.1", port)).map_err(|error| error.to_string())
+        });
+        let (answered, ended) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let (counter, end) = (answered.clone(), ended.clone());
+        let thread = std::thread::spawn(move || {
+            for connection in listener.incoming().map_while(Result::ok) {
+                if end.load(Ordering::Relaxed) {
+                    return;
+                }
+                let (counter, end) = (counter.clone(), end.clone());
+                std::thread::spawn(move || answer_loading(&connection, &counter, &end));
+            }
+        });
+        Self { port, answered, ended, thread }
+    }
+
+    fn end(self) {
+        self.ended.store(true, Ordering::Relaxed);
+        drop(TcpStream::connect(("127.0.0.1", self.port)));
+        self.thread.join().unwrap();
+    }
+}
+
+/// Reads commands as Redis does (`*n`, then n times `$length` and so many bytes) until the other side goes.
+fn answer_loading(connection: &TcpStream, answered: &AtomicU64, ended: &AtomicBool) -> Option<()> {
+    let mut reader = BufReader::new(connection);
+    let number = |reader: &mut BufReader<&TcpStream>| {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        line.trim_end().get(1..)?.parse::<usize>().ok()
+    };
+    while !ended.load(Ordering::Relaxed) {
+        for _ in 0..number(&mut reader)? {
+            let length = number(&mut reader)?;
+            reader.read_exact(&mut vec![0; length + 2]).ok()?;
+        }
+        (&mut &*connection).write_all(b"-LOADING Redis is loading the dataset in memory\r\n").ok()?;
+        answered.fetch_add(1, Ordering::Relaxed);
+    }
+    None
+}
+
 /// Redis goes away twice under load and comes back; no producer notices.
 fn no_producer_notices(world: &mut World, leave: fn(&mut RedisServer), come_back: fn(&mut RedisServer)) {
     let (serve, _batch) = serve_and_batch(world);
@@ -144,15 +199,16 @@ fn a_redis_that_hangs_under_load_is_not_noticed_by_producers() {
 
 #[test]
 fn a_redis_that_still_loads_its_file_is_as_good_as_away() {
-    // A millisecond for each command in its file: it answers LOADING meanwhile.
-    let mut world = World::on(RedisServer::with().set("key-load-delay", "1000").start());
+    let mut world = World::new();
     let (serve, _batch) = serve_and_batch(&world);
-    let client = world.client(&serve);
-    let beats = Arc::new(Beats::new(50, 2));
-    (0..250).for_each(|_| assert_eq!(client.post(&beats.next()).status, 202));
+    let steady = Steady::start(&world.client(&serve), 2, &Arc::new(Beats::new(50, 2)));
     world.redis.kill();
-    let steady = Steady::start(&client, 2, &beats);
+    let loading = Loading::at(world.redis.port());
+    // Often enough for whoever asks once a second to have heard it twice, beside the monitor.
+    wait::until("Redis to be asked", SOON, || loading.answered.load(Ordering::Relaxed) > 30);
     steady.await_kept(100);
+    await_spilling(&serve, 100);
+    loading.end();
     world.redis.restart();
     steady.await_kept(100);
     steady.stop();
@@ -243,10 +299,10 @@ fn a_step_that_fails_while_the_spill_goes_in_is_tried_again() {
 }
 
 /// Posts bulks until five in a row were refused, each with a 503 that says when to come again.
-fn post_until_refused(client: &Client, beats: &Beats) -> Answer {
+fn post_until_refused(client: &Client, beats: &Beats, bulk: usize) -> Answer {
     let mut refused = Vec::new();
     while refused.len() < 5 {
-        let answer = client.post_all(&beats.take(20));
+        let answer = client.post_all(&beats.take(bulk));
         match answer.status {
             202 => refused.clear(),
             503 => refused.push(answer),
@@ -267,7 +323,7 @@ fn a_full_spill_is_503_and_takes_again_once_redis_is_back() {
     let client = world.client(&serve);
     let beats = Beats::new(50, 2);
     world.redis.kill();
-    let refused = post_until_refused(&client, &beats);
+    let refused = post_until_refused(&client, &beats, 20);
     assert!(refused.text.contains("buffer-full"), "{}", refused.text);
     let not_ready = serve.await_status("/health/ready", 503, SOON);
     assert!(not_ready.text.contains("the spill is full"), "{}", not_ready.text);
@@ -293,7 +349,10 @@ fn a_redis_at_its_cap_is_503_and_never_a_spill() {
     world.register();
     let serve = serve(&world).args(["--buffer-max-heartbeats=400"]).start();
     serve.await_status("/health/ready", 200, SOON);
-    post_until_refused(&world.client(&serve), &Beats::new(50, 2));
+    let (client, beats) = (world.client(&serve), Beats::new(50, 2));
+    post_until_refused(&client, &beats, 20);
+    // One by one they are not asked about beforehand: the push itself is refused.
+    post_until_refused(&client, &beats, 1);
     assert_eq!(metric(&serve, "systole_spill_heartbeats_total"), 0);
     let _batch = world.batch().start();
     judge(&world);

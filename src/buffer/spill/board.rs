@@ -25,7 +25,7 @@ pub(super) struct Sight {
     pub(super) course: Course,
     pub(super) books: Result<Ledger>,
     /// Whether the spill takes anything, where that matters.
-    pub(super) takes: Result<()>,
+    pub(super) takes: Result<(), String>,
     /// What keeps it from going in.
     pub(super) held_back: Option<Error>,
 }
@@ -76,7 +76,7 @@ fn intake(sight: &Sight) -> Report {
         (Course::Direct, _) => Ok("heartbeats go into the buffer".to_owned()),
         (Course::Barred(error), _) => Err(error.to_string()),
         (Course::Spilling(_), Ok(())) => Ok("heartbeats go into the spill".to_owned()),
-        (Course::Spilling(away), Err(error)) => Err(format!("{away}, and {error}")),
+        (Course::Spilling(away), Err(why)) => Err(format!("{away}, and {why}")),
     }
 }
 
@@ -98,7 +98,7 @@ mod tests {
         let spilling = sight(Course::Spilling(away()), 5);
         assert_eq!(spill(&spilling), Err("degraded: spilling, 7 waiting, 512 bytes".into()));
         assert!(intake(&spilling).is_ok());
-        let full = Sight { takes: Err(Error::Refused { reason: "the spill is full".into() }), ..spilling };
+        let full = Sight { takes: Err("the spill is full".into()), ..spilling };
         let said = intake(&full).unwrap_err();
         assert!(said.contains("out of reach") && said.contains("the spill is full"), "{said}");
     }
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_spill_that_cannot_be_looked_at_does_not_close_the_door_of_a_redis_that_is_well() {
-        let blind = Sight { books: Err(away()), takes: Err(away()), ..sight(Course::Direct, 0) };
+        let blind = Sight { books: Err(away()), takes: Err("its disk fails".into()), ..sight(Course::Direct, 0) };
         assert!(spill(&blind).is_err());
         assert!(intake(&blind).is_ok());
     }

@@ -85,7 +85,7 @@ impl Reach for SpillingInlet {
                 found => return found,
             },
         }
-        self.shared.store.takes().await
+        self.shared.store.takes().await.map_err(|reason| Error::Refused { reason })
     }
 
     async fn registration(&self) -> Result<Option<Registration>> {

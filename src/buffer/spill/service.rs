@@ -195,10 +195,6 @@ async fn report(shared: &Shared, board: &Board, shutdown: CancellationToken) {
 
 async fn look_around(shared: &Shared) -> Sight {
     let course = shared.course();
-    let takes = match (&course, shared.store.registration()) {
-        (Course::Spilling(_), Some(_)) => shared.store.takes().await,
-        (Course::Spilling(_), None) => Err(Error::Refused { reason: "the spill needs to have seen Redis once".into() }),
-        _ => Ok(()),
-    };
+    let takes = if let Course::Spilling(_) = course { shared.store.takes().await } else { Ok(()) };
     Sight { course, books: shared.store.books().await, takes, held_back: shared.held_back() }
 }

@@ -69,13 +69,15 @@ impl Store {
     /// Whether it takes anything at this moment.
     ///
     /// # Errors
-    /// Why it does not.
-    pub(super) async fn takes(&self) -> Result<()> {
-        if self.full.load(Ordering::Relaxed) {
-            let reason = format!("the spill is full: it may hold {}", ByteSize::b(self.max_bytes));
-            return Err(Error::Refused { reason });
+    /// Why it does not, in words for people.
+    pub(super) async fn takes(&self) -> Result<(), String> {
+        if self.registration().is_none() {
+            return Err("there is no spill before Redis was seen once".into());
         }
-        self.buffer.ping().await.map_err(of_spill)
+        if self.full.load(Ordering::Relaxed) {
+            return Err(format!("the spill is full: it may hold {}", ByteSize::b(self.max_bytes)));
+        }
+        self.buffer.ping().await.map_err(|error| of_spill(error).to_string())
     }
 
     /// Forgets that a push was refused for room: it is to be emptied.
