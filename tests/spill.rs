@@ -299,19 +299,25 @@ fn a_step_that_fails_while_the_spill_goes_in_is_tried_again() {
     judge(&world);
 }
 
+/// More posts than fill anything here.
+const MANY: usize = 2_000;
+
 /// Posts bulks until five in a row were refused, each with a 503 that says when to come again.
 fn post_until_refused(client: &Client, beats: &Beats, bulk: usize) -> Answer {
     let mut refused = Vec::new();
-    while refused.len() < 5 {
+    for _ in 0..MANY {
         let answer = client.post_all(&beats.take(bulk));
         match answer.status {
             202 => refused.clear(),
             503 => refused.push(answer),
             other => panic!("{other}: {}", answer.text),
         }
+        if refused.len() == 5 {
+            assert!(refused.iter().all(|answer| answer.header("retry-after").is_some()));
+            return refused.pop().unwrap();
+        }
     }
-    assert!(refused.iter().all(|answer| answer.header("retry-after").is_some()));
-    refused.pop().unwrap()
+    panic!("{MANY} bulks of {bulk} were taken");
 }
 
 #[test]
