@@ -1,5 +1,5 @@
-//! Waiting longer and longer between retries: exponential, bounded, with jitter so that processes that failed together
-//! do not retry together.
+//! Waiting longer and longer between retries: exponential, bounded, with jitter so that those who failed
+//! together do not retry together.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// `first` is the first pause, `most` the longest.
+    /// Pauses of about `first`, then twice that, never more than `most`.
     pub fn new(first: Duration, most: Duration) -> Self {
         Self { first, most, next: first }
     }

@@ -6,7 +6,13 @@ use crate::{batcher, buffer, compactor, dataset, http, telemetry};
 
 /// Collects heartbeats over HTTP and lays them down as sorted, deduplicated Parquet
 #[derive(Debug, Parser)]
-#[command(name = "systole", version, propagate_version = true, arg_required_else_help = true)]
+#[command(
+    name = "systole",
+    version,
+    propagate_version = true,
+    subcommand_required = true,
+    after_help = "Without a command: systole up"
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -16,6 +22,8 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the whole collector in one process, on an embedded buffer: the default
+    Up(Box<Up>),
     /// Accept heartbeats over HTTP into the buffer
     Serve(Box<Serve>),
     /// Move heartbeats from the buffer into fragments; run as many as you like
@@ -29,6 +37,11 @@ pub enum Command {
     /// Look at, retry or drop what could not be written
     DeadLetters(Box<DeadLetters>),
     /// Give an existing dataset a new or erased buffer
+    ///
+    /// For a dataset of a Redis: the one at --buffer. For a dataset of `systole up`, without --buffer and while that is
+    /// stopped: a new embedded buffer in the data folder, in case the old one was lost. What waited in a lost buffer is
+    /// gone. The new one's books begin at zero, so `systole audit` then finds a surplus in the files, which
+    /// `systole audit --accept` records.
     Adopt(Box<Adopt>),
     /// Print the settings in force for a command, secrets redacted
     Config(Box<Config>),
@@ -38,6 +51,7 @@ impl Command {
     /// How this command logs. `config` does not.
     pub fn logs(&self) -> Option<&telemetry::logs::Options> {
         let common = match self {
+            Self::Up(args) => &args.common,
             Self::Serve(args) => &args.common,
             Self::Batch(args) => &args.common,
             Self::Compact(args) => &args.common,
@@ -72,6 +86,38 @@ pub struct Output {
     /// Print JSON
     #[arg(long, env = "SYSTOLE_JSON")]
     pub json: bool,
+}
+
+/// `systole up`
+#[derive(Debug, Args)]
+pub struct Up {
+    /// See there.
+    #[command(flatten)]
+    pub http: http::Options,
+    /// See there.
+    #[command(flatten)]
+    pub dataset: dataset::Options,
+    /// See there.
+    #[command(flatten)]
+    pub limits: http::limits::Options,
+    /// See there.
+    #[command(flatten)]
+    pub buffer: buffer::options::Options,
+    /// See there.
+    #[command(flatten)]
+    pub embedded: buffer::embedded::Options,
+    /// See there.
+    #[command(flatten)]
+    pub monitor: buffer::monitor::Options,
+    /// See there.
+    #[command(flatten)]
+    pub batcher: batcher::Options,
+    /// See there.
+    #[command(flatten)]
+    pub compactor: compactor::Options,
+    /// See there.
+    #[command(flatten)]
+    pub common: Common,
 }
 
 /// `systole serve`
@@ -211,9 +257,12 @@ pub enum DeadLetterAction {
     Drop(SomeDeadLetters),
 }
 
-/// Where dead letters are.
+/// Where dead letters are: in the Redis at --buffer, else in the buffer of the dataset.
 #[derive(Debug, Args)]
 pub struct DeadLetterBuffer {
+    /// See there.
+    #[command(flatten)]
+    pub dataset: dataset::Options,
     /// See there.
     #[command(flatten)]
     pub buffer: buffer::options::Options,
@@ -283,7 +332,7 @@ pub struct Config {
     #[arg(long, env = crate::config::FILE_VARIABLE, value_name = "FILE")]
     pub config: Option<std::path::PathBuf>,
     /// The command to print for, and flags of it to try: `systole config batch --max-delay 1s`
-    #[arg(default_value = "serve", trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    #[arg(default_value = "up", trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     pub command: Vec<std::ffi::OsString>,
 }
 

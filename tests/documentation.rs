@@ -9,7 +9,7 @@ use systole::cli::Cli;
 
 const BEGIN: &str = "<!-- settings: written by `UPDATE_README=1 cargo test --test documentation` -->\n";
 const END: &str = "<!-- end of settings -->";
-const COMMANDS: [&str; 3] = ["serve", "batch", "compact"];
+const COMMANDS: [&str; 4] = ["up", "serve", "batch", "compact"];
 
 /// One row a setting, in the order of the help of the first command that has it.
 fn settings() -> String {

@@ -6,19 +6,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::start::{finish, open_buffer, open_dataset, stop_on_signals};
-use super::{Done, Failure, Outcome};
+use super::{Done, Failure, Outcome, owner};
 use crate::batcher::{self, Batcher};
 use crate::buffer::redis::RedisBuffer;
-use crate::buffer::{self, Buffer, Reach, Registration};
 use crate::cli::Batch;
 use crate::config::relations;
 use crate::dataset::Dataset;
+use crate::heartbeat::BatcherId;
 use crate::http::OpsServer;
 use crate::telemetry::health::{Affects, Health, Reporter};
 use crate::telemetry::metrics;
 
-/// The kind of buffer, as the dataset remembers it.
-pub(super) const KIND: &str = "redis";
 /// Pause between two looks at a buffer that is not there or not this dataset's.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -33,12 +31,16 @@ pub async fn run(args: Batch) -> Outcome {
     let ops = OpsServer::bind(args.listen, health.clone(), registry)?;
     info!(address = %ops.address(), "listening");
     let stop_ops = CancellationToken::new();
-    let ops = tokio::spawn(ops.run(stop_ops.clone()));
+    let ops = tokio::spawn({
+        let stop = stop_ops.clone();
+        async move { ops.run(stop).await }
+    });
 
     let buffer = open_buffer(&args.buffer, &args.redis).await?;
     buffer.expect_dataset(dataset.id());
     if belong_together(&buffer, &dataset, &health, &stop).await? {
-        let batcher = Batcher::new(buffer, dataset, args.batcher, *args.buffer.batcher_ttl, metrics, health);
+        let batcher =
+            Batcher::new(BatcherId::new(), buffer, dataset, args.batcher, *args.buffer.batcher_ttl, metrics, health);
         batcher.run(stop).await?;
     }
 
@@ -83,24 +85,5 @@ fn say(reporter: &Reporter, said: &mut Option<String>, problem: String) {
 
 async fn look(buffer: &RedisBuffer, dataset: &Dataset) -> Result<(), Failure> {
     buffer.startup_check().await?;
-    let ours = Registration { dataset: dataset.id(), partitions: dataset.partitions() };
-    if owner(dataset).await?.is_some() {
-        return match buffer.registration().await? {
-            Some(_) => Ok(()),
-            None => Err(buffer::Error::NotRegistered.into()),
-        };
-    }
-    // In this order: a crash between the two leaves a registered buffer and a dataset that registers it once more.
-    buffer.register(ours).await?;
-    let dataset = dataset.clone();
-    let recorded = tokio::task::spawn_blocking(move || dataset.record_owning_buffer(KIND)).await;
-    recorded.map_err(|_| Failure::OutOfReach("recording the buffer was cut off".into()))??;
-    info!("registered the buffer for this dataset");
-    Ok(())
-}
-
-async fn owner(dataset: &Dataset) -> Result<Option<String>, Failure> {
-    let dataset = dataset.clone();
-    let owner = tokio::task::spawn_blocking(move || dataset.owning_buffer()).await;
-    Ok(owner.map_err(|_| Failure::OutOfReach("reading the dataset was cut off".into()))??)
+    owner::settle(buffer, dataset, owner::REDIS).await
 }

@@ -49,9 +49,12 @@ async fn watch(args: Compact, stop: CancellationToken) -> Outcome {
     let ops = OpsServer::bind(args.listen, health.clone(), registry)?;
     info!(address = %ops.address(), "listening");
     let stop_ops = CancellationToken::new();
-    let ops = tokio::spawn(ops.run(stop_ops.clone()));
+    let ops = tokio::spawn({
+        let stop = stop_ops.clone();
+        async move { ops.run(stop).await }
+    });
     if let Some(dataset) = wait_for_dataset(&args.dataset, &health, &stop).await? {
-        Compactor::new(dataset, args.compactor, metrics).watch(&health, stop).await;
+        Compactor::new(dataset, args.compactor, metrics).watch(&health, stop).await?;
     }
     stop_ops.cancel();
     finish("ops server", ops).await??;

@@ -9,9 +9,13 @@ mod batch;
 mod compact;
 mod dead_letters;
 mod output;
+mod owner;
+mod place;
 mod serve;
 mod show_config;
 mod start;
+mod supervisor;
+mod up;
 mod verify;
 
 use std::ffi::OsString;
@@ -58,7 +62,7 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
 
 fn run(arguments: &[OsString]) -> Outcome {
     failpoint::arm_from_env()?;
-    let (matches, _) = config::matches(Cli::command(), arguments)?;
+    let (matches, _) = config::matches(Cli::command(), &with_command(arguments))?;
     let cli = Cli::from_arg_matches(&matches).map_err(|error| Failure::Usage(error.to_string()))?;
     if let Some(logs) = cli.command.logs() {
         telemetry::logs::init(logs)?;
@@ -69,6 +73,7 @@ fn run(arguments: &[OsString]) -> Outcome {
         .map_err(|error| Failure::OutOfReach(format!("cannot start threads: {error}")))?;
     let outcome = runtime.block_on(async {
         match cli.command {
+            Command::Up(args) => up::run(*args).await,
             Command::Serve(args) => serve::run(*args).await,
             Command::Batch(args) => batch::run(*args).await,
             Command::Compact(args) => compact::run(*args).await,
@@ -83,6 +88,17 @@ fn run(arguments: &[OsString]) -> Outcome {
     // anywhere.
     runtime.shutdown_timeout(start::BLOCKING_GRACE);
     outcome
+}
+
+/// The arguments with the command that is meant where none is given: `up`.
+fn with_command(arguments: &[OsString]) -> Vec<OsString> {
+    let mut arguments = arguments.to_vec();
+    let of_systole = |word: &OsString| matches!(word.to_str(), Some("-h" | "--help" | "-V" | "--version"));
+    let named = arguments.get(1).is_some_and(|word| of_systole(word) || !word.to_string_lossy().starts_with('-'));
+    if !named {
+        arguments.insert(arguments.len().min(1), "up".into());
+    }
+    arguments
 }
 
 impl From<config::Error> for Failure {
@@ -157,6 +173,27 @@ impl From<books::Error> for Failure {
             books::Error::Dataset(error) => error.into(),
             books::Error::Mismatch(_) => Self::Usage(error.to_string()),
             books::Error::Interrupted => Self::OutOfReach(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_command_up_is_meant() {
+        let words = |line: &str| line.split_whitespace().map(OsString::from).collect::<Vec<_>>();
+        for (given, meant) in [
+            ("systole", "systole up"),
+            ("systole --listen 127.0.0.1:9", "systole up --listen 127.0.0.1:9"),
+            ("systole up --data x", "systole up --data x"),
+            ("systole serve", "systole serve"),
+            ("systole --help", "systole --help"),
+            ("systole -V", "systole -V"),
+            ("systole srve", "systole srve"),
+        ] {
+            assert_eq!(with_command(&words(given)), words(meant));
         }
     }
 }

@@ -58,8 +58,10 @@ struct Running {
 
 impl Batcher {
     /// A batcher on a buffer that is registered for `dataset`. `batcher_ttl` is how long the others believe in a sign of
-    /// life.
+    /// life. One that takes over from a batcher that failed in the same process goes on under its `id`: then nobody waits
+    /// for the other's leases to expire, and its epochs are higher.
     pub fn new(
+        id: BatcherId,
         buffer: Arc<dyn Buffer>,
         dataset: Dataset,
         options: Options,
@@ -67,7 +69,6 @@ impl Batcher {
         metrics: Metrics,
         health: Health,
     ) -> Self {
-        let id = BatcherId::new();
         let terms = Terms {
             grace: *options.announce_every * GRACE_ROUNDS,
             adoption: *options.yield_after,
@@ -193,6 +194,7 @@ impl Batcher {
             async move { (partition, take(&shared, partition, id, old).await) }
         });
         let answers: Vec<_> = futures::stream::iter(calls).buffer_unordered(CALLS_AT_ONCE).collect().await;
+        let before = self.workers.len();
         for (partition, held) in answers {
             let Some(held) = held else { continue };
             self.unreleased.remove(&partition);
@@ -200,6 +202,9 @@ impl Batcher {
             let worker = Worker::new(self.shared.clone(), held, stop.clone());
             let task = self.tasks.spawn(async move { (partition, worker.run().await) }).id();
             self.workers.insert(partition, Running { stop, task });
+        }
+        if self.workers.len() > before {
+            tracing::info!(taken = self.workers.len() - before, held = self.workers.len(), "took partitions");
         }
     }
 
@@ -271,7 +276,7 @@ async fn take(shared: &Arc<Shared>, partition: Partition, id: BatcherId, old: Op
     };
     match answer.await {
         Ok((asked_at, LeaseAnswer::Taken(lease))) => {
-            tracing::info!(partition, epoch = lease.epoch, "took the partition");
+            tracing::debug!(partition, epoch = lease.epoch, "took the partition");
             shared.problems.clear(partition);
             Some(Held::begin(shared.buffer.clone(), lease, asked_at, ttl, renew_every))
         }

@@ -169,8 +169,8 @@ impl Monitor {
         self.snapshot.subscribe()
     }
 
-    /// Looks at the buffer every now and then until `shutdown`.
-    pub async fn run(self, shutdown: CancellationToken) {
+    /// Looks at the buffer every now and then until `shutdown`. It may be called again should it have failed.
+    pub async fn run(&self, shutdown: CancellationToken) {
         let mut memory = Memory::default();
         let mut ticks = tokio::time::interval((*self.options.monitor_every).max(Duration::from_millis(10)));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -53,6 +53,12 @@ pub enum Error {
         /// What the panic said.
         message: String,
     },
+    /// A job of the watch failed as a whole.
+    #[error("{message}")]
+    JobFailed {
+        /// Which one, and what the panic said.
+        message: String,
+    },
     /// The process is asked to end.
     #[error("stopped between two steps, as asked")]
     Stopped,

@@ -32,7 +32,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 impl Compactor {
     /// Publishes and consolidates what becomes due until `shutdown`, reporting to `health` as `publishing` and
     /// `consolidating`. Ends between two steps.
-    pub async fn watch(self, health: &Health, shutdown: CancellationToken) {
+    ///
+    /// # Errors
+    /// [`Error::JobFailed`], once both jobs have ended. Whatever befalls a bucket is retried, and named on `/health`.
+    pub async fn watch(self, health: &Health, shutdown: CancellationToken) -> Result<(), Error> {
         let compactor = Arc::new(self);
         let board = Arc::new(Board::default());
         if !compactor.dataset.capabilities().exchange {
@@ -40,6 +43,8 @@ impl Compactor {
                 "the file system cannot exchange folders: published files are right, but stay as many as they are"
             );
         }
+        // When one job fails, the other ends as well: whoever runs them starts both anew.
+        let stop = shutdown.child_token();
         let job = |job: Job| {
             let pulse = Pulse {
                 reporter: health.part(job.to_string(), Affects::Health, SILENT_FOR),
@@ -47,9 +52,10 @@ impl Compactor {
                 job,
                 last: Mutex::new(None),
             };
-            Sweeper { compactor: Arc::clone(&compactor), pulse, shutdown: shutdown.clone(), tidied: None }
+            Sweeper { compactor: Arc::clone(&compactor), pulse, stop: stop.clone(), tidied: None }
         };
-        tokio::join!(job(Job::Publish).run(), job(Job::Consolidate).run());
+        let (published, consolidated) = tokio::join!(job(Job::Publish).run(), job(Job::Consolidate).run());
+        published.and(consolidated)
     }
 }
 
@@ -101,18 +107,19 @@ impl Progress for Pulse {
 struct Sweeper {
     compactor: Arc<Compactor>,
     pulse: Pulse,
-    shutdown: CancellationToken,
+    stop: CancellationToken,
     tidied: Option<Instant>,
 }
 
 impl Sweeper {
-    async fn run(mut self) {
+    async fn run(mut self) -> Result<(), Error> {
+        let _the_other_too = self.stop.clone().drop_guard();
         let job = self.pulse.job;
         let every = match job {
             Job::Publish => *self.compactor.options.publish_scan_every,
             Job::Consolidate => CONSOLIDATE_EVERY,
         };
-        while !self.shutdown.is_cancelled() {
+        while !self.stop.is_cancelled() {
             let swept = tokio::task::spawn_blocking(move || {
                 let looked_for = self.sweep();
                 (self, looked_for)
@@ -120,18 +127,16 @@ impl Sweeper {
             let looked_for;
             (self, looked_for) = match swept.await {
                 Ok(back) => back,
-                // Visits catch panics, so this is one of the sweep itself: health turns unwell by its silence.
-                Err(error) => {
-                    tracing::error!(%job, %error, "the compactor's job ended abnormally");
-                    return;
-                }
+                // Visits catch panics, so this is one of the sweep itself.
+                Err(error) => return Err(Error::JobFailed { message: format!("{job} failed: {error}") }),
             };
             let pause = every.max(looked_for.saturating_mul(PAUSE_PER_LOOK).min(LONGEST_PAUSE));
             tokio::select! {
-                () = self.shutdown.cancelled() => {}
+                () = self.stop.cancelled() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
+        Ok(())
     }
 
     /// Answers how long it took to see what is due.
@@ -161,9 +166,9 @@ impl Sweeper {
             Job::Publish => Work::PublishOne,
             Job::Consolidate => Work::Consolidate,
         };
-        let watcher = Watcher { progress: &self.pulse, stop: &self.shutdown };
+        let watcher = Watcher { progress: &self.pulse, stop: &self.stop };
         for bucket in buckets {
-            if self.shutdown.is_cancelled() {
+            if self.stop.is_cancelled() {
                 return;
             }
             if self.pulse.board.may_try(self.pulse.job, bucket, Instant::now()) {
@@ -209,7 +214,7 @@ impl Sweeper {
         let (mut due, mut failed, mut files) = (Vec::new(), Vec::new(), 0);
         let buckets = compactor.dataset.buckets()?;
         for &bucket in buckets.iter().rev() {
-            if self.shutdown.is_cancelled() {
+            if self.stop.is_cancelled() {
                 return Ok(Vec::new());
             }
             self.pulse.beat();

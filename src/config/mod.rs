@@ -135,17 +135,8 @@ pub fn matches(command: Command, arguments: &[OsString]) -> Result<(ArgMatches, 
     let layered = file.apply(command);
     match layered.clone().try_get_matches_from(arguments) {
         Ok(matches) => Ok((matches, file)),
-        // Help and version with 0, and help for a bare `systole` with 2: clap's own printing is right for all three.
-        Err(error)
-            if matches!(
-                error.kind(),
-                ErrorKind::DisplayHelp
-                    | ErrorKind::DisplayVersion
-                    | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
-            ) =>
-        {
-            error.exit()
-        }
+        // clap's own printing is right for both.
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => error.exit(),
         Err(error) => Err(explain(&error, &layered, arguments, &file)),
     }
 }

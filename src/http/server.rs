@@ -5,7 +5,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix_web::{App, HttpServer, dev, middleware, web};
@@ -35,7 +35,7 @@ const LINGER: Duration = Duration::from_secs(2);
 /// The producer's edge: heartbeats, health and metrics.
 #[derive(Debug)]
 pub struct Server {
-    listening: Listening,
+    listener: Listener,
     limits: Arc<Limits>,
 }
 
@@ -70,30 +70,31 @@ impl Server {
         let configure = move |config: &mut web::ServiceConfig| {
             config.app_data(edge.clone()).app_data(ops.clone()).configure(routes::heartbeats).configure(routes::ops);
         };
-        Ok(Self { listening: Listening::bind(options, access, configure)?, limits })
+        Ok(Self { listener: Listener::bind(options, access, Arc::new(configure))?, limits })
     }
 
     /// The address that is listened on, with the real port where 0 was asked for.
     pub fn address(&self) -> SocketAddr {
-        self.listening.address
+        self.listener.options.listen
     }
 
-    /// Serves until `shutdown`, then stops accepting, answers what is in flight within the grace, and returns.
+    /// Serves until `shutdown`, then stops accepting, answers what is in flight within the grace, and returns. It may be
+    /// called again should it have failed: it then listens anew, on the same address.
     ///
     /// # Errors
-    /// [`Error::Serve`].
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+    /// [`Error::Serve`]; [`Error::Bind`] where it has to listen anew.
+    pub async fn run(&self, shutdown: CancellationToken) -> Result<(), Error> {
         let housekeeping = shutdown.child_token();
         let _stop_housekeeping = housekeeping.clone().drop_guard();
-        tokio::spawn(self.limits.keep_pruned(housekeeping));
-        self.listening.run(shutdown).await
+        tokio::spawn(self.limits.clone().keep_pruned(housekeeping));
+        self.listener.run(shutdown).await
     }
 }
 
 /// Health and metrics alone: for processes that take no heartbeats in.
 #[derive(Debug)]
 pub struct OpsServer {
-    listening: Listening,
+    listener: Listener,
 }
 
 impl OpsServer {
@@ -109,42 +110,59 @@ impl OpsServer {
         let configure = move |config: &mut web::ServiceConfig| {
             config.app_data(ops.clone()).configure(routes::ops);
         };
-        Ok(Self { listening: Listening::bind(&options, access, configure)? })
+        Ok(Self { listener: Listener::bind(&options, access, Arc::new(configure))? })
     }
 
     /// The address that is listened on, with the real port where 0 was asked for.
     pub fn address(&self) -> SocketAddr {
-        self.listening.address
+        self.listener.options.listen
     }
 
     /// As [`Server::run`].
     ///
     /// # Errors
-    /// [`Error::Serve`].
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
-        self.listening.run(shutdown).await
+    /// As [`Server::run`].
+    pub async fn run(&self, shutdown: CancellationToken) -> Result<(), Error> {
+        self.listener.run(shutdown).await
     }
 }
 
-struct Listening {
-    address: SocketAddr,
-    server: dev::Server,
+type Configure = dyn Fn(&mut web::ServiceConfig) + Send + Sync;
+
+/// What it takes to listen, again and again.
+struct Listener {
+    /// With the real port once it has listened.
+    options: Options,
+    access: web::Data<Access>,
+    configure: Arc<Configure>,
+    /// Listens, and waits to be run.
+    bound: Mutex<Option<dev::Server>>,
 }
 
-impl fmt::Debug for Listening {
+impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listening").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Listener").field("address", &self.options.listen).finish_non_exhaustive()
     }
 }
 
-impl Listening {
-    fn bind(
-        options: &Options,
-        access: web::Data<Access>,
-        configure: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
-    ) -> Result<Self, Error> {
+impl Listener {
+    fn bind(options: &Options, access: web::Data<Access>, configure: Arc<Configure>) -> Result<Self, Error> {
+        let mut listener = Self { options: options.clone(), access, configure, bound: Mutex::default() };
+        let (server, address) = listener.listen()?;
+        listener.options.listen = address;
+        listener.bound = Mutex::new(Some(server));
+        Ok(listener)
+    }
+
+    fn listen(&self) -> Result<(dev::Server, SocketAddr), Error> {
+        let Self { options, access, configure, .. } = self;
+        let (access, configure) = (access.clone(), configure.clone());
         let app = move || {
-            App::new().app_data(access.clone()).wrap(middleware::from_fn(access::layer)).configure(configure.clone())
+            let configure = configure.clone();
+            App::new()
+                .app_data(access.clone())
+                .wrap(middleware::from_fn(access::layer))
+                .configure(move |config| configure(config))
         };
         let workers = options.workers();
         let server = HttpServer::new(app)
@@ -164,15 +182,20 @@ impl Listening {
             .bind(options.listen)
             .map_err(|source| Error::Bind { address: options.listen, source })?;
         let address = server.addrs().first().copied().unwrap_or(options.listen);
-        Ok(Self { address, server: server.run() })
+        Ok((server.run(), address))
     }
 
-    async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+    async fn run(&self, shutdown: CancellationToken) -> Result<(), Error> {
         let ended = |ended: Result<io::Result<()>, tokio::task::JoinError>| {
             ended.map_err(io::Error::other).and_then(|ended| ended).map_err(Error::Serve)
         };
-        let handle = self.server.handle();
-        let mut serving = tokio::spawn(self.server);
+        let bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let server = match bound {
+            Some(server) => server,
+            None => self.listen()?.0,
+        };
+        let handle = server.handle();
+        let mut serving = tokio::spawn(server);
         tokio::select! {
             outcome = &mut serving => return ended(outcome),
             () = shutdown.cancelled() => {}

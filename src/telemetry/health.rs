@@ -3,7 +3,7 @@
 //! A part that stops reporting (hung, dead, never started) turns unwell by itself; nobody has to notice its death.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What a part's being unwell means for the process.
@@ -20,11 +20,19 @@ pub enum Affects {
 /// The board that parts report to. A cheap handle.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
-    parts: Arc<Mutex<BTreeMap<String, Part>>>,
+    board: Arc<Mutex<Board>>,
+}
+
+#[derive(Debug, Default)]
+struct Board {
+    parts: BTreeMap<String, Part>,
+    /// Parts ever added: tells a part from an earlier one of its name.
+    added: u64,
 }
 
 #[derive(Debug)]
 struct Part {
+    number: u64,
     affects: Affects,
     deadline: Duration,
     last: Option<Report>,
@@ -56,22 +64,26 @@ impl Health {
     }
 
     /// Adds a part that must report at least every `deadline`; it stays on the board until its [`Reporter`] is dropped.
+    /// One of the same name gives way: what is left of a part that failed must not speak for its successor.
     pub fn part(&self, name: impl Into<String>, affects: Affects, deadline: Duration) -> Reporter {
         let name = name.into();
-        self.lock().insert(name.clone(), Part { affects, deadline, last: None });
-        Reporter { health: self.clone(), name }
+        let mut board = self.lock();
+        board.added += 1;
+        let number = board.added;
+        board.parts.insert(name.clone(), Part { number, affects, deadline, last: None });
+        drop(board);
+        Reporter { health: self.clone(), name, number }
     }
 
     /// Every part, in the order of their names.
     pub fn snapshot(&self) -> Vec<PartHealth> {
         let now = Instant::now();
-        let parts = self.lock();
-        parts.iter().map(|(name, part)| part.judge(name, now)).collect()
+        self.lock().parts.iter().map(|(name, part)| part.judge(name, now)).collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Part>> {
+    fn lock(&self) -> MutexGuard<'_, Board> {
         // Nothing below can panic halfway through a change, so a poisoned board still holds whole entries.
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -99,6 +111,7 @@ impl Part {
 pub struct Reporter {
     health: Health,
     name: String,
+    number: u64,
 }
 
 impl Reporter {
@@ -113,7 +126,7 @@ impl Reporter {
     }
 
     fn report(&self, outcome: Result<String, String>) {
-        if let Some(part) = self.health.lock().get_mut(&self.name) {
+        if let Some(part) = self.health.lock().parts.get_mut(&self.name).filter(|part| part.number == self.number) {
             part.last = Some(Report { at: Instant::now(), outcome });
         }
     }
@@ -121,13 +134,27 @@ impl Reporter {
 
 impl Drop for Reporter {
     fn drop(&mut self) {
-        self.health.lock().remove(&self.name);
+        let mut board = self.health.lock();
+        if board.parts.get(&self.name).is_some_and(|part| part.number == self.number) {
+            board.parts.remove(&self.name);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_left_of_a_part_does_not_speak_for_its_successor() {
+        let health = Health::new();
+        let old = health.part("writer", Affects::Health, Duration::from_secs(3600));
+        let new = health.part("writer", Affects::Health, Duration::from_secs(3600));
+        new.unwell("starting");
+        old.well("fine");
+        drop(old);
+        assert_eq!(health.snapshot()[0].detail, "starting");
+    }
 
     #[test]
     fn a_part_is_unwell_until_it_reports_and_after_its_deadline() {

@@ -45,8 +45,8 @@ pub enum Error {
 }
 
 /// What libraries may say unless the setting names them: the HTTP library writes an error for each malformed request, so
-/// that anybody could fill the log; its server tells of each worker.
-const LIBRARIES: &str = "actix_http=off,actix_server=warn";
+/// that anybody could fill the log; its server tells of each worker, the embedded store of each flush.
+const LIBRARIES: &str = "actix_http=off,actix_server=warn,fjall=warn,lsm_tree=warn";
 
 /// Sends the process's log lines to standard error.
 ///

@@ -144,8 +144,15 @@ impl World {
         let (health, shutdown) = (Health::new(), CancellationToken::new());
         let metrics = Metrics::register(&registry().unwrap()).unwrap();
         let ttl = Duration::from_secs(2);
-        let batcher =
-            Batcher::new(self.buffer.clone(), dataset, self.options.clone(), ttl, metrics.clone(), health.clone());
+        let batcher = Batcher::new(
+            BatcherId::new(),
+            self.buffer.clone(),
+            dataset,
+            self.options.clone(),
+            ttl,
+            metrics.clone(),
+            health.clone(),
+        );
         let id = batcher.id();
         let stop = shutdown.clone();
         let task = tokio::spawn(async move { batcher.run(stop).await.unwrap() });

@@ -35,9 +35,12 @@ struct Running {
 fn run(buffer: Arc<dyn Buffer>, options: &Options) -> Running {
     let registry = Registry::new();
     let metrics = Metrics::register(&registry).unwrap();
-    let (handle, service) = Committer::start(buffer, options, metrics);
+    let (handle, mut service) = Committer::start(buffer, options, metrics);
     let shutdown = CancellationToken::new();
-    let service = tokio::spawn(service.run(shutdown.clone()));
+    let service = tokio::spawn({
+        let stop = shutdown.clone();
+        async move { service.run(stop).await }
+    });
     Running { handle, registry, shutdown, service }
 }
 

@@ -24,7 +24,10 @@ fn watch(buffer: Arc<dyn Buffer>) -> Watched {
     let options = Options { monitor_every: Duration::from_millis(20).into(), ..Options::default() };
     let metrics = Metrics::register(&registry).unwrap();
     let monitor = Monitor::new(buffer, &options, Duration::from_secs(10), Affects::Readiness, &health, metrics);
-    tokio::spawn(monitor.run(shutdown.clone()));
+    tokio::spawn({
+        let stop = shutdown.clone();
+        async move { monitor.run(stop).await }
+    });
     Watched { health, registry, shutdown }
 }
 

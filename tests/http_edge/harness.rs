@@ -95,7 +95,10 @@ impl Edge {
         let server = Server::bind(&options, &rates, intake, health.clone(), registry.clone()).unwrap();
         let address = server.address();
         let shutdown = CancellationToken::new();
-        let running = tokio::spawn(server.run(shutdown.clone()));
+        let running = tokio::spawn({
+            let stop = shutdown.clone();
+            async move { server.run(stop).await }
+        });
         Self { address, recorder, health, client: reqwest::Client::new(), shutdown, registry, running }
     }
 

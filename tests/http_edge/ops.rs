@@ -118,7 +118,10 @@ async fn processes_that_take_nothing_in_still_show_health_and_metrics() {
     let server = OpsServer::bind(([127, 0, 0, 1], 0).into(), Health::new(), registry).unwrap();
     let address = server.address();
     let shutdown = CancellationToken::new();
-    let running = tokio::spawn(server.run(shutdown.clone()));
+    let running = tokio::spawn({
+        let stop = shutdown.clone();
+        async move { server.run(stop).await }
+    });
     let client = reqwest::Client::new();
     for (path, status) in [("/health", 200), ("/health/live", 200), ("/metrics", 200), ("/nothing", 404)] {
         let response = client.get(format!("http://{address}{path}")).send().await.unwrap();

@@ -189,8 +189,9 @@ pub struct CommitterService {
 }
 
 impl CommitterService {
-    /// Writes what comes until `shutdown`, then what had come by then.
-    pub async fn run(mut self, shutdown: CancellationToken) {
+    /// Writes what comes until `shutdown`, then what had come by then. It may be called again should it have failed: the
+    /// requests that it had in hand are answered as unknown, those that wait are still there.
+    pub async fn run(&mut self, shutdown: CancellationToken) {
         loop {
             let first = tokio::select! {
                 biased;

@@ -9,10 +9,10 @@ use crate::settings;
 #[command(next_help_heading = "Embedded buffer")]
 #[group(skip)]
 pub struct Options {
-    // Acknowledging, flushing and compacting need room themselves: so that a full disk can still be drained, pushes stop
-    // before it is full.
+    // Acknowledging, flushing and compacting need room themselves, and so do the fragments on the same disk: pushes stop
+    // well before the batcher does (`min-free`), so that what waits can still be drained.
     /// Below this much free disk the embedded buffer takes nothing in; it still gives out
-    #[arg(long, env = "SYSTOLE_BUFFER_MIN_FREE", default_value = "256MiB", value_name = "SIZE")]
+    #[arg(long, env = "SYSTOLE_BUFFER_MIN_FREE", default_value = "512MiB", value_name = "SIZE")]
     pub buffer_min_free: ByteSize,
 }
 

@@ -78,9 +78,9 @@ pub struct SpillService {
 impl SpillService {
     /// Runs until `shutdown`. What is under way then is left as it is: the claim stands, and is handed back at the next
     /// start.
-    pub async fn run(self, shutdown: CancellationToken) {
-        let Self { shared, board } = self;
-        tokio::join!(Worker::new(shared.clone()).run(shutdown.clone()), report(&shared, &board, shutdown));
+    pub async fn run(&self, shutdown: CancellationToken) {
+        let work = Worker::new(self.shared.clone()).run(shutdown.clone());
+        tokio::join!(work, report(&self.shared, &self.board, shutdown));
     }
 }
 

@@ -19,7 +19,9 @@ async fn while_watching(scene: &Scene, during: impl AsyncFnOnce(&Health)) {
         shutdown.cancel();
     };
     let both = async { tokio::join!(watch, work) };
-    tokio::time::timeout(Duration::from_secs(60), both).await.expect("the watch ends when asked to");
+    let (watched, ()) =
+        tokio::time::timeout(Duration::from_secs(60), both).await.expect("the watch ends when asked to");
+    watched.unwrap();
     assert!(health.snapshot().is_empty(), "its parts leave the board");
 }
 
