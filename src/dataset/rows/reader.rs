@@ -1,4 +1,8 @@
-//! Reading a file, one row group at a time.
+//! Reading a file, one window of rows at a time.
+//!
+//! A row group is read and checked whole, and kept as it is, compressed: a tenth of what its rows take. They are decoded
+//! a window at a time, so that a merge of many files needs little memory for each. A page that two windows share is
+//! decompressed twice, which small pages (see the writer) keep cheap.
 //!
 //! Column chunks are read by plain positioned reads, never through a memory map: a bad sector is then an error for one
 //! file, where under a map it would be a signal that ends the process.
@@ -14,6 +18,7 @@ use std::sync::Arc;
 
 use polars::prelude::_internal::to_deserializer;
 use polars::prelude::{ArrowSchema, FileMetadataRef, ParquetReader, PolarsError, SerReader, Series};
+use polars_parquet::read::Filter;
 
 use super::super::FORMAT_VERSION;
 use xxhash_rust::xxh3::xxh3_64;
@@ -22,7 +27,14 @@ use super::super::error::{At, Error, Result, or_not_found};
 use super::batch::RowBatch;
 use super::{GROUPS_KEY, VERSION_KEY, guarded, schema};
 
-/// Streams the row groups of one file in order.
+/// Rows in a window at most,
+const WINDOW_ROWS: usize = 8 * 1024;
+/// and about so many bytes of decompressed pages.
+const WINDOW_BYTES: usize = 1 << 20;
+/// Rows in a window at least, however large they are.
+const WINDOW_ROWS_MIN: usize = 128;
+
+/// Streams the rows of one file in order.
 pub struct RowReader {
     path: PathBuf,
     source: Source,
@@ -32,6 +44,7 @@ pub struct RowReader {
     starts: Vec<u64>,
     groups: Vec<Group>,
     next: usize,
+    current: Option<Current>,
     bytes_read: u64,
 }
 
@@ -39,6 +52,14 @@ pub struct RowReader {
 struct Group {
     bytes: Range<u64>,
     hash: u64,
+}
+
+/// The row group whose rows are being handed out.
+struct Current {
+    group: usize,
+    bytes: Vec<u8>,
+    /// Rows of it that were handed out.
+    done: usize,
 }
 
 /// Where the bytes come from: a published file is streamed, a fragment stands verified in memory.
@@ -84,7 +105,7 @@ impl RowReader {
         }
         let groups = hashed_groups(&footer, &metadata, len).map_err(|reason| Error::damaged(path, reason))?;
         let path = path.to_owned();
-        Ok(Self { path, source, footer, schema, metadata, starts, groups, next: 0, bytes_read: 0 })
+        Ok(Self { path, source, footer, schema, metadata, starts, groups, next: 0, current: None, bytes_read: 0 })
     }
 
     /// The file.
@@ -117,30 +138,74 @@ impl RowReader {
         self.bytes_read
     }
 
-    /// The next row group in order; `None` at the end.
+    /// Bytes that the reader and one batch take in memory at most, about: a row group compressed, a window of it decoded,
+    /// and the whole file where it stands in memory.
+    pub fn weight(&self) -> u64 {
+        let file = if let Source::Memory(bytes) = &self.source { bytes.len() as u64 } else { 0 };
+        let window = |group: usize| {
+            let rows = self.window_rows(group).min(self.rows_of(group)) as u64;
+            let pages = self.decompressed_len(group).min(WINDOW_BYTES as u64 * 2);
+            rows * RowBatch::ROW_OVERHEAD + pages
+        };
+        let group = |(i, group): (usize, &Group)| group.bytes.end - group.bytes.start + window(i);
+        file + self.groups.iter().enumerate().map(group).max().unwrap_or(0)
+    }
+
+    /// The next rows in order, all of one row group; `None` at the end.
     ///
     /// # Errors
     /// [`Error::Damaged`], [`Error::Io`].
     pub fn next_batch(&mut self) -> Result<Option<RowBatch>> {
-        if self.next >= self.row_groups() {
-            return Ok(None);
+        let current = match self.current.take() {
+            Some(current) => current,
+            None if self.next >= self.row_groups() => return Ok(None),
+            None => {
+                let group = self.next;
+                let bytes = self.read_group(group)?;
+                self.next += 1;
+                Current { group, bytes, done: 0 }
+            }
+        };
+        let Current { group, bytes, done } = current;
+        let rows = self.rows_of(group);
+        let end = rows.min(done + self.window_rows(group));
+        let batch = self.decode(group, &bytes, done..end)?;
+        if end < rows {
+            self.current = Some(Current { group, bytes, done: end });
         }
-        let batch = self.read_row_group(self.next)?;
-        self.next += 1;
         Ok(Some(batch))
     }
 
-    /// Row group `i`, wherever [`next_batch`](Self::next_batch) stands.
+    /// Row group `i` as a whole, wherever [`next_batch`](Self::next_batch) stands.
     ///
     /// # Errors
     /// [`Error::Damaged`], also when there is no such row group; [`Error::Io`].
     pub fn read_row_group(&mut self, i: usize) -> Result<RowBatch> {
-        let rows = self.footer.row_groups.get(i).map(|group| group.num_rows());
-        let rows = rows.ok_or_else(|| self.damaged(format!("it has no row group {i}")))?;
+        if i >= self.row_groups() {
+            return Err(self.damaged(format!("it has no row group {i}")));
+        }
         let bytes = self.read_group(i)?;
-        let columns = (0..self.schema.len()).map(|column| self.decode_column(i, column, &bytes));
+        self.decode(i, &bytes, 0..self.rows_of(i))
+    }
+
+    fn rows_of(&self, group: usize) -> usize {
+        self.footer.row_groups.get(group).map_or(0, |group| group.num_rows())
+    }
+
+    fn decompressed_len(&self, group: usize) -> u64 {
+        self.footer.row_groups.get(group).map_or(0, |group| group.total_byte_size() as u64)
+    }
+
+    fn window_rows(&self, group: usize) -> usize {
+        let of_bytes = (self.rows_of(group) as u64 * WINDOW_BYTES as u64).checked_div(self.decompressed_len(group));
+        of_bytes.map_or(WINDOW_ROWS, |rows| (rows as usize).clamp(WINDOW_ROWS_MIN, WINDOW_ROWS))
+    }
+
+    /// Rows of a row group whose bytes these are.
+    fn decode(&self, group: usize, bytes: &[u8], rows: Range<usize>) -> Result<RowBatch> {
+        let columns = (0..self.schema.len()).map(|column| self.decode_column(group, column, bytes, rows.clone()));
         let columns = columns.collect::<Result<Vec<_>>>()?;
-        to_batch(rows, &columns).map_err(|reason| self.damaged(format!("row group {i}: {reason}")))
+        to_batch(rows.len(), &columns).map_err(|reason| self.damaged(format!("row group {group}: {reason}")))
     }
 
     /// The bytes of a row group, checked against its hash.
@@ -167,7 +232,7 @@ impl RowReader {
         Ok(bytes)
     }
 
-    fn decode_column(&self, group: usize, column: usize, bytes: &[u8]) -> Result<Series> {
+    fn decode_column(&self, group: usize, column: usize, bytes: &[u8], rows: Range<usize>) -> Result<Series> {
         let found = self.schema.get_at_index(column).and_then(|(name, field)| {
             let mut chunks = self.footer.row_groups.get(group)?.columns_under_root_iter(name)?;
             Some((field, chunks.next().filter(|_| chunks.len() == 0)?))
@@ -179,13 +244,13 @@ impl RowReader {
         let bytes = within.and_then(|(start, end)| bytes.get(start as usize..end as usize));
         let bytes = bytes.ok_or_else(|| fault("it lies outside of its row group".into()))?.to_vec();
         let series = guarded(|| {
-            let (arrays, _) = to_deserializer(vec![(chunk, bytes.into())], field.clone(), None)?;
+            let wanted = Filter::new_ranged(rows.start, rows.end);
+            let (arrays, _) = to_deserializer(vec![(chunk, bytes.into())], field.clone(), Some(wanted))?;
             Ok::<_, PolarsError>(Series::try_from((field, arrays))?.rechunk())
         });
         let series = series.map_err(fault)?;
-        let rows = self.footer.row_groups.get(group).map(|group| group.num_rows());
-        if Some(series.len()) != rows {
-            return Err(fault(format!("{} values for {rows:?} rows", series.len())));
+        if series.len() != rows.len() {
+            return Err(fault(format!("{} values for {} rows", series.len(), rows.len())));
         }
         Ok(series)
     }
