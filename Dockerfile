@@ -1,8 +1,11 @@
 # syntax=docker/dockerfile:1
-# One image, one binary, every role: the command picks it (serve, batch, compact …).
+# One image, one binary, every role: the command picks it (up, serve, batch, compact …).
 
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /build
+# The allocator is built by make.
+RUN apt-get update && apt-get install --yes --no-install-recommends make && rm -rf /var/lib/apt/lists/*
+COPY .cargo .cargo
 # Dependencies first, on an empty program, so that a change of ours does not build polars again.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
@@ -26,4 +29,4 @@ EXPOSE 8080
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 CMD ["healthcheck", "8080", "/health/live"]
 ENTRYPOINT ["systole"]
-CMD ["--help"]
+CMD ["up", "--listen", "0.0.0.0:8080"]

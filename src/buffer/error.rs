@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::heartbeat::{DatasetId, Partition};
 
 /// Why a step of the buffer failed.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Error {
     /// The partition's cap is reached. Nothing was kept; try again when the batchers have drained it.
     #[error("partition {partition} is full")]
@@ -50,6 +53,9 @@ pub enum Error {
         /// The id that the buffer carries.
         found: String,
     },
+    /// What it holds is being moved into another buffer, and until that is finished neither of them takes a step.
+    #[error("the embedded buffer is being moved to Redis: finish that with `systole drain`")]
+    BeingMoved,
     /// The lease has gone to another batcher.
     #[error("the lease of partition {partition} has gone to another batcher")]
     Fenced {

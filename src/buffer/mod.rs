@@ -12,14 +12,17 @@
 
 pub mod committer;
 mod contract;
+pub mod drain;
 pub mod embedded;
 mod error;
+mod handover;
 mod identity;
 mod intake;
 mod letter;
 pub mod monitor;
 pub mod options;
 pub mod redis;
+pub mod socket;
 mod types;
 
 pub use contract::{Buffer, Inlet, Inspect, Reach};

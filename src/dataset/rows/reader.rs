@@ -25,12 +25,13 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::super::error::{At, Error, Result, or_not_found};
 use super::batch::RowBatch;
+use super::writer::PAGE_BYTES;
 use super::{GROUPS_KEY, VERSION_KEY, guarded, schema};
 
 /// Rows in a window at most,
 const WINDOW_ROWS: usize = 8 * 1024;
 /// and about so many bytes of decompressed pages.
-const WINDOW_BYTES: usize = 1 << 20;
+const WINDOW_BYTES: u64 = 512 << 10;
 /// Rows in a window at least, however large they are.
 const WINDOW_ROWS_MIN: usize = 128;
 
@@ -57,7 +58,8 @@ struct Group {
 /// The row group whose rows are being handed out.
 struct Current {
     group: usize,
-    bytes: Vec<u8>,
+    /// Its bytes, unless they stand in memory anyway.
+    read: Option<Vec<u8>>,
     /// Rows of it that were handed out.
     done: usize,
 }
@@ -138,17 +140,19 @@ impl RowReader {
         self.bytes_read
     }
 
-    /// Bytes that the reader and one batch take in memory at most, about: a row group compressed, a window of it decoded,
-    /// and the whole file where it stands in memory.
+    /// Bytes that the reader and one batch take in memory at most, about: a row group compressed, or the whole file where
+    /// it stands in memory; a window of rows, and the pages that hold it.
     pub fn weight(&self) -> u64 {
-        let file = if let Source::Memory(bytes) = &self.source { bytes.len() as u64 } else { 0 };
-        let window = |group: usize| {
-            let rows = self.window_rows(group).min(self.rows_of(group)) as u64;
-            let pages = self.decompressed_len(group).min(WINDOW_BYTES as u64 * 2);
-            rows * RowBatch::ROW_OVERHEAD + pages
+        let weigh = |(i, group): (usize, &Group)| {
+            let compressed = match &self.source {
+                Source::File(_) => group.bytes.end - group.bytes.start,
+                Source::Memory(bytes) => bytes.len() as u64,
+            };
+            let rows = self.window_rows(i).min(self.rows_of(i)) as u64;
+            let pages = WINDOW_BYTES + self.schema.len() as u64 * PAGE_BYTES as u64;
+            compressed + rows * RowBatch::ROW_OVERHEAD + pages.min(self.decompressed_len(i))
         };
-        let group = |(i, group): (usize, &Group)| group.bytes.end - group.bytes.start + window(i);
-        file + self.groups.iter().enumerate().map(group).max().unwrap_or(0)
+        self.groups.iter().enumerate().map(weigh).max().unwrap_or(0)
     }
 
     /// The next rows in order, all of one row group; `None` at the end.
@@ -161,17 +165,17 @@ impl RowReader {
             None if self.next >= self.row_groups() => return Ok(None),
             None => {
                 let group = self.next;
-                let bytes = self.read_group(group)?;
+                let read = self.read_group(group)?;
                 self.next += 1;
-                Current { group, bytes, done: 0 }
+                Current { group, read, done: 0 }
             }
         };
-        let Current { group, bytes, done } = current;
+        let Current { group, read, done } = current;
         let rows = self.rows_of(group);
         let end = rows.min(done + self.window_rows(group));
-        let batch = self.decode(group, &bytes, done..end)?;
+        let batch = self.decode(group, read.as_deref(), done..end)?;
         if end < rows {
-            self.current = Some(Current { group, bytes, done: end });
+            self.current = Some(Current { group, read, done: end });
         }
         Ok(Some(batch))
     }
@@ -184,8 +188,8 @@ impl RowReader {
         if i >= self.row_groups() {
             return Err(self.damaged(format!("it has no row group {i}")));
         }
-        let bytes = self.read_group(i)?;
-        self.decode(i, &bytes, 0..self.rows_of(i))
+        let read = self.read_group(i)?;
+        self.decode(i, read.as_deref(), 0..self.rows_of(i))
     }
 
     fn rows_of(&self, group: usize) -> usize {
@@ -197,39 +201,51 @@ impl RowReader {
     }
 
     fn window_rows(&self, group: usize) -> usize {
-        let of_bytes = (self.rows_of(group) as u64 * WINDOW_BYTES as u64).checked_div(self.decompressed_len(group));
+        let of_bytes = (self.rows_of(group) as u64 * WINDOW_BYTES).checked_div(self.decompressed_len(group));
         of_bytes.map_or(WINDOW_ROWS, |rows| (rows as usize).clamp(WINDOW_ROWS_MIN, WINDOW_ROWS))
     }
 
-    /// Rows of a row group whose bytes these are.
-    fn decode(&self, group: usize, bytes: &[u8], rows: Range<usize>) -> Result<RowBatch> {
+    /// Some rows of a row group that was read.
+    fn decode(&self, group: usize, read: Option<&[u8]>, rows: Range<usize>) -> Result<RowBatch> {
+        let bytes = self.bytes_of(group, read);
         let columns = (0..self.schema.len()).map(|column| self.decode_column(group, column, bytes, rows.clone()));
         let columns = columns.collect::<Result<Vec<_>>>()?;
         to_batch(rows.len(), &columns).map_err(|reason| self.damaged(format!("row group {group}: {reason}")))
     }
 
-    /// The bytes of a row group, checked against its hash.
-    fn read_group(&mut self, i: usize) -> Result<Vec<u8>> {
+    /// Checks the bytes of a row group against its hash. They are handed out where they do not stand in memory anyway.
+    fn read_group(&mut self, i: usize) -> Result<Option<Vec<u8>>> {
         let Group { bytes: range, hash } = &self.groups[i];
-        let len = (range.end - range.start) as usize;
-        let bytes = match &self.source {
-            Source::Memory(bytes) => bytes[range.start as usize..][..len].to_vec(),
+        let len = range.end - range.start;
+        let read = match &self.source {
+            Source::Memory(_) => None,
             Source::File(file) => {
-                let mut bytes = vec![0; len];
+                let mut bytes = vec![0; len as usize];
                 match file.read_exact_at(&mut bytes, range.start) {
                     Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                         return Err(self.damaged("it became shorter"));
                     }
                     other => other.at("read", &self.path)?,
                 }
-                bytes
+                Some(bytes)
             }
         };
-        if xxh3_64(&bytes) != *hash {
+        if xxh3_64(self.bytes_of(i, read.as_deref())) != *hash {
             return Err(self.damaged(format!("row group {i} does not match its hash")));
         }
-        self.bytes_read += len as u64;
-        Ok(bytes)
+        self.bytes_read += len;
+        Ok(read)
+    }
+
+    /// The bytes of a row group, which were read unless they stand in memory.
+    fn bytes_of<'a>(&'a self, group: usize, read: Option<&'a [u8]>) -> &'a [u8] {
+        let range = &self.groups[group].bytes;
+        match (&self.source, read) {
+            (_, Some(read)) => read,
+            (Source::Memory(bytes), None) => &bytes[range.start as usize..range.end as usize],
+            // Damage, to whoever compares it with a hash or looks for a column in it.
+            (Source::File(_), None) => &[],
+        }
     }
 
     fn decode_column(&self, group: usize, column: usize, bytes: &[u8], rows: Range<usize>) -> Result<Series> {

@@ -20,7 +20,7 @@ const ROW_GROUP_ROWS: usize = 128 * 1024;
 /// or with the row that reaches this many raw bytes ([`HeartbeatRef::raw_len`]).
 const ROW_GROUP_BYTES: usize = 8 << 20;
 /// Raw bytes of a page: small against what a reader takes of a row group at once.
-const PAGE_BYTES: usize = 128 << 10;
+pub(super) const PAGE_BYTES: usize = 128 << 10;
 
 /// Why rows were not written.
 #[derive(Debug)]
