@@ -7,7 +7,7 @@ use prometheus::Registry;
 use systole::buffer::Buffer;
 use systole::buffer::monitor::{Metrics, Monitor, Options};
 use systole::heartbeat::BatcherId;
-use systole::telemetry::health::{Health, PartHealth};
+use systole::telemetry::health::{Affects, Health, PartHealth};
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::{AMPLE, Redis, registered};
@@ -22,8 +22,8 @@ struct Watched {
 fn watch(buffer: Arc<dyn Buffer>) -> Watched {
     let (health, registry, shutdown) = (Health::new(), Registry::new(), CancellationToken::new());
     let options = Options { monitor_every: Duration::from_millis(20).into(), ..Options::default() };
-    let monitor =
-        Monitor::new(buffer, &options, Duration::from_secs(10), &health, Metrics::register(&registry).unwrap());
+    let metrics = Metrics::register(&registry).unwrap();
+    let monitor = Monitor::new(buffer, &options, Duration::from_secs(10), Affects::Readiness, &health, metrics);
     tokio::spawn({
         let stop = shutdown.clone();
         async move { monitor.run(stop).await }

@@ -35,13 +35,13 @@ const MAX_WAITING_REQUESTS: usize = 8_192;
 /// Heartbeats that may wait: twenty of the largest bulks.
 const MAX_WAITING_HEARTBEATS: usize = 200_000;
 /// Raw data that may wait, in KiB; the door's byte budget comes on top.
-const MAX_WAITING_KIB: usize = 128 << 10;
+const MAX_WAITING_KIB: usize = 32 << 10;
 /// Requests that share one write.
 const MAX_BATCH_REQUESTS: usize = 4_096;
 /// Heartbeats at which a write is full.
 const MAX_BATCH_HEARTBEATS: usize = 40_000;
 /// Raw bytes at which a write is full: what Redis reads, and fsyncs, at one go.
-const MAX_BATCH_BYTES: usize = 16 << 20;
+const MAX_BATCH_BYTES: usize = 8 << 20;
 /// Up to this many, heartbeats are encoded where they are; more (some milliseconds' work) on a thread that may block.
 const ENCODE_INLINE: usize = 1_000;
 
