@@ -7,7 +7,7 @@ mod support;
 
 use std::net::TcpListener;
 
-use support::{RedisServer, World};
+use support::{Buffer, RedisServer, World};
 
 /// Runs it, expects the exit code and exactly one line of advice that names each of `words`.
 fn one_line(launch: support::Launch, code: i32, words: &[&str]) {
@@ -23,7 +23,7 @@ fn one_line(launch: support::Launch, code: i32, words: &[&str]) {
 
 #[test]
 fn a_wrong_flag_or_value_is_named_in_one_line() {
-    let world = World::new();
+    let world = World::on(Buffer::Redis);
     one_line(world.launch("serve").args(["--nonsense"]), 2, &["--nonsense", "--help"]);
     one_line(world.launch("serve").args(["--listen=8080"]), 2, &["--listen", "8080", "ADDR:PORT"]);
     one_line(world.launch("batch").args(["--max-delay=soon"]), 2, &["--max-delay", "soon"]);
@@ -34,7 +34,7 @@ fn a_wrong_flag_or_value_is_named_in_one_line() {
 
 #[test]
 fn a_wrong_variable_or_line_of_the_file_is_named_with_its_place() {
-    let world = World::new();
+    let world = World::on(Buffer::Redis);
     one_line(world.launch("serve").env("SYSTOLE_MAX_BULK", "many"), 2, &["--max-bulk", "many", "SYSTOLE_MAX_BULK"]);
     let file = world.dataset().parent().unwrap().join("wrong.toml");
     let with = |text: &str| {
@@ -50,7 +50,7 @@ fn a_wrong_variable_or_line_of_the_file_is_named_with_its_place() {
 
 #[test]
 fn a_wrong_url_is_named_without_its_password() {
-    let world = World::new();
+    let world = World::on(Buffer::Redis);
     let launch = world.launch("serve").args(["--buffer=http://me:hunter2@localhost:6379"]);
     let ended = launch.run().expect_code(2);
     assert!(ended.stderr.contains("redis://host:6379"), "{}", ended.stderr);
@@ -63,10 +63,10 @@ fn a_wrong_url_is_named_without_its_password() {
 
 #[test]
 fn a_taken_port_and_an_absent_service_are_out_of_reach() {
-    let world = World::new();
+    let world = World::on(Buffer::Redis);
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = format!("--listen={}", taken.local_addr().unwrap());
-    let serve = world.launch("serve").args([format!("--buffer={}", world.redis.url()), listen]);
+    let serve = world.launch("serve").args([format!("--buffer={}", world.redis().url()), listen]);
     one_line(serve, 3, &["listen", "cannot listen on"]);
 
     world.register();
@@ -77,7 +77,7 @@ fn a_taken_port_and_an_absent_service_are_out_of_reach() {
 
 #[test]
 fn a_folder_without_a_dataset_is_named() {
-    let world = World::new();
+    let world = World::on(Buffer::Redis);
     let nowhere = world.dataset().join("nowhere");
     let data = format!("--data={}", nowhere.display());
     one_line(world.launch("verify").args([data.clone()]), 2, &["no dataset", "nowhere"]);
@@ -86,13 +86,13 @@ fn a_folder_without_a_dataset_is_named() {
 
 #[test]
 fn a_buffer_of_another_dataset_is_refused() {
-    let first = World::new();
+    let first = World::on(Buffer::Redis);
     first.register();
-    let second = World::on(RedisServer::start());
+    let second = World::on_redis(RedisServer::start());
     second.register();
     let data = format!("--data={}", second.dataset().display());
     for command in ["audit", "adopt"] {
-        let launch = first.launch(command).args([format!("--buffer={}", first.redis.url()), data.clone()]);
+        let launch = first.launch(command).args([format!("--buffer={}", first.redis().url()), data.clone()]);
         let ended = launch.run().expect_code(2);
         assert!(ended.stderr.contains("dataset"), "{}", ended.stderr);
     }
@@ -100,7 +100,7 @@ fn a_buffer_of_another_dataset_is_refused() {
 
 #[test]
 fn what_is_in_force_can_be_printed_and_used_again() {
-    let world = World::new();
+    let world = World::on(Buffer::Redis);
     let shown = world.launch("config").args(["batch", "--max-delay=1s"]).run().expect_code(0).stdout;
     assert!(shown.contains("max-delay = \"1s\"  # flag"), "{shown}");
     assert!(shown.contains("data = \"./data\"  # default"), "{shown}");

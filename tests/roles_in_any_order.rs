@@ -5,7 +5,7 @@
 mod support;
 
 use support::producers::bring_home;
-use support::{Beats, SOON, Systole, World};
+use support::{Beats, Buffer, SOON, Systole, World, on_every_buffer};
 
 /// Numbers that look random and are the same in every run, so that a failure can be looked at again.
 struct Dice(u64);
@@ -40,9 +40,10 @@ impl<'a> Role<'a> {
     }
 }
 
+// Roles are processes on Redis only.
 #[test]
 fn roles_started_and_stopped_in_any_order_lose_and_double_nothing() {
-    let world = World::new();
+    let world = World::on(Buffer::Redis);
     let beats = Beats::new(50, 2);
     let mut dice = Dice(20_261_122);
     let mut roles =
@@ -74,18 +75,18 @@ fn roles_started_and_stopped_in_any_order_lose_and_double_nothing() {
     assert!(world.ledger.kept() > 400, "hardly anything was accepted: {}", world.ledger.kept());
 }
 
-#[test]
-fn everyone_stops_in_order_when_asked_however_much_is_under_way() {
-    let world = World::new();
-    let (serve, batch) = world.serve_and_batch();
-    let watch = world.watch().start();
-    world.client(&serve).must_keep(&Beats::new(50, 2).take(5_000));
-    batch.stop();
-    watch.stop();
-    serve.stop();
+fn everyone_stops_in_order_when_asked_however_much_is_under_way(buffer: Buffer) {
+    let world = World::on(buffer);
+    let collector = world.collector().start();
+    collector.client().must_keep(&Beats::new(50, 2).take(5_000));
+    collector.stop();
 
-    let _batch = world.batch().start();
+    let _collector = world.collector().start();
+    world.await_published(SOON);
     world.await_drained(SOON);
-    world.publish();
     world.audit();
+}
+
+on_every_buffer! {
+    everyone_stops_in_order_when_asked_however_much_is_under_way,
 }

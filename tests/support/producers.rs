@@ -71,6 +71,6 @@ pub fn bring_home(client: &Client, bulk: &[Beat]) {
         Ok(answer) if answer.status == 202 && answer.body["accepted"] == bulk.len() => Ok(()),
         Ok(answer) if answer.status == 400 => panic!("{}", answer.text),
         Ok(answer) => Err(format!("{} {}", answer.status, answer.text)),
-        Err(error) => Err(error.to_string()),
+        Err(why) => Err(why),
     });
 }

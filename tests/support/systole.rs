@@ -197,7 +197,11 @@ pub struct Systole {
 }
 
 impl Systole {
-    fn await_listening(&mut self) {
+    /// Waits until it listens.
+    pub fn await_listening(&mut self) {
+        if self.address.is_some() {
+            return;
+        }
         let (name, log) = (self.name.clone(), self.log.clone());
         let address = wait::value(&format!("`systole {name}` to listen"), SOON, || {
             let exit = self.poll_exit();
