@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# One image, one binary, every role: the command picks it (serve, batch, compact …).
+# One image, one binary, every role: the command picks it (up, serve, batch, compact …).
 
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /build
@@ -26,4 +26,4 @@ EXPOSE 8080
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 CMD ["healthcheck", "8080", "/health/live"]
 ENTRYPOINT ["systole"]
-CMD ["--help"]
+CMD ["up", "--listen", "0.0.0.0:8080"]

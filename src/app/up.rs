@@ -7,7 +7,7 @@
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use prometheus::Registry;
@@ -74,10 +74,14 @@ fn place(dataset: &Dataset) -> PathBuf {
 
 /// Opens the buffer, and makes sure that it and the dataset belong together.
 async fn open(args: &Up, dataset: &Dataset) -> Result<EmbeddedBuffer, Failure> {
-    if let Some(other) = owner::read(dataset).await?.filter(|kind| kind != owner::EMBEDDED) {
-        return Err(Failure::Usage(owner::belongs_to(dataset, &other)));
+    let dir = place(dataset);
+    match owner::read(dataset).await?.as_deref() {
+        // Opening makes what is not there, and an empty buffer in the place of a lost one would hide the loss.
+        Some(owner::EMBEDDED) if !dir.is_dir() => return Err(Failure::Usage(lost(dataset, &dir))),
+        None | Some(owner::EMBEDDED) => {}
+        Some(other) => return Err(Failure::Usage(owner::belongs_to(dataset, other))),
     }
-    let (dir, options, own) = (place(dataset), args.buffer.clone(), args.embedded.clone());
+    let (options, own) = (args.buffer.clone(), args.embedded.clone());
     let opened = tokio::task::spawn_blocking(move || EmbeddedBuffer::open(&dir, &options, &own)).await;
     let buffer = opened.map_err(|_| Failure::OutOfReach("opening the buffer was cut off".into()))??;
     buffer.expect_dataset(dataset.id());
@@ -85,6 +89,15 @@ async fn open(args: &Up, dataset: &Dataset) -> Result<EmbeddedBuffer, Failure> {
     let durability = buffer.durability().await?;
     info!(durability = durability.level, window = durability.window, "the buffer is open");
     Ok(buffer)
+}
+
+fn lost(dataset: &Dataset, dir: &Path) -> String {
+    let data = dataset.root().display();
+    format!(
+        "the embedded buffer of this dataset, {}, is gone: put it back, or begin with an empty one by `systole adopt --data \
+         {data}` (what waited in the old one is lost; `systole audit` then says how much)",
+        dir.display()
+    )
 }
 
 /// Lets go of the buffer off the async threads: its last handle waits for the disk.

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The whole collector on this machine, in the foreground: Redis (AOF, fsync before each answer), `serve`, `batch` and
+# The collector in separate processes on this machine, in the foreground: Redis (AOF, fsync before each answer), `serve`, `batch` and
 # `compact --watch`. Installs what is missing on a bare Debian or Ubuntu with Rust. Ctrl-C stops all in order; starting
 # again goes on where it was.
 #
-#   scripts/run.sh                       listens on 127.0.0.1:8080, dataset in ./data, Redis and logs in ./var
-#   SYSTOLE_LISTEN=127.0.0.1:9000 SYSTOLE_DATA=/srv/beats scripts/run.sh
+#   scripts/run-on-redis.sh                       listens on 127.0.0.1:8080, dataset in ./data, Redis and logs in ./var
+#   SYSTOLE_LISTEN=127.0.0.1:9000 SYSTOLE_DATA=/srv/beats scripts/run-on-redis.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/lib.sh
