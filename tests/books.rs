@@ -10,10 +10,11 @@ use support::{Beats, Buffer, SOON, World, on_every_buffer};
 /// A world with some published heartbeats, its servers stopped.
 fn published(buffer: Buffer) -> World {
     let world = World::on(buffer);
-    let collector = world.collector().without_compactor().start();
+    let mut collector = world.collector().without_compactor().start();
     collector.client().must_keep(&Beats::new(20, 2).take(200));
     world.await_drained(SOON);
     collector.stop();
+    drop(collector);
     world.publish();
     world
 }

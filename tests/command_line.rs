@@ -9,43 +9,31 @@ use std::net::TcpListener;
 
 use support::{Buffer, RedisServer, World};
 
-/// Runs it, expects the exit code and exactly one line of advice that names each of `words`.
-fn one_line(launch: support::Launch, code: i32, words: &[&str]) {
-    let ended = launch.run().expect_code(code);
-    let advice: Vec<&str> = ended.stderr.lines().filter(|line| line.starts_with("systole: ")).collect();
-    assert_eq!(advice.len(), 1, "{}", ended.stderr);
-    let plain = ended.stderr.lines().filter(|line| !line.starts_with('{')).count();
-    assert_eq!(plain, 1, "{}", ended.stderr);
-    for word in words {
-        assert!(advice[0].contains(word), "`{word}` is missing: {}", advice[0]);
-    }
-}
-
 #[test]
 fn a_wrong_flag_or_value_is_named_in_one_line() {
     let world = World::on(Buffer::Redis);
-    one_line(world.launch("serve").args(["--nonsense"]), 2, &["--nonsense", "--help"]);
-    one_line(world.launch("serve").args(["--listen=8080"]), 2, &["--listen", "8080", "ADDR:PORT"]);
-    one_line(world.launch("batch").args(["--max-delay=soon"]), 2, &["--max-delay", "soon"]);
-    one_line(world.launch("compact").args(["--publish-rows=0"]), 2, &["--publish-rows", "0", "1.."]);
-    one_line(world.launch("batch").args(["--step-deadline=1h"]), 2, &["lease-ttl", "step-deadline", "1h"]);
-    one_line(world.launch("serve").args(["--log=loud=x"]), 2, &["log", "loud"]);
+    world.launch("serve").args(["--nonsense"]).refused(2, &["--nonsense", "--help"]);
+    world.launch("serve").args(["--listen=8080"]).refused(2, &["--listen", "8080", "ADDR:PORT"]);
+    world.launch("batch").args(["--max-delay=soon"]).refused(2, &["--max-delay", "soon"]);
+    world.launch("compact").args(["--publish-rows=0"]).refused(2, &["--publish-rows", "0", "1.."]);
+    world.launch("batch").args(["--step-deadline=1h"]).refused(2, &["lease-ttl", "step-deadline", "1h"]);
+    world.launch("serve").args(["--log=loud=x"]).refused(2, &["log", "loud"]);
 }
 
 #[test]
 fn a_wrong_variable_or_line_of_the_file_is_named_with_its_place() {
     let world = World::on(Buffer::Redis);
-    one_line(world.launch("serve").env("SYSTOLE_MAX_BULK", "many"), 2, &["--max-bulk", "many", "SYSTOLE_MAX_BULK"]);
+    world.launch("serve").env("SYSTOLE_MAX_BULK", "many").refused(2, &["--max-bulk", "many", "SYSTOLE_MAX_BULK"]);
     let file = world.dataset().parent().unwrap().join("wrong.toml");
     let with = |text: &str| {
         std::fs::write(&file, text).unwrap();
         world.launch("batch").args([format!("--config={}", file.display())])
     };
-    one_line(with("max-dealy = '1s'"), 2, &["wrong.toml", "max-dealy"]);
-    one_line(with("[batch]\nmax-delay = 'soon'"), 2, &["--max-delay", "soon", "wrong.toml"]);
-    one_line(with("max-delay = ["), 2, &["wrong.toml"]);
+    with("max-dealy = '1s'").refused(2, &["wrong.toml", "max-dealy"]);
+    with("[batch]\nmax-delay = 'soon'").refused(2, &["--max-delay", "soon", "wrong.toml"]);
+    with("max-delay = [").refused(2, &["wrong.toml"]);
     std::fs::remove_file(&file).unwrap();
-    one_line(world.launch("batch").args([format!("--config={}", file.display())]), 2, &["wrong.toml"]);
+    world.launch("batch").args([format!("--config={}", file.display())]).refused(2, &["wrong.toml"]);
 }
 
 #[test]
@@ -67,12 +55,12 @@ fn a_taken_port_and_an_absent_service_are_out_of_reach() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = format!("--listen={}", taken.local_addr().unwrap());
     let serve = world.launch("serve").args([format!("--buffer={}", world.redis().url()), listen]);
-    one_line(serve, 3, &["listen", "cannot listen on"]);
+    serve.refused(3, &["listen", "cannot listen on"]);
 
     world.register();
     let nobody = "--buffer=redis://127.0.0.1:1".to_owned();
     let audit = world.launch("audit").args([format!("--data={}", world.dataset().display()), nobody]);
-    one_line(audit, 3, &["out of reach"]);
+    audit.refused(3, &["out of reach"]);
 }
 
 #[test]
@@ -80,8 +68,8 @@ fn a_folder_without_a_dataset_is_named() {
     let world = World::on(Buffer::Redis);
     let nowhere = world.dataset().join("nowhere");
     let data = format!("--data={}", nowhere.display());
-    one_line(world.launch("verify").args([data.clone()]), 2, &["no dataset", "nowhere"]);
-    one_line(world.launch("compact").args([data]), 2, &["no dataset", "nowhere"]);
+    world.launch("verify").args([data.clone()]).refused(2, &["no dataset", "nowhere"]);
+    world.launch("compact").args([data]).refused(2, &["no dataset", "nowhere"]);
 }
 
 #[test]

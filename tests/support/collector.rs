@@ -3,10 +3,15 @@
 //! A test says what each role is to do; in which process that is, it does not know. Where all roles are one process, that
 //! process is killed and started anew for every change: what it acknowledged must survive that in any test.
 
+use std::time::{Duration, Instant};
+
 use super::client::Client;
 use super::systole::{Launch, Systole};
 use super::world::{QUICK_LEASE, World};
-use super::{Buffer, SOON};
+use super::{Buffer, SOON, wait};
+
+/// How often a process with a fixed life is asked whether it listens.
+const TICK: Duration = Duration::from_millis(5);
 
 /// See the module. Its processes are killed when it goes.
 #[derive(Debug)]
@@ -90,6 +95,12 @@ impl<'w> Collector<'w> {
         self
     }
 
+    /// Failpoints in the door, and so in all roles where they are one process.
+    pub fn failpoints(mut self, list: &str) -> Self {
+        self.door.failpoints.push(list.into());
+        self
+    }
+
     /// Failpoints in the batcher.
     pub fn batcher_failpoints(mut self, list: &str) -> Self {
         self.batcher.failpoints.push(list.into());
@@ -127,8 +138,7 @@ impl<'w> Collector<'w> {
         if matches!(self.processes, Processes::Apart { .. }) && !self.batcher.runs {
             self.world.register();
         }
-        self.launch();
-        self.await_ready();
+        self.resume();
         self
     }
 }
@@ -181,8 +191,7 @@ impl Collector<'_> {
     pub fn start_batcher_with(&mut self, failpoints: &str) {
         self.arm_batcher(failpoints);
         self.kill_if_one();
-        self.launch();
-        self.await_ready();
+        self.resume();
     }
 
     /// Ends the batcher in order; then there is none.
@@ -193,8 +202,7 @@ impl Collector<'_> {
             Processes::Apart { batcher, .. } => batcher.take().into_iter().for_each(Systole::stop),
             Processes::One(up) => up.take().into_iter().for_each(Systole::stop),
         }
-        self.launch();
-        self.await_ready();
+        self.resume();
     }
 
     /// Starts a batcher that is to die at one of these failpoints, and waits until it has; then there is none.
@@ -235,13 +243,30 @@ impl Collector<'_> {
         self.compactor = before;
         self.await_one_killed();
         after_each();
-        self.launch();
-        self.await_ready();
+        self.resume();
     }
 
+    /// Starts everything in one process, to die at one of these failpoints, and waits until it has.
+    pub fn dies_at(&mut self, failpoints: &str) {
+        self.kill_if_one();
+        self.door.failpoints = vec![failpoints.to_owned()];
+        self.launch_unseen();
+        self.door.failpoints.clear();
+        self.await_one_killed();
+    }
+
+    /// Its clients may bring it to its end meanwhile.
     fn await_one_killed(&mut self) {
-        let Processes::One(up) = &mut self.processes else { return };
-        up.take().expect("it runs").await_killed(SOON);
+        wait::until("its death", SOON, || {
+            if self.door_mut().listens() {
+                self.world.address.set(Some(self.door().url()));
+            }
+            self.door_mut().has_ended()
+        });
+        self.world.address.set(None);
+        if let Processes::One(up) = &mut self.processes {
+            up.take().into_iter().for_each(|mut up| up.await_killed(SOON));
+        }
     }
 
     fn await_batcher_killed(&mut self) {
@@ -253,8 +278,7 @@ impl Collector<'_> {
         self.batcher.runs = false;
         self.batcher.failpoints.clear();
         // The door of one process has died with it.
-        self.launch();
-        self.await_ready();
+        self.resume();
     }
 
     fn arm_batcher(&mut self, failpoints: &str) {
@@ -266,12 +290,52 @@ impl Collector<'_> {
     pub fn start_compactor(&mut self) {
         self.compactor.runs = true;
         self.kill_if_one();
+        self.resume();
+    }
+
+    /// Kills everything at once; [`Collector::resume`] starts it again.
+    pub fn kill(&mut self) {
+        self.world.address.set(None);
+        match &mut self.processes {
+            Processes::Apart { door, batcher, compactor } => {
+                [door, batcher, compactor].into_iter().for_each(|process| drop(process.take()));
+            }
+            Processes::One(up) => drop(up.take()),
+        }
+    }
+
+    /// Starts what is to run and does not, and waits until heartbeats are accepted.
+    pub fn resume(&mut self) {
         self.launch();
         self.await_ready();
     }
 
-    /// Ends everything in order, what works behind the door first.
-    pub fn stop(mut self) {
+    /// Starts everything, and kills it after so long, wherever it is by then. Answers whether it had come to listen.
+    pub fn flare_up(&mut self, life: Duration) -> bool {
+        let end = Instant::now() + life;
+        self.launch_unseen();
+        let mut listened = false;
+        while Instant::now() < end {
+            if !listened && self.door_mut().listens() {
+                listened = true;
+                self.world.address.set(Some(self.door().url()));
+            }
+            std::thread::sleep(TICK.min(end.saturating_duration_since(Instant::now())));
+        }
+        self.kill();
+        listened
+    }
+
+    fn door_mut(&mut self) -> &mut Systole {
+        match &mut self.processes {
+            Processes::Apart { door, .. } => door.as_mut(),
+            Processes::One(up) => up.as_mut(),
+        }
+        .expect("the door runs")
+    }
+
+    /// Ends everything in order; [`Collector::resume`] starts it again.
+    pub fn stop(&mut self) {
         self.world.address.set(None);
         match &mut self.processes {
             Processes::Apart { door, batcher, compactor } => {
