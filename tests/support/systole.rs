@@ -293,6 +293,11 @@ impl Systole {
         self.signal(Signal::TERM);
     }
 
+    /// Asks it to end as Ctrl-C does.
+    pub fn interrupt(&self) {
+        self.signal(Signal::INT);
+    }
+
     /// Makes it hang where it is; [`Systole::cont`] ends that.
     pub fn sigstop(&self) {
         self.signal(Signal::STOP);
