@@ -37,6 +37,11 @@ pub enum Command {
     /// Look at, retry or drop what could not be written
     DeadLetters(Box<DeadLetters>),
     /// Give an existing dataset a new or erased buffer
+    ///
+    /// For a dataset of a Redis: the one at --buffer. For a dataset of `systole up`, without --buffer and while that is
+    /// stopped: a new embedded buffer in the data folder, in case the old one was lost. What waited in a lost buffer is
+    /// gone. The new one's books begin at zero, so `systole audit` then finds a surplus in the files, which
+    /// `systole audit --accept` records.
     Adopt(Box<Adopt>),
     /// Print the settings in force for a command, secrets redacted
     Config(Box<Config>),
@@ -249,9 +254,12 @@ pub enum DeadLetterAction {
     Drop(SomeDeadLetters),
 }
 
-/// Where dead letters are.
+/// Where dead letters are: in the Redis at --buffer, else in the buffer of the dataset.
 #[derive(Debug, Args)]
 pub struct DeadLetterBuffer {
+    /// See there.
+    #[command(flatten)]
+    pub dataset: dataset::Options,
     /// See there.
     #[command(flatten)]
     pub buffer: buffer::options::Options,

@@ -1,14 +1,14 @@
 //! `systole audit`: print what the books say.
 
-use super::start::{open_dataset, reach_buffer};
-use super::{Done, Failure, Outcome, output};
+use super::start::open_dataset;
+use super::{Done, Failure, Outcome, output, place};
 use crate::books::audit::{self, Report, Verdict};
 use crate::cli::Audit;
 
 /// Audits once; with `--accept` records a surplus.
 pub async fn run(args: Audit) -> Outcome {
     let dataset = open_dataset(&args.dataset, false).await?;
-    let buffer = reach_buffer(&args.buffer, &args.redis).await?;
+    let buffer = place::buffer_of(&dataset, &args.buffer, &args.redis).await?;
     let report = audit::audit(buffer, dataset.clone()).await?;
     let accepted = args.accept && report.verdict == Verdict::Surplus;
     if accepted {

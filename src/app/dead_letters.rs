@@ -2,8 +2,7 @@
 
 use serde::Serialize;
 
-use super::start::reach_buffer;
-use super::{Done, Failure, Outcome, output};
+use super::{Done, Failure, Outcome, output, place};
 use crate::buffer::{DeadLetter, DeadLetterId, Inspect};
 use crate::cli::{DeadLetterAction, DeadLetterBuffer, DeadLetters, OneDeadLetter, SomeDeadLetters};
 use crate::heartbeat::{ClaimId, FrameRows, HeartbeatRef, Partition};
@@ -56,7 +55,7 @@ async fn partitions(buffer: &dyn Inspect) -> Result<Partition, Failure> {
 }
 
 async fn list(limit: u32, of: &DeadLetterBuffer) -> Outcome {
-    let buffer = reach_buffer(&of.buffer, &of.redis).await?;
+    let buffer = place::buffer_near(&of.dataset, &of.buffer, &of.redis).await?;
     let mut letters = Vec::new();
     for partition in 0..partitions(&*buffer).await? {
         let found = buffer.dead_letters(partition, None, limit).await?;
@@ -107,7 +106,7 @@ impl<'a> From<HeartbeatRef<'a>> for ShownHeartbeat<'a> {
 }
 
 async fn show(one: &OneDeadLetter) -> Outcome {
-    let buffer = reach_buffer(&one.of.buffer, &one.of.redis).await?;
+    let buffer = place::buffer_near(&one.of.dataset, &one.of.buffer, &one.of.redis).await?;
     for partition in 0..partitions(&*buffer).await? {
         if let Some(letter) = buffer.dead_letter(partition, one.id).await? {
             // JSON either way: a frame is a list of records, and this is how they came.
@@ -165,7 +164,7 @@ struct Settled {
 }
 
 async fn settle(some: &SomeDeadLetters, settle: Settle) -> Outcome {
-    let buffer = reach_buffer(&some.of.buffer, &some.of.redis).await?;
+    let buffer = place::buffer_near(&some.of.dataset, &some.of.buffer, &some.of.redis).await?;
     let partitions = partitions(&*buffer).await?;
     let mut letters = 0;
     for partition in 0..partitions {

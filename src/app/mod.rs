@@ -10,6 +10,7 @@ mod compact;
 mod dead_letters;
 mod output;
 mod owner;
+mod place;
 mod serve;
 mod show_config;
 mod start;

@@ -7,8 +7,7 @@
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as Slot, PoisonError};
 
 use prometheus::Registry;
 use tokio::sync::Mutex;
@@ -16,11 +15,12 @@ use tracing::info;
 
 use super::start::{open_dataset, stop_on_signals};
 use super::supervisor::{Part, Supervisor};
-use super::{Done, Failure, Outcome, output, owner};
+use super::{Done, Failure, Outcome, output, owner, place};
 use crate::batcher::{self, Batcher};
 use crate::buffer::committer::{self, Committer};
 use crate::buffer::embedded::EmbeddedBuffer;
 use crate::buffer::monitor::{self, Monitor};
+use crate::buffer::socket::ControlSocket;
 use crate::buffer::{Intake, Reach};
 use crate::cli::Up;
 use crate::compactor::{self, Compactor};
@@ -52,6 +52,7 @@ pub async fn run(args: Up) -> Outcome {
         keep_watching(&supervisor, &args, &buffer, &health, &registry)?,
         keep_batching(&supervisor, &args, &buffer, &dataset, &health, &registry)?,
         keep_compacting(&supervisor, &args, &dataset, &health, &registry)?,
+        keep_answering(&supervisor, &buffer, &dataset),
     ];
     let door = keep_serving(&supervisor, server);
     info!(%address, "listening");
@@ -67,37 +68,19 @@ pub async fn run(args: Up) -> Outcome {
     Ok(Done::Well)
 }
 
-/// Where the embedded buffer of a dataset is.
-fn place(dataset: &Dataset) -> PathBuf {
-    dataset.root().join("buffer")
-}
-
 /// Opens the buffer, and makes sure that it and the dataset belong together.
 async fn open(args: &Up, dataset: &Dataset) -> Result<EmbeddedBuffer, Failure> {
-    let dir = place(dataset);
     match owner::read(dataset).await?.as_deref() {
-        // Opening makes what is not there, and an empty buffer in the place of a lost one would hide the loss.
-        Some(owner::EMBEDDED) if !dir.is_dir() => return Err(Failure::Usage(lost(dataset, &dir))),
-        None | Some(owner::EMBEDDED) => {}
+        None => {}
+        Some(owner::EMBEDDED) => place::expect_embedded(dataset)?,
         Some(other) => return Err(Failure::Usage(owner::belongs_to(dataset, other))),
     }
-    let (options, own) = (args.buffer.clone(), args.embedded.clone());
-    let opened = tokio::task::spawn_blocking(move || EmbeddedBuffer::open(&dir, &options, &own)).await;
-    let buffer = opened.map_err(|_| Failure::OutOfReach("opening the buffer was cut off".into()))??;
+    let buffer = place::open_embedded(dataset, &args.buffer, &args.embedded).await?;
     buffer.expect_dataset(dataset.id());
     owner::settle(&buffer, dataset, owner::EMBEDDED).await?;
     let durability = buffer.durability().await?;
     info!(durability = durability.level, window = durability.window, "the buffer is open");
     Ok(buffer)
-}
-
-fn lost(dataset: &Dataset, dir: &Path) -> String {
-    let data = dataset.root().display();
-    format!(
-        "the embedded buffer of this dataset, {}, is gone: put it back, or begin with an empty one by `systole adopt --data \
-         {data}` (what waited in the old one is lost; `systole audit` then says how much)",
-        dir.display()
-    )
 }
 
 /// Lets go of the buffer off the async threads: its last handle waits for the disk.
@@ -176,6 +159,21 @@ fn keep_compacting(
         let health = health.clone();
         async move { compactor.watch(&health, stop).await }
     }))
+}
+
+/// Lets `systole audit` and the like look at the buffer, from before anybody is told that this process listens.
+fn keep_answering(supervisor: &Supervisor, buffer: &EmbeddedBuffer, dataset: &Dataset) -> Part {
+    let (buffer, path) = (Arc::new(buffer.clone()), place::socket(dataset));
+    // Where it cannot be bound heartbeats are taken in all the same: the part tries again, and says why.
+    let first = Slot::new(ControlSocket::bind(&path).ok());
+    supervisor.keep("socket", move |stop| {
+        let bound = first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (buffer, path) = (buffer.clone(), path.clone());
+        async move {
+            let socket = bound.map_or_else(|| ControlSocket::bind(&path), Ok)?;
+            socket.run(buffer, stop).await
+        }
+    })
 }
 
 fn keep_serving(supervisor: &Supervisor, server: Server) -> Part {

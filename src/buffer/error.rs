@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::heartbeat::{DatasetId, Partition};
 
 /// Why a step of the buffer failed.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Error {
     /// The partition's cap is reached. Nothing was kept; try again when the batchers have drained it.
     #[error("partition {partition} is full")]

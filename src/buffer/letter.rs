@@ -8,6 +8,11 @@ use bytes::Bytes;
 
 use super::{Condemned, DeadLetter, Error, Result};
 
+/// Dead letters that one listing gives at most.
+pub(super) const MAX_LISTED: u32 = 1_000;
+/// Bytes at which a listing ends at the latest: with the letter that reaches them.
+pub(super) const MAX_LISTED_BYTES: usize = 16 << 20;
+
 /// Writes one that the ledger counts by its rows and so many bytes.
 pub(super) fn write(letter: &DeadLetter, bytes: u64) -> Vec<u8> {
     let DeadLetter { id, claim, since, rows, reason, .. } = letter;

@@ -20,6 +20,7 @@ mod letter;
 pub mod monitor;
 pub mod options;
 pub mod redis;
+pub mod socket;
 mod types;
 
 pub use contract::{Buffer, Inlet, Inspect, Reach};

@@ -194,7 +194,7 @@ impl Ledger {
 }
 
 /// The standing claim of a partition, without its frames.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StandingClaim {
     /// The claim.
     pub id: ClaimId,
@@ -207,7 +207,7 @@ pub struct StandingClaim {
 }
 
 /// What is known of one partition at one instant.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionStatus {
     /// The partition.
     pub partition: Partition,

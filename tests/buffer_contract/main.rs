@@ -1,8 +1,8 @@
 //! The contract of the buffer, as one suite that every backend passes.
 //!
 //! The suite ([`suite`]) knows [`systole::buffer::Buffer`] only; a backend is one more call of [`contract!`] with a
-//! harness of its own. What only one backend can do wrong stands in [`redis_only`] and
-//! [`embedded_only`].
+//! harness of its own. What only one backend can do wrong stands in [`redis_only`],
+//! [`embedded_only`] and [`socket_only`].
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
 
@@ -14,7 +14,9 @@ mod monitor;
 mod redis_only;
 #[path = "../support/redis.rs"]
 mod redis_server;
+mod socket_only;
 mod suite;
+mod through_socket;
 #[allow(
     dead_code,
     clippy::print_stderr,
@@ -72,3 +74,4 @@ macro_rules! every_behaviour {
 
 every_behaviour!(redis, crate::backend::Redis::start());
 every_behaviour!(embedded, crate::backend::Embedded::start());
+every_behaviour!(socket, crate::through_socket::Socket::start());

@@ -1,16 +1,12 @@
 //! Dead letters, for people: looked at, tried again, dropped.
 
-use super::super::{DeadLetter, DeadLetterId, Result, letter};
+use super::super::letter::{self, MAX_LISTED, MAX_LISTED_BYTES};
+use super::super::{DeadLetter, DeadLetterId, Result};
 use super::engine::Write;
 use super::keys;
 use super::state::{Caps, Load};
 use super::store::Store;
 use crate::heartbeat::Partition;
-
-/// Dead letters that one listing gives at most.
-const MAX_LETTERS: u32 = 1_000;
-/// Bytes at which a listing ends at the latest.
-const MAX_LETTERS_BYTES: usize = 16 << 20;
 
 /// Oldest first: at least one if there is one, then as many as both bounds allow.
 pub(super) fn list(
@@ -21,11 +17,11 @@ pub(super) fn list(
 ) -> Result<Vec<DeadLetter>> {
     let engine = store.engine()?;
     let (mut letters, mut size) = (Vec::new(), 0);
-    for entry in engine.within(keys::dead_after(partition, after)).take(limit.min(MAX_LETTERS) as usize) {
+    for entry in engine.within(keys::dead_after(partition, after)).take(limit.min(MAX_LISTED) as usize) {
         let (_, text) = entry?;
         size += text.len();
         letters.push(letter::read(&text)?);
-        if size >= MAX_LETTERS_BYTES {
+        if size >= MAX_LISTED_BYTES {
             break;
         }
     }

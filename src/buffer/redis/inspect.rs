@@ -4,17 +4,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::super::letter;
+use super::super::letter::{self, MAX_LISTED, MAX_LISTED_BYTES};
 use super::super::{Batchers, DeadLetter, DeadLetterId, Inspect, Ledger, PartitionStatus, Result, StandingClaim};
 use super::RedisBuffer;
 use super::reply::Reply;
 use super::script;
 use crate::heartbeat::Partition;
-
-/// Dead letters that one listing gives at most.
-const MAX_LETTERS: u32 = 1_000;
-/// Bytes at which a listing of dead letters ends at the latest.
-const MAX_LETTERS_BYTES: u64 = 16 << 20;
 
 #[async_trait]
 impl Inspect for RedisBuffer {
@@ -40,7 +35,7 @@ impl Inspect for RedisBuffer {
         }
         let reply = self.step(&script::DEAD_LIST, partition, |command, _| {
             let after = after.map(|id| id.to_string()).unwrap_or_default();
-            command.arg(after).arg(limit.min(MAX_LETTERS)).arg(MAX_LETTERS_BYTES);
+            command.arg(after).arg(limit.min(MAX_LISTED)).arg(MAX_LISTED_BYTES);
         });
         let mut reply = reply.await?;
         reply.expect("letters")?;

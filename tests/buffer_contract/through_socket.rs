@@ -1,0 +1,196 @@
+//! The embedded buffer as another process sees it: what people ask goes through a socket.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use systole::buffer::socket::{ControlSocket, SocketBuffer};
+use systole::buffer::{
+    Batchers, Buffer, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, Durability, Inlet, Inspect, Lease,
+    LeaseAnswer, PartitionStatus, Reach, Registration, Result, Room,
+};
+use systole::heartbeat::{BatcherId, ClaimId, Frame, Partition};
+use tempfile::TempDir;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::backend::{Backend, Caps, Embedded};
+
+/// The embedded buffer, looked at through a socket.
+#[derive(Debug)]
+pub struct Socket {
+    inner: Embedded,
+    sockets: TempDir,
+    next: AtomicU32,
+}
+
+impl Socket {
+    pub fn start() -> Self {
+        Self { inner: Embedded::start(), sockets: tempfile::tempdir().unwrap(), next: AtomicU32::new(0) }
+    }
+}
+
+impl Backend for Socket {
+    fn open(&self, caps: Caps) -> Arc<dyn Buffer> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let path = self.sockets.path().join(format!("{number}.sock"));
+        let buffer = self.inner.open(caps);
+        let far = SocketBuffer::new(&path, &caps.options());
+        Arc::new(Split { server: Served::start(path, buffer.clone()), far, near: buffer })
+    }
+
+    fn crash_and_restart(&mut self) {
+        self.inner.crash_and_restart();
+    }
+
+    fn clear(&mut self) {
+        self.inner.clear();
+    }
+}
+
+/// A buffer behind a socket, in a thread of its own that ends with this value.
+#[derive(Debug)]
+pub struct Served {
+    stop: Option<DropGuard>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Served {
+    pub fn start(path: PathBuf, buffer: Arc<dyn Inspect>) -> Self {
+        let shutdown = CancellationToken::new();
+        let stop = Some(shutdown.clone().drop_guard());
+        let (bound, is_bound) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let socket = ControlSocket::bind(&path).unwrap();
+                bound.send(()).unwrap();
+                socket.run(buffer, shutdown).await.unwrap();
+            });
+        });
+        is_bound.recv().unwrap();
+        Self { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let ended = self.thread.take().unwrap().join();
+        if !std::thread::panicking() {
+            ended.unwrap();
+        }
+    }
+}
+
+/// What people ask goes through the socket, everything else straight to the buffer.
+#[derive(Debug)]
+struct Split {
+    far: SocketBuffer,
+    near: Arc<dyn Buffer>,
+    #[allow(dead_code, reason = "it serves until it is dropped")]
+    server: Served,
+}
+
+#[async_trait]
+impl Reach for Split {
+    async fn durability(&self) -> Result<Durability> {
+        self.far.durability().await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.far.ping().await
+    }
+
+    async fn registration(&self) -> Result<Option<Registration>> {
+        self.far.registration().await
+    }
+}
+
+#[async_trait]
+impl Inspect for Split {
+    async fn status(&self, partition: Partition) -> Result<PartitionStatus> {
+        self.far.status(partition).await
+    }
+
+    async fn batchers(&self) -> Result<Batchers> {
+        self.far.batchers().await
+    }
+
+    async fn dead_letters(
+        &self,
+        partition: Partition,
+        after: Option<DeadLetterId>,
+        limit: u32,
+    ) -> Result<Vec<DeadLetter>> {
+        self.far.dead_letters(partition, after, limit).await
+    }
+
+    async fn dead_letter(&self, partition: Partition, id: DeadLetterId) -> Result<Option<DeadLetter>> {
+        self.far.dead_letter(partition, id).await
+    }
+
+    async fn retry_dead_letter(&self, partition: Partition, id: DeadLetterId) -> Result<bool> {
+        self.far.retry_dead_letter(partition, id).await
+    }
+
+    async fn drop_dead_letter(&self, partition: Partition, id: DeadLetterId) -> Result<bool> {
+        self.far.drop_dead_letter(partition, id).await
+    }
+}
+
+#[async_trait]
+impl Inlet for Split {
+    async fn room(&self, wanted: &[(Partition, u64, u64)]) -> Result<Vec<Room>> {
+        self.near.room(wanted).await
+    }
+
+    async fn push(&self, frames: &[(Partition, Frame)]) -> Vec<Result<()>> {
+        self.near.push(frames).await
+    }
+}
+
+#[async_trait]
+impl Buffer for Split {
+    async fn register(&self, registration: Registration) -> Result<()> {
+        self.near.register(registration).await
+    }
+
+    async fn announce(&self, batcher: BatcherId, ttl: Duration) -> Result<Vec<BatcherId>> {
+        self.near.announce(batcher, ttl).await
+    }
+
+    async fn retire(&self, batcher: BatcherId) -> Result<()> {
+        self.near.retire(batcher).await
+    }
+
+    async fn lease(&self, partition: Partition, batcher: BatcherId, ttl: Duration) -> Result<LeaseAnswer> {
+        self.near.lease(partition, batcher, ttl).await
+    }
+
+    async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<()> {
+        self.near.renew(lease, ttl).await
+    }
+
+    async fn release(&self, lease: &Lease) -> Result<()> {
+        self.near.release(lease).await
+    }
+
+    async fn claim(&self, lease: &Lease, id: ClaimId, budget: ClaimBudget) -> Result<Option<Claim>> {
+        self.near.claim(lease, id, budget).await
+    }
+
+    async fn take_in_hand(&self, lease: &Lease, claim: ClaimId, frame: Option<u32>) -> Result<()> {
+        self.near.take_in_hand(lease, claim, frame).await
+    }
+
+    async fn condemn(&self, lease: &Lease, claim: ClaimId, condemned: &[Condemned]) -> Result<()> {
+        self.near.condemn(lease, claim, condemned).await
+    }
+
+    async fn ack(&self, lease: &Lease, claim: ClaimId) -> Result<()> {
+        self.near.ack(lease, claim).await
+    }
+}
