@@ -1,5 +1,7 @@
 //! A person who types a wrong flag, port, path or URL gets one line that says what to do, and an exit code that tells apart
 //! wrong usage (2), out of reach (3) and something found wrong (1).
+//!
+//! Of the commands for processes apart, and so on Redis; `up` stands in tests/up_command.rs.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
 

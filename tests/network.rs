@@ -1,4 +1,6 @@
 //! A network that breaks between Systole and Redis, before or after a step took effect, loses and doubles nothing.
+//!
+//! On Redis only: nothing lies between the embedded buffer and its process.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
 

@@ -1,4 +1,6 @@
 //! Race: two batchers on the same users lose nothing.
+//!
+//! On Redis only: the embedded buffer has one process, and one batcher in it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
 

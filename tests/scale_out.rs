@@ -1,4 +1,6 @@
 //! Scale-out: batchers share the partitions; one that joins or dies moves only those that it must.
+//!
+//! On Redis only: the embedded buffer has one process, and one batcher in it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
 

@@ -129,7 +129,7 @@ fn await_refusal(client: &Client) {
     });
 }
 
-const PARTS: [&str; 5] = ["committer", "monitor", "batcher", "compactor", "http"];
+const PARTS: [&str; 6] = ["committer", "monitor", "batcher", "compactor", "http", "socket"];
 
 /// Waits until `/health` says that the part failed so often and runs again, and `/metrics` counts that.
 fn await_named(collector: &Collector<'_>, part: &str, failures: u32) {
