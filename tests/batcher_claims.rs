@@ -1,6 +1,6 @@
 //! What becomes of a claim: fragments, always the same ones, and dead letters for what can never be written.
 
-#![allow(clippy::unwrap_used, reason = "what a test cannot do without, it must fail for")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
 
 mod batcher_support;
 

@@ -1,5 +1,7 @@
 //! What a batcher does when the world fails it: it waits, says why, drops nothing, and goes on by itself.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
+
 mod batcher_support;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Several batchers beside each other: every partition is worked on by one of them, whoever comes, goes or fails.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
+
 mod batcher_support;
 
 use std::collections::BTreeMap;

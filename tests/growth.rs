@@ -1,6 +1,7 @@
 //! Growth: what a batch and a publish open, read and write does not grow with the day's files.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
+#![allow(clippy::print_stderr, reason = "what a failed test shows")]
 
 mod support;
 

@@ -1,6 +1,7 @@
 //! `systole up` dies, and its parts fail: whatever was answered 202 is published once, and it goes on by itself.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
+#![allow(clippy::print_stderr, reason = "what a failed test shows")]
 
 mod support;
 

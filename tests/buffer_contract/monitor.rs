@@ -59,7 +59,7 @@ pub async fn health_names_what_is_wrong_and_gets_well_by_itself(backend: &mut dy
     let unregistered = watch(backend.open(AMPLE));
     unregistered.until("buffer", false, "not registered").await;
     let buffer = registered(backend, AMPLE).await;
-    unregistered.until("buffer", true, "always").await;
+    unregistered.until("buffer", true, "sync").await;
     unregistered.shutdown.cancel();
 
     let watched = watch(buffer.clone());

@@ -35,6 +35,7 @@ struct Role {
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one in a test")]
 enum Processes {
     Apart { door: Option<Systole>, batcher: Option<Systole>, compactor: Option<Systole> },
     One(Option<Systole>),
