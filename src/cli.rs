@@ -36,6 +36,8 @@ pub enum Command {
     Verify(Box<Verify>),
     /// Look at, retry or drop what could not be written
     DeadLetters(Box<DeadLetters>),
+    /// Move what the embedded buffer of a stopped `up` holds into Redis; the dataset belongs to that from then on
+    Drain(Box<Drain>),
     /// Give an existing dataset a new or erased buffer
     ///
     /// For a dataset of a Redis: the one at --buffer. For a dataset of `systole up`, without --buffer and while that is
@@ -62,6 +64,7 @@ impl Command {
                 DeadLetterAction::Show(one) => &one.of.common,
                 DeadLetterAction::Retry(some) | DeadLetterAction::Drop(some) => &some.of.common,
             },
+            Self::Drain(args) => &args.common,
             Self::Adopt(args) => &args.common,
             Self::Config(_) => return None,
         };
@@ -302,6 +305,29 @@ pub struct SomeDeadLetters {
     pub of: DeadLetterBuffer,
 }
 
+/// `systole drain`
+#[derive(Debug, Args)]
+pub struct Drain {
+    /// The Redis that an earlier try had moved everything into is lost: move into this one all the same
+    #[arg(long)]
+    pub abandon_other: bool,
+    /// See there.
+    #[command(flatten)]
+    pub buffer: buffer::options::Options,
+    /// See there.
+    #[command(flatten)]
+    pub redis: buffer::redis::Options,
+    /// See there.
+    #[command(flatten)]
+    pub dataset: dataset::Options,
+    /// See there.
+    #[command(flatten)]
+    pub output: Output,
+    /// See there.
+    #[command(flatten)]
+    pub common: Common,
+}
+
 /// `systole adopt`
 #[derive(Debug, Args)]
 pub struct Adopt {
@@ -352,8 +378,8 @@ mod tests {
         for command in Cli::command().get_subcommands() {
             for arg in command.get_arguments() {
                 let Some(flag) = arg.get_long() else { continue };
-                // The last three are acts of a person at one moment, not settings.
-                if matches!(flag, "help" | "version" | "accept" | "all" | "limit") {
+                // The last four are acts of a person at one moment, not settings.
+                if matches!(flag, "help" | "version" | "accept" | "all" | "limit" | "abandon-other") {
                     continue;
                 }
                 let variable = format!("SYSTOLE_{}", flag.replace('-', "_").to_uppercase());

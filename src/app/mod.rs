@@ -8,6 +8,7 @@ mod audit;
 mod batch;
 mod compact;
 mod dead_letters;
+mod drain;
 mod output;
 mod owner;
 mod place;
@@ -80,6 +81,7 @@ fn run(arguments: &[OsString]) -> Outcome {
             Command::Audit(args) => audit::run(*args).await,
             Command::Verify(args) => verify::run(*args).await,
             Command::DeadLetters(args) => dead_letters::run(*args).await,
+            Command::Drain(args) => drain::run(*args).await,
             Command::Adopt(args) => adopt::run(*args).await,
             Command::Config(args) => show_config::run(&args),
         }
@@ -148,9 +150,9 @@ impl From<http::Error> for Failure {
 
 impl From<buffer::Error> for Failure {
     fn from(error: buffer::Error) -> Self {
-        use buffer::Error::{ForeignDataset, NotRegistered, Unsafe};
+        use buffer::Error::{BeingMoved, ForeignDataset, NotRegistered, Unsafe};
         match error {
-            Unsafe { .. } | ForeignDataset { .. } | NotRegistered => Self::Usage(error.to_string()),
+            Unsafe { .. } | ForeignDataset { .. } | NotRegistered | BeingMoved => Self::Usage(error.to_string()),
             _ => Self::OutOfReach(error.to_string()),
         }
     }

@@ -53,8 +53,8 @@ pub fn belongs_to(dataset: &Dataset, owner: &str) -> String {
     let data = dataset.root().display();
     match owner {
         EMBEDDED => format!(
-            "the dataset in {data} belongs to its embedded buffer: run `systole up --data {data}`, or move it to Redis with \
-             `systole drain`"
+            "the dataset in {data} belongs to its embedded buffer: run `systole up --data {data}`, or stop that and move to Redis \
+             with `systole drain --data {data} --buffer redis://host:6379`"
         ),
         REDIS => format!(
             "the dataset in {data} belongs to a buffer in Redis: run `systole serve`, `batch` and `compact --watch` with \

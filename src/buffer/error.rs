@@ -54,6 +54,9 @@ pub enum Error {
         /// The id that the buffer carries.
         found: String,
     },
+    /// What it holds is being moved into another buffer, and until that is finished neither of them takes a step.
+    #[error("the embedded buffer is being moved to Redis: finish that with `systole drain`")]
+    BeingMoved,
     /// The lease has gone to another batcher.
     #[error("the lease of partition {partition} has gone to another batcher")]
     Fenced {

@@ -12,8 +12,10 @@
 
 pub mod committer;
 mod contract;
+pub mod drain;
 pub mod embedded;
 mod error;
+mod handover;
 mod identity;
 mod intake;
 mod letter;

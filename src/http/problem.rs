@@ -254,7 +254,7 @@ impl From<buffer::Error> for Problem {
             E::NotRegistered => (Kind::BufferNotRegistered, "The buffer is not registered for a dataset yet."),
             E::ForeignDataset { .. } => (Kind::ForeignBuffer, "The buffer belongs to another dataset."),
             // Steps of batchers do not come up here; were they to, they would be as little the client's to mend.
-            E::Fenced { .. } | E::NotStanding | E::Corrupt { .. } | E::Unsafe { .. } => {
+            E::BeingMoved | E::Fenced { .. } | E::NotStanding | E::Corrupt { .. } | E::Unsafe { .. } => {
                 (Kind::BufferUnusable, "The buffer cannot be used until somebody has looked at it.")
             }
         };
@@ -285,6 +285,7 @@ mod tests {
             (E::ForeignDataset { expected: DatasetId::new(), found: text() }, "foreign-buffer"),
             (E::Corrupt { detail: text() }, "buffer-unusable"),
             (E::Unsafe { advice: text() }, "buffer-unusable"),
+            (E::BeingMoved, "buffer-unusable"),
             (E::NotStanding, "buffer-unusable"),
             (E::Fenced { partition: 3 }, "buffer-unusable"),
         ];

@@ -8,6 +8,7 @@
 
 mod backend;
 mod committer;
+mod drain;
 mod embedded_only;
 mod model;
 mod monitor;

@@ -14,11 +14,14 @@ use crate::suite::{ALL, condemned, frame, lease, next_owner};
 
 /// Caps of the partition under test: small enough that pushes are refused now and then.
 const CAP: u64 = 40;
+/// Those of the whole buffer.
+pub const CAPS: Caps = Caps { heartbeats: CAP * DATASET.partitions as u64, ..AMPLE };
 
 #[derive(Debug, Clone)]
-enum Step {
+pub enum Step {
     Push { rows: u32 },
     Claim { frames: u32 },
+    Hand(prop::sample::Index),
     Condemn { frame: prop::sample::Index, whole: bool },
     Ack,
     Die,
@@ -27,11 +30,12 @@ enum Step {
     Drop(prop::sample::Index),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub fn step() -> impl Strategy<Value = Step> {
     let index = any::<prop::sample::Index>;
     prop_oneof![
         6 => (1..9_u32).prop_map(|rows| Step::Push { rows }),
         3 => (1..4_u32).prop_map(|frames| Step::Claim { frames }),
+        1 => index().prop_map(Step::Hand),
         2 => (index(), any::<bool>()).prop_map(|(frame, whole)| Step::Condemn { frame, whole }),
         3 => Just(Step::Ack),
         1 => Just(Step::Die),
@@ -52,7 +56,7 @@ struct Standing {
 }
 
 #[derive(Debug, Default)]
-struct Model {
+pub struct Model {
     pending: VecDeque<Frame>,
     claim: Option<Standing>,
     dead: BTreeMap<DeadLetterId, Frame>,
@@ -90,18 +94,41 @@ impl Model {
 }
 
 /// The buffer and the model, side by side.
-struct Pair {
-    buffer: Arc<dyn Buffer>,
-    lease: Lease,
+pub struct Pair {
+    pub buffer: Arc<dyn Buffer>,
+    pub lease: Lease,
     model: Model,
     next_tag: u64,
 }
 
 impl Pair {
-    async fn take(&mut self, step: Step) {
+    /// Of a new buffer of `backend`.
+    pub async fn new(backend: &dyn Backend) -> Self {
+        let buffer = registered(backend, CAPS).await;
+        let lease = lease(&*buffer, 0).await;
+        Self { buffer, lease, model: Model::default(), next_tag: 0 }
+    }
+
+    /// Fails unless the buffer is where the model is.
+    pub async fn agree(&self) {
+        let status = self.buffer.status(0).await.unwrap();
+        assert!(status.ledger.balances(), "{:?}", status.ledger);
+        assert_eq!(status.ledger, self.model.ledger());
+        let letters = self.buffer.dead_letters(0, None, 100).await.unwrap();
+        let wanted: Vec<_> = self.model.dead.iter().map(|(id, frame)| (*id, frame.bytes().clone())).collect();
+        assert_eq!(letters.into_iter().map(|letter| (letter.id, letter.bytes)).collect::<Vec<_>>(), wanted);
+    }
+
+    pub async fn take(&mut self, step: Step) {
         match step {
             Step::Push { rows } => self.push(rows).await,
             Step::Claim { frames } => self.claim(frames).await,
+            Step::Hand(index) => {
+                if let Some(claim) = &self.model.claim {
+                    let frame = index.index(claim.frames.len()) as u32;
+                    self.buffer.take_in_hand(&self.lease, claim.id, Some(frame)).await.unwrap();
+                }
+            }
             Step::Condemn { frame, whole } => self.condemn(frame, whole).await,
             Step::Ack => self.ack().await,
             Step::Die => self.lease = next_owner(&*self.buffer, &self.lease).await,
@@ -228,20 +255,10 @@ pub fn the_ledger_balances_after_any_steps(backend: &mut dyn Backend) {
 }
 
 async fn run(backend: &dyn Backend, steps: Vec<Step>) {
-    let caps = Caps { heartbeats: CAP * u64::from(DATASET.partitions), ..AMPLE };
-    let buffer = registered(backend, caps).await;
-    let lease = lease(&*buffer, 0).await;
-    let mut pair = Pair { buffer, lease, model: Model::default(), next_tag: 0 };
+    let mut pair = Pair::new(backend).await;
     for step in steps {
         pair.take(step).await;
-        let status = pair.buffer.status(0).await.unwrap();
-        assert!(status.ledger.balances(), "{:?}", status.ledger);
-        assert_eq!(status.ledger, pair.model.ledger());
+        pair.agree().await;
     }
-    let letters = pair.buffer.dead_letters(0, None, 100).await.unwrap();
-    assert_eq!(
-        letters.iter().map(|letter| letter.id).collect::<Vec<_>>(),
-        pair.model.dead.keys().copied().collect::<Vec<_>>()
-    );
     pair.buffer.renew(&pair.lease, Duration::ZERO).await.unwrap();
 }

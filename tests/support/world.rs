@@ -56,6 +56,8 @@ pub const QUICK_LEASE: [&str; 7] = [
     "--push-deadline=600ms",
     "--connect-timeout=300ms",
 ];
+/// Of one of the lists above what only Redis has: `up` does not know it.
+const REDIS_FLAG: &str = "--connect-timeout=";
 const COMPACT_FLAGS: &[&str] = &["--publish-after=100ms", "--publish-scan-every=50ms"];
 
 /// See the module.
@@ -113,6 +115,16 @@ impl World {
         self.launch("compact")
             .args(["--watch".to_owned(), "--listen=127.0.0.1:0".to_owned(), self.data()])
             .args(COMPACT_FLAGS.iter().copied())
+    }
+
+    /// `systole up`: all of that in one process, on the buffer in the dataset's folder.
+    pub fn up(&self) -> Launch {
+        let flags = [SERVE_FLAGS, BATCH_FLAGS, COMPACT_FLAGS].concat();
+        self.launch("up").args(flags.into_iter().filter(|flag| !flag.starts_with(REDIS_FLAG))).args([
+            "--listen=127.0.0.1:0".to_owned(),
+            "--buffer-min-free=0B".to_owned(),
+            self.data(),
+        ])
     }
 
     /// `systole compact`: one pass.

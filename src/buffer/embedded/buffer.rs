@@ -46,8 +46,19 @@ impl EmbeddedBuffer {
     ///
     /// # Errors
     /// [`Error::Unsafe`] when another process has the directory, naming its id, or when it has another format;
-    /// [`Error::Unreachable`] when the disk fails; [`Error::Corrupt`] when it holds what this version does not write.
+    /// [`Error::Unreachable`] when the disk fails; [`Error::Corrupt`] when it holds what this version does not write;
+    /// [`Error::BeingMoved`] when that has begun.
     pub fn open(dir: &Path, options: &BufferOptions, own: &Options) -> Result<Self> {
+        let opened = Self::open_to_move(dir, options, own)?;
+        opened.shared.store.check_not_moving()?;
+        Ok(opened)
+    }
+
+    /// The same for [`drain`](super::super::drain::drain), which goes on with one that is being moved.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open) but the last.
+    pub fn open_to_move(dir: &Path, options: &BufferOptions, own: &Options) -> Result<Self> {
         options.check()?;
         let store = Store::open(dir, own.buffer_min_free.as_u64())?;
         Ok(Self::over(store, Arc::new(Semaphore::new(STEPS_AT_ONCE)), options))
@@ -187,6 +198,7 @@ impl Reach for EmbeddedBuffer {
     async fn ping(&self) -> Result<()> {
         self.run(*self.shared.options.step_deadline, |shared| {
             shared.registered()?;
+            shared.store.check_not_moving()?;
             shared.store.check(&shared.store.engine()?)?;
             shared.store.check_free(0)
         })

@@ -7,6 +7,7 @@
 //! | `frames` | partition u16, sequence u64                            | a frame, pending or claimed: the record tells which  |
 //! | `books`  | `f`                                                    | the number of the format, as text                    |
 //! | `books`  | `t`                                                    | nothing                                              |
+//! | `books`  | `m`                                                    | JSON, while or after it is moved to another buffer   |
 //! | `books`  | `p`, partition u16                                     | the partition's record (`state.rs`), JSON            |
 //! | `books`  | `c`, partition u16, frame u32, 0 or row + 1 as u64     | what the standing claim condemned: a letter          |
 //! | `books`  | `d`, partition u16, the letter's id as text            | a dead letter; ids sort by age                       |
@@ -23,6 +24,9 @@ pub(super) const FORMAT_KEY: &[u8] = b"f";
 
 /// Says nothing: written to have something written.
 pub(super) const TIDIED_KEY: &[u8] = b"t";
+
+/// Says that the buffer is being moved, or was: the move's id, and the target once that is settled.
+pub(super) const MOVE_KEY: &[u8] = b"m";
 
 /// A frame.
 pub(super) fn frame(partition: Partition, sequence: u64) -> [u8; 10] {
@@ -58,6 +62,18 @@ pub(super) fn condemned(partition: Partition, (frame, row): (u32, Option<u32>)) 
     // The whole frame comes before its rows.
     key.extend_from_slice(&row.map_or(0, |row| u64::from(row) + 1).to_be_bytes());
     key
+}
+
+/// What the standing claim of a partition condemned behind `after`, or all.
+pub(super) fn condemned_after(partition: Partition, after: Option<(u32, Option<u32>)>) -> Range<Vec<u8>> {
+    let mut from = after.map_or_else(|| condemned_of(partition), |place| condemned(partition, place));
+    if after.is_some() {
+        from.push(0);
+    }
+    // Longer than any key of these, and at the highest place there can be.
+    let mut to = condemned_of(partition);
+    to.extend_from_slice(&[0xff; 13]);
+    from..to
 }
 
 /// The frame and row of a condemned entry's key.
@@ -107,6 +123,12 @@ mod tests {
         let places = [(0, None), (0, Some(0)), (0, Some(u32::MAX)), (1, None), (256, Some(7))];
         let keys = places.map(|place| condemned(3, place));
         assert!(keys.is_sorted());
+        for (place, after) in places.iter().zip(&keys[1..]) {
+            let behind = condemned_after(3, Some(*place));
+            assert!(behind.contains(after) && !behind.contains(&condemned(3, *place)));
+        }
+        assert!(condemned_after(3, None).contains(&condemned(3, (u32::MAX, Some(u32::MAX)))));
+        assert!(!condemned_after(3, None).contains(&condemned(4, (0, None))));
         assert_eq!(keys.map(|key| read_condemned(&key).unwrap()), places);
     }
 

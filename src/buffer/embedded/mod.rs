@@ -33,6 +33,9 @@
 //! tables are rewritten without it, in the background. Below `buffer-min-free` of free disk nothing is pushed, and all that
 //! drains goes on, since it needs room itself.
 //!
+//! `systole drain` moves all of it into Redis (`../drain/`, `export.rs`). It begins with a mark in the books, and from then on
+//! every step is refused as [`Error::BeingMoved`](super::Error::BeingMoved), here and after every restart.
+//!
 //! # Where it may die, and what then holds
 //!
 //! | it dies, or the disk fails …                    | what stands                                 | then                               |
@@ -66,6 +69,7 @@ mod buffer;
 mod claims;
 mod commits;
 mod engine;
+mod export;
 mod inspect;
 mod journal;
 mod keys;

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::super::handover::Standing;
 use super::super::{Error, Lease, Ledger, Registration, Result};
 use crate::heartbeat::{BatcherId, ClaimId, FRAME_HEADER_LEN, FRAME_VERSION, FrameHeader, Partition};
 
@@ -56,27 +57,6 @@ pub(super) struct State {
     /// Who took it last and has not given it back. Until when, only the running process knows.
     pub(super) owner: Option<BatcherId>,
     pub(super) claim: Option<Standing>,
-}
-
-/// The standing claim.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Standing {
-    pub(super) id: ClaimId,
-    pub(super) rows: u64,
-    pub(super) bytes: u64,
-    /// When it was made, ms since the Unix epoch.
-    pub(super) since: i64,
-    /// The epoch that it was last handed to.
-    pub(super) epoch: u64,
-    /// Whether that one released it.
-    pub(super) left: bool,
-    pub(super) deaths: u32,
-    /// The frame that is being worked on.
-    pub(super) hand: Option<u32>,
-    /// The frame that was in hand at the last death.
-    pub(super) last_hand: Option<u32>,
-    /// Deaths by frame.
-    pub(super) hand_deaths: Vec<(u32, u32)>,
 }
 
 impl Standing {

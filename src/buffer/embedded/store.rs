@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use super::super::handover::Mark;
 use super::super::{Error, Ledger, Registration, Result};
 use super::commits::GroupCommit;
 use super::engine::{Engine, Marks, Write};
@@ -39,6 +40,8 @@ pub(super) struct Store {
     engine: Mutex<Opened>,
     slots: OnceLock<Vec<Slot>>,
     registering: Mutex<()>,
+    /// Once it is being moved: no step is taken any more.
+    moving: Mutex<Option<Mark>>,
     commits: GroupCommit,
     marks: Arc<Marks>,
     batchers: Mutex<HashMap<BatcherId, Instant>>,
@@ -103,6 +106,7 @@ impl Store {
             engine: Mutex::new(Opened::Open(Arc::new(engine))),
             slots: OnceLock::new(),
             registering: Mutex::default(),
+            moving: Mutex::default(),
             commits: GroupCommit::default(),
             marks,
             batchers: Mutex::default(),
@@ -165,8 +169,11 @@ impl Store {
         *opened = Opened::Closed { old, since, tried: since, error: error.clone() };
     }
 
-    /// Reads the records of all partitions.
+    /// Reads the records of all partitions, and whether the buffer is being moved.
     fn load(&self, engine: &Engine) -> Result<()> {
+        let wrong = |error: serde_json::Error| Error::Corrupt { detail: format!("the mark of a move: {error}") };
+        let mark = engine.get(keys::MOVE_KEY)?.map(|text| serde_json::from_slice(&text).map_err(wrong)).transpose()?;
+        *lock(&self.moving) = mark;
         let mut states = Vec::new();
         for entry in engine.under(keys::RECORDS) {
             let (key, record) = entry?;
@@ -284,6 +291,8 @@ impl Store {
             drafts.insert(partition, Draft { partition, state, lease_until, writes: Vec::new(), engine: &engine });
             held.push((slot, kept));
         }
+        // Looked at while the partitions are held, so that no step slips in behind the mark.
+        self.check_not_moving()?;
         let answer = step(&mut drafts)?;
         let mut writes = Vec::new();
         for (draft, (_, kept)) in drafts.values_mut().zip(&held) {
@@ -301,6 +310,30 @@ impl Store {
             (kept.state, kept.lease_until) = (draft.state, draft.lease_until);
         }
         Ok(answer)
+    }
+
+    /// What is known of a move.
+    pub(super) fn mark(&self) -> Result<Option<Mark>> {
+        self.engine()?;
+        Ok(*lock(&self.moving))
+    }
+
+    /// Fails when the buffer is being moved.
+    pub(super) fn check_not_moving(&self) -> Result<()> {
+        if lock(&self.moving).is_some() { Err(Error::BeingMoved) } else { Ok(()) }
+    }
+
+    /// Writes down what is known of a move from now on. From the first time on no step is taken any more.
+    pub(super) fn set_mark(&self, mark: Mark) -> Result<()> {
+        let engine = self.engine()?;
+        let slots = self.slots.get().ok_or(Error::NotRegistered)?;
+        // All of them, in the order that every step takes them in: no step is under way now.
+        let _held: Vec<_> = slots.iter().map(|slot| lock(&slot.kept)).collect();
+        let text = serde_json::to_vec(&mark);
+        let text = text.map_err(|error| Error::Corrupt { detail: format!("a mark of no form: {error}") })?;
+        self.commit(&engine, vec![Write::Put(keys::MOVE_KEY.into(), text)])?;
+        *lock(&self.moving) = Some(mark);
+        Ok(())
     }
 
     /// Has these written, maybe together with those of other steps.

@@ -127,15 +127,20 @@ impl RedisBuffer {
             .map(|((partition, _), outcome)| {
                 let asked = Asked { dataset: registration.dataset, partition: *partition };
                 Reply::read(script::PUSH.name, outcome.answer?, asked)?.only("held")?;
-                let (have, want) = (outcome.replicas.unwrap_or(0), self.options.wait_replicas);
-                if have < want { Err(Error::TooFewReplicas { have, want }) } else { Ok(()) }
+                self.check_replicas(outcome.replicas)
             })
             .collect())
     }
 
-    fn replicas(&self) -> Option<Replicas> {
+    pub(super) fn replicas(&self) -> Option<Replicas> {
         let want = self.options.wait_replicas;
         (want > 0).then(|| Replicas { want, timeout: *self.options.wait_replicas_timeout })
+    }
+
+    /// Fails unless as many replicas confirmed as must.
+    pub(super) fn check_replicas(&self, confirmed: Option<u32>) -> Result<()> {
+        let (have, want) = (confirmed.unwrap_or(0), self.options.wait_replicas);
+        if have < want { Err(Error::TooFewReplicas { have, want }) } else { Ok(()) }
     }
 
     async fn room_of_all(&self, wanted: &[(Partition, u64, u64)]) -> Result<Vec<Room>> {
@@ -175,7 +180,7 @@ impl RedisBuffer {
 }
 
 /// Puts a deadline on a call. Dropping it on the way throws its connection away.
-async fn within<T>(after: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
+pub(super) async fn within<T>(after: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::time::timeout(after, call).await.unwrap_or(Err(Error::TimedOut { after }))
 }
 

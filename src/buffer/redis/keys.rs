@@ -15,6 +15,7 @@
 //! claim stands `claim_id`, `claim_rows`, `claim_bytes`, `claim_since`, `claim_epoch` (the epoch that it was last handed
 //! to), `claim_left` (1 when that one released it), `claim_deaths`, `hand_frame` (being worked on), `hand_last` (in hand
 //! at the last death), `hand_deaths` (`17:2 40:1`), `condemned` (how many) and one `condemned:<frame>:<row or all>` each.
+//! `drain` in a partition that `systole drain` has filled or begun to fill: ids of the move and of this target.
 
 use crate::heartbeat::Partition;
 

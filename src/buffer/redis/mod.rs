@@ -15,6 +15,7 @@
 mod buffer;
 mod connection;
 mod fault;
+mod import;
 mod inspect;
 mod keys;
 mod options;
@@ -25,4 +26,5 @@ mod startup;
 mod target;
 
 pub use buffer::RedisBuffer;
+pub(super) use import::{Begun, Found};
 pub use options::{BufferUrls, Options};

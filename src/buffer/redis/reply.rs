@@ -27,6 +27,7 @@ impl Reply {
         match reply.word.as_str() {
             "unregistered" => Err(Error::NotRegistered),
             "foreign" => Err(Error::ForeignDataset { expected: asked.dataset, found: reply.text()? }),
+            "moving" => Err(Error::BeingMoved),
             "fenced" => Err(Error::Fenced { partition }),
             "notstanding" => Err(Error::NotStanding),
             "full" => Err(Error::Full { partition }),

@@ -3,6 +3,8 @@
 -- Refusals, which a script returns before its first write:
 --   {'unregistered'}      the state carries no dataset id
 --   {'foreign', id}       it carries another one
+--   {'moving'}            a drain has begun to fill it, and not finished
+--   {'taken'}             it is not, or not any more, what this drain may fill
 --   {'fenced'}            the lease is another's by now
 --   {'notstanding'}       no claim with this id stands
 --   {'full'}              it would pass the cap
@@ -18,6 +20,13 @@ local function check_dataset(state, dataset)
   local found = redis.call('HGET', state, 'dataset')
   if not found then return { 'unregistered' } end
   if found ~= dataset then return { 'foreign', found } end
+end
+
+-- A drain fills a partition between its mark and the dataset id, which comes last: so to all other scripts a partition
+-- that is not whole yet is an unregistered one.
+local function check_drain(state, drain)
+  local found = redis.call('HMGET', state, 'dataset', 'drain')
+  if found[1] or found[2] ~= drain then return { 'taken' } end
 end
 
 local function check_lease(state, batcher, epoch)

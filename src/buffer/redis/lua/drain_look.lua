@@ -1,0 +1,8 @@
+#!lua flags=allow-oom,no-writes
+-- Tells what a partition holds, to a drain that has touched nothing yet.
+--
+-- KEYS  state, pending, processing, dead
+-- ARGV  none
+-- Gives {'found', how many of the keys there are, dataset or '', mark of a drain or ''}
+local found = redis.call('HMGET', KEYS[1], 'dataset', 'drain')
+return { 'found', redis.call('EXISTS', unpack(KEYS)), found[1] or '', found[2] or '' }
