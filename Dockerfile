@@ -3,6 +3,9 @@
 
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /build
+# The allocator is built by make.
+RUN apt-get update && apt-get install --yes --no-install-recommends make && rm -rf /var/lib/apt/lists/*
+COPY .cargo .cargo
 # Dependencies first, on an empty program, so that a change of ours does not build polars again.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \

@@ -46,6 +46,7 @@ need_redis() {
 need_rust() {
   have cargo || { [ -x "$HOME/.cargo/bin/cargo" ] && PATH="$HOME/.cargo/bin:$PATH"; }
   have cargo || die "Rust is missing; get it from https://rustup.rs and start this script again"
-  # Crates with parts in C (zstd, ring) are compiled here.
+  # Crates with parts in C (zstd, ring, jemalloc) are compiled here.
   have cc || install_packages gcc libc6-dev
+  need make make
 }

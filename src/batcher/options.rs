@@ -22,10 +22,10 @@ pub struct Options {
     #[arg(long, env = "SYSTOLE_LOOK_EVERY", default_value = "500ms", value_name = "DURATION")]
     pub look_every: humantime::Duration,
     /// Most heartbeats in one claim
-    #[arg(long, env = "SYSTOLE_CLAIM_ROWS", default_value = "200000", value_name = "N")]
+    #[arg(long, env = "SYSTOLE_CLAIM_ROWS", default_value = "50000", value_name = "N")]
     pub claim_rows: u64,
     /// Most bytes in one claim; memory in use is a few times this for each claim in hand
-    #[arg(long, env = "SYSTOLE_CLAIM_BYTES", default_value = "32MiB", value_name = "SIZE")]
+    #[arg(long, env = "SYSTOLE_CLAIM_BYTES", default_value = "8MiB", value_name = "SIZE")]
     pub claim_bytes: ByteSize,
     /// Claims in hand at once, each of another partition
     #[arg(long, env = "SYSTOLE_CLAIMS_AT_ONCE", default_value = "2", value_name = "N")]

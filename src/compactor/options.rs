@@ -30,7 +30,7 @@ pub struct Options {
     pub large_file_rows: u64,
     /// Memory for the sorted runs that one merge holds open; more runs are merged in several steps
     // A watching compactor runs two merges at most, one for each of its jobs.
-    #[arg(long, env = "SYSTOLE_MERGE_MEMORY", default_value = "128MiB", value_name = "SIZE")]
+    #[arg(long, env = "SYSTOLE_MERGE_MEMORY", default_value = "16MiB", value_name = "SIZE")]
     pub merge_memory: bytesize::ByteSize,
     /// How long files replaced by consolidation are kept for readers that are still in their folder
     // Readers go by path, and the paths are exchanged at once: only one that holds the old folder itself open (a backup

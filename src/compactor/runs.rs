@@ -12,11 +12,6 @@ use crate::heartbeat::HeartbeatRef;
 /// Runs open at once at most, whatever they weigh: each may hold a file descriptor.
 const OPEN_RUNS: usize = 256;
 
-/// Bytes that a row takes in memory beside its texts: four string views of 16 bytes, two integers, null bits.
-const ROW_OVERHEAD: u64 = 84;
-/// What a full row group (128k rows, or 8 MiB of raw data) takes in memory at most: see `dataset::rows`.
-const FULL_ROW_GROUP: u64 = (8 << 20) + 131_072 * ROW_OVERHEAD;
-
 pub(super) fn budget(options: &Options) -> Budget {
     Budget { bytes: options.merge_memory.as_u64(), runs: OPEN_RUNS }
 }
@@ -36,8 +31,6 @@ impl Batch for RowBatch {
 pub(super) struct FileRun {
     reader: RowReader,
     label: Label,
-    /// Bytes of the file, which its reader may hold in memory.
-    file_bytes: u64,
 }
 
 impl Run for FileRun {
@@ -47,11 +40,8 @@ impl Run for FileRun {
         self.reader.next_batch()
     }
 
-    fn weight(&self, first: &RowBatch) -> u64 {
-        let raw: usize = first.rows().map(|row| row.raw_len()).sum();
-        let first = raw as u64 + first.len() as u64 * ROW_OVERHEAD;
-        let group = if self.reader.row_groups() > 1 { first.max(FULL_ROW_GROUP) } else { first };
-        self.file_bytes + group
+    fn weight(&self, _: &RowBatch) -> u64 {
+        self.reader.weight()
     }
 
     fn label(&self) -> Label {
@@ -89,14 +79,10 @@ impl<'a> BucketRuns<'a> {
     /// `None` for a fragment that cannot be opened: the others go on without it.
     fn open_fragment(&mut self, name: FragmentName) -> Option<FileRun> {
         self.opened.remove(&name);
-        let opened = self.dataset.open_fragment(self.bucket, &name).and_then(|reader| {
-            let file_bytes = self.dataset.fragment_len(self.bucket, &name)?;
-            Ok(FileRun { reader, label: Label::Fragment(name), file_bytes })
-        });
-        match opened {
-            Ok(run) => {
+        match self.dataset.open_fragment(self.bucket, &name) {
+            Ok(reader) => {
                 self.opened.insert(name);
-                Some(run)
+                Some(FileRun { reader, label: Label::Fragment(name) })
             }
             Err(dataset::Error::Damaged { reason, .. }) => {
                 self.damaged.push((name, reason));
@@ -122,11 +108,8 @@ impl Runs for BucketRuns<'_> {
             Source::Published(name) => Ok(Some(FileRun {
                 reader: self.dataset.open_published(self.bucket, name)?,
                 label: Label::Published(*name),
-                file_bytes: 0,
             })),
-            Source::Intermediate(run) => {
-                Ok(Some(FileRun { reader: run.open()?, label: Label::Intermediate, file_bytes: 0 }))
-            }
+            Source::Intermediate(run) => Ok(Some(FileRun { reader: run.open()?, label: Label::Intermediate })),
         }
     }
 

@@ -103,8 +103,7 @@ impl Dataset {
 
     /// Reads a fragment into memory and checks it against its name before handing out any of it.
     ///
-    /// It takes the memory of the whole file ([`fragment_len`](Self::fragment_len)) and of one row group: batchers bound
-    /// both by their budget.
+    /// It takes the memory of the whole file, which the batchers' budget bounds, and of one window of rows.
     ///
     /// # Errors
     /// [`Error::Damaged`], [`Error::NotFound`], [`Error::NewerFormat`], [`Error::Io`].
@@ -146,14 +145,6 @@ impl Dataset {
     /// [`Error::NotFound`], [`Error::Io`].
     pub fn fragment_age(&self, bucket: Bucket, name: &FragmentName) -> Result<Duration> {
         tree::age(&self.paths().fragment(bucket, name))
-    }
-
-    /// Bytes of a fragment.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], [`Error::Io`].
-    pub fn fragment_len(&self, bucket: Bucket, name: &FragmentName) -> Result<u64> {
-        tree::file_len(&self.paths().fragment(bucket, name))
     }
 }
 

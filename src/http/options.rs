@@ -36,7 +36,7 @@ pub struct Options {
     #[arg(long, env = "SYSTOLE_MAX_BULK", default_value_t = 10_000, value_name = "COUNT")]
     pub max_bulk: u32,
     /// Memory that bodies and what is made of them may take, all requests together; beyond it the answer is 503
-    #[arg(long, env = "SYSTOLE_BYTE_BUDGET", default_value = "64MiB", value_name = "SIZE")]
+    #[arg(long, env = "SYSTOLE_BYTE_BUDGET", default_value = "32MiB", value_name = "SIZE")]
     pub byte_budget: ByteSize,
     /// Time for the head of a connection's first request to arrive
     #[arg(long, env = "SYSTOLE_HEAD_DEADLINE", default_value = "5s", value_name = "DURATION")]

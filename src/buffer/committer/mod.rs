@@ -35,13 +35,13 @@ const MAX_WAITING_REQUESTS: usize = 8_192;
 /// Heartbeats that may wait: twenty of the largest bulks.
 const MAX_WAITING_HEARTBEATS: usize = 200_000;
 /// Raw data that may wait, in KiB; the door's byte budget comes on top.
-const MAX_WAITING_KIB: usize = 128 << 10;
+const MAX_WAITING_KIB: usize = 32 << 10;
 /// Requests that share one write.
 const MAX_BATCH_REQUESTS: usize = 4_096;
 /// Heartbeats at which a write is full.
 const MAX_BATCH_HEARTBEATS: usize = 40_000;
 /// Raw bytes at which a write is full: what Redis reads, and fsyncs, at one go.
-const MAX_BATCH_BYTES: usize = 16 << 20;
+const MAX_BATCH_BYTES: usize = 8 << 20;
 /// Up to this many, heartbeats are encoded where they are; more (some milliseconds' work) on a thread that may block.
 const ENCODE_INLINE: usize = 1_000;
 
@@ -299,11 +299,11 @@ impl CommitterService {
         if plan.frames.is_empty() {
             return Ok(());
         }
-        stop_at("committer.before_push")?;
+        reached("committer.before_push")?;
         let begun = Instant::now();
         let held = self.buffer.push(&plan.frames).await;
         self.metrics.push_seconds.observe(begun.elapsed().as_secs_f64());
-        stop_at("committer.after_push")?;
+        reached("committer.after_push")?;
         if held.len() != plan.frames.len() {
             return Err(Error::Corrupt { detail: "the buffer answered for other frames than it was given".into() });
         }
@@ -332,7 +332,7 @@ async fn off_thread<T: Send + 'static>(rows: usize, work: impl FnOnce() -> T + S
     tokio::task::spawn_blocking(work).await.map_err(failed)
 }
 
-fn stop_at(name: &str) -> Result<()> {
+fn reached(name: &str) -> Result<()> {
     failpoint::reached(name).map_err(|error| Error::Refused { reason: error.to_string() })
 }
 

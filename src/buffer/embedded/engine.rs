@@ -21,19 +21,19 @@ use fjall::config::FilterPolicy;
 use fjall::{Database, JournalRecoveryError, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use super::super::{Error, Result};
-use super::{journal, keys};
+use super::{birth, journal, keys};
 use crate::heartbeat::Partition;
 
-// Memory: of the 256 MiB that a whole process may take, the store gets about 64: 8 of cache, and per keyspace one
-// memtable that fills and up to three that are being flushed (4 × 8 for frames, 4 × 4 for the books), and what a
+// Memory: of the 256 MiB that a whole process may take, the store gets about 36: 4 of cache, and per keyspace one
+// memtable that fills and up to two that are being flushed (3 × 8 for frames, 3 × 2 for the books), and what a
 // compaction reads ahead.
 
 /// Blocks are read once, by the claim that takes their frames, so there is little to gain from a large cache.
-const CACHE_BYTES: u64 = 8 << 20;
+const CACHE_BYTES: u64 = 4 << 20;
 /// Frames in memory before they are flushed to a table. Most are acknowledged before and never reach one.
 const FRAMES_MEMTABLE_BYTES: u64 = 8 << 20;
 /// Records are small and overwrite each other.
-const BOOKS_MEMTABLE_BYTES: u64 = 4 << 20;
+const BOOKS_MEMTABLE_BYTES: u64 = 2 << 20;
 /// Tables are small, so that a compaction needs little room on a disk that is almost full.
 const TABLE_BYTES: u64 = 16 << 20;
 /// The least that fjall allows. A start replays up to so much, and one journal more.
@@ -42,8 +42,8 @@ const JOURNALS_BYTES: u64 = 64 << 20;
 const OPEN_FILES: usize = 128;
 /// One flushes even while the other compacts.
 const WORKERS: usize = 2;
-/// fjall halts a commit at 4.
-const SEALED_MEMTABLES_MAX: usize = 3;
+/// fjall halts a commit at 4; each that waits takes memory.
+const SEALED_MEMTABLES_MAX: usize = 2;
 /// fjall slows a commit down from 20 on, and halts it at 30.
 const LEVEL_0_TABLES_MAX: usize = 18;
 /// Garbage that is left lying: compacting all for less is not worth its writes.
@@ -128,6 +128,12 @@ fn fault(what: &str, error: &fjall::Error) -> Error {
 impl Engine {
     /// Opens the store in `dir`, making it if need be, and looks at its format.
     pub(super) fn open(dir: &Path, marks: Arc<Marks>) -> Result<Self> {
+        let fault = |error| fault("be made", &fjall::Error::Io(error));
+        birth::ensure(dir, fault, |aside| Self::open_whole(aside, marks.clone()).map(drop))?;
+        Self::open_whole(dir, marks)
+    }
+
+    fn open_whole(dir: &Path, marks: Arc<Marks>) -> Result<Self> {
         let engine = match Self::open_once(dir, &marks) {
             Err(fjall::Error::JournalRecovery(
                 JournalRecoveryError::ChecksumMismatch

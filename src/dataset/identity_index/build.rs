@@ -15,8 +15,8 @@ use super::super::{Bucket, ContentHash, Dataset};
 use super::format::{BLOCK_ENTRIES, ENTRY_LEN, Entry, Header, encode_block, entry};
 use super::{MINUTES_PER_DAY, minute_of};
 
-/// Entries sorted in memory: 16 MiB.
-const RUN_ENTRIES: usize = 1 << 20;
+/// Entries sorted in memory: 4 MiB.
+const RUN_ENTRIES: usize = 1 << 18;
 /// Memory to read one run while merging.
 const READ_ENTRIES: usize = 1_024;
 

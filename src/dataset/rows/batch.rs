@@ -1,10 +1,10 @@
-//! The rows of one row group.
+//! Some rows of one row group.
 
 use polars::prelude::{Int64Chunked, StringChunked};
 
 use crate::heartbeat::HeartbeatRef;
 
-/// The rows of one row group, as columns. Each column is one whole array; those that must not be null are not.
+/// Some rows of one row group, as columns. Each column is one whole array; those that must not be null are not.
 #[derive(Debug)]
 pub struct RowBatch {
     pub(super) len: usize,
@@ -17,6 +17,9 @@ pub struct RowBatch {
 }
 
 impl RowBatch {
+    /// Bytes that a row takes in memory beside its texts: four string views of 16 bytes, two integers, null bits.
+    pub(super) const ROW_OVERHEAD: u64 = 84;
+
     /// Rows in it.
     pub fn len(&self) -> usize {
         self.len

@@ -1,4 +1,8 @@
-//! Reading a file, one row group at a time.
+//! Reading a file, one window of rows at a time.
+//!
+//! A row group is read and checked whole, and kept as it is, compressed: a tenth of what its rows take. They are decoded
+//! a window at a time, so that a merge of many files needs little memory for each. A page that two windows share is
+//! decompressed twice, which small pages (see the writer) keep cheap.
 //!
 //! Column chunks are read by plain positioned reads, never through a memory map: a bad sector is then an error for one
 //! file, where under a map it would be a signal that ends the process.
@@ -14,15 +18,24 @@ use std::sync::Arc;
 
 use polars::prelude::_internal::to_deserializer;
 use polars::prelude::{ArrowSchema, FileMetadataRef, ParquetReader, PolarsError, SerReader, Series};
+use polars_parquet::read::Filter;
 
 use super::super::FORMAT_VERSION;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::super::error::{At, Error, Result, or_not_found};
 use super::batch::RowBatch;
+use super::writer::PAGE_BYTES;
 use super::{GROUPS_KEY, VERSION_KEY, guarded, schema};
 
-/// Streams the row groups of one file in order.
+/// Rows in a window at most,
+const WINDOW_ROWS: usize = 8 * 1024;
+/// and about so many bytes of decompressed pages.
+const WINDOW_BYTES: u64 = 512 << 10;
+/// Rows in a window at least, however large they are.
+const WINDOW_ROWS_MIN: usize = 128;
+
+/// Streams the rows of one file in order.
 pub struct RowReader {
     path: PathBuf,
     source: Source,
@@ -32,6 +45,7 @@ pub struct RowReader {
     starts: Vec<u64>,
     groups: Vec<Group>,
     next: usize,
+    current: Option<Current>,
     bytes_read: u64,
 }
 
@@ -39,6 +53,15 @@ pub struct RowReader {
 struct Group {
     bytes: Range<u64>,
     hash: u64,
+}
+
+/// The row group whose rows are being handed out.
+struct Current {
+    group: usize,
+    /// Its bytes, unless they stand in memory anyway.
+    read: Option<Vec<u8>>,
+    /// Rows of it that were handed out.
+    done: usize,
 }
 
 /// Where the bytes come from: a published file is streamed, a fragment stands verified in memory.
@@ -84,7 +107,7 @@ impl RowReader {
         }
         let groups = hashed_groups(&footer, &metadata, len).map_err(|reason| Error::damaged(path, reason))?;
         let path = path.to_owned();
-        Ok(Self { path, source, footer, schema, metadata, starts, groups, next: 0, bytes_read: 0 })
+        Ok(Self { path, source, footer, schema, metadata, starts, groups, next: 0, current: None, bytes_read: 0 })
     }
 
     /// The file.
@@ -117,57 +140,115 @@ impl RowReader {
         self.bytes_read
     }
 
-    /// The next row group in order; `None` at the end.
+    /// Bytes that the reader and one batch take in memory at most, about: a row group compressed, or the whole file where
+    /// it stands in memory; a window of rows, and the pages that hold it.
+    pub fn weight(&self) -> u64 {
+        let weigh = |(i, group): (usize, &Group)| {
+            let compressed = match &self.source {
+                Source::File(_) => group.bytes.end - group.bytes.start,
+                Source::Memory(bytes) => bytes.len() as u64,
+            };
+            let rows = self.window_rows(i).min(self.rows_of(i)) as u64;
+            let pages = WINDOW_BYTES + self.schema.len() as u64 * PAGE_BYTES as u64;
+            compressed + rows * RowBatch::ROW_OVERHEAD + pages.min(self.decompressed_len(i))
+        };
+        self.groups.iter().enumerate().map(weigh).max().unwrap_or(0)
+    }
+
+    /// The next rows in order, all of one row group; `None` at the end.
     ///
     /// # Errors
     /// [`Error::Damaged`], [`Error::Io`].
     pub fn next_batch(&mut self) -> Result<Option<RowBatch>> {
-        if self.next >= self.row_groups() {
-            return Ok(None);
+        let current = match self.current.take() {
+            Some(current) => current,
+            None if self.next >= self.row_groups() => return Ok(None),
+            None => {
+                let group = self.next;
+                let read = self.read_group(group)?;
+                self.next += 1;
+                Current { group, read, done: 0 }
+            }
+        };
+        let Current { group, read, done } = current;
+        let rows = self.rows_of(group);
+        let end = rows.min(done + self.window_rows(group));
+        let batch = self.decode(group, read.as_deref(), done..end)?;
+        if end < rows {
+            self.current = Some(Current { group, read, done: end });
         }
-        let batch = self.read_row_group(self.next)?;
-        self.next += 1;
         Ok(Some(batch))
     }
 
-    /// Row group `i`, wherever [`next_batch`](Self::next_batch) stands.
+    /// Row group `i` as a whole, wherever [`next_batch`](Self::next_batch) stands.
     ///
     /// # Errors
     /// [`Error::Damaged`], also when there is no such row group; [`Error::Io`].
     pub fn read_row_group(&mut self, i: usize) -> Result<RowBatch> {
-        let rows = self.footer.row_groups.get(i).map(|group| group.num_rows());
-        let rows = rows.ok_or_else(|| self.damaged(format!("it has no row group {i}")))?;
-        let bytes = self.read_group(i)?;
-        let columns = (0..self.schema.len()).map(|column| self.decode_column(i, column, &bytes));
-        let columns = columns.collect::<Result<Vec<_>>>()?;
-        to_batch(rows, &columns).map_err(|reason| self.damaged(format!("row group {i}: {reason}")))
+        if i >= self.row_groups() {
+            return Err(self.damaged(format!("it has no row group {i}")));
+        }
+        let read = self.read_group(i)?;
+        self.decode(i, read.as_deref(), 0..self.rows_of(i))
     }
 
-    /// The bytes of a row group, checked against its hash.
-    fn read_group(&mut self, i: usize) -> Result<Vec<u8>> {
+    fn rows_of(&self, group: usize) -> usize {
+        self.footer.row_groups.get(group).map_or(0, |group| group.num_rows())
+    }
+
+    fn decompressed_len(&self, group: usize) -> u64 {
+        self.footer.row_groups.get(group).map_or(0, |group| group.total_byte_size() as u64)
+    }
+
+    fn window_rows(&self, group: usize) -> usize {
+        let of_bytes = (self.rows_of(group) as u64 * WINDOW_BYTES).checked_div(self.decompressed_len(group));
+        of_bytes.map_or(WINDOW_ROWS, |rows| (rows as usize).clamp(WINDOW_ROWS_MIN, WINDOW_ROWS))
+    }
+
+    /// Some rows of a row group that was read.
+    fn decode(&self, group: usize, read: Option<&[u8]>, rows: Range<usize>) -> Result<RowBatch> {
+        let bytes = self.bytes_of(group, read);
+        let columns = (0..self.schema.len()).map(|column| self.decode_column(group, column, bytes, rows.clone()));
+        let columns = columns.collect::<Result<Vec<_>>>()?;
+        to_batch(rows.len(), &columns).map_err(|reason| self.damaged(format!("row group {group}: {reason}")))
+    }
+
+    /// Checks the bytes of a row group against its hash. They are handed out where they do not stand in memory anyway.
+    fn read_group(&mut self, i: usize) -> Result<Option<Vec<u8>>> {
         let Group { bytes: range, hash } = &self.groups[i];
-        let len = (range.end - range.start) as usize;
-        let bytes = match &self.source {
-            Source::Memory(bytes) => bytes[range.start as usize..][..len].to_vec(),
+        let len = range.end - range.start;
+        let read = match &self.source {
+            Source::Memory(_) => None,
             Source::File(file) => {
-                let mut bytes = vec![0; len];
+                let mut bytes = vec![0; len as usize];
                 match file.read_exact_at(&mut bytes, range.start) {
                     Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                         return Err(self.damaged("it became shorter"));
                     }
                     other => other.at("read", &self.path)?,
                 }
-                bytes
+                Some(bytes)
             }
         };
-        if xxh3_64(&bytes) != *hash {
+        if xxh3_64(self.bytes_of(i, read.as_deref())) != *hash {
             return Err(self.damaged(format!("row group {i} does not match its hash")));
         }
-        self.bytes_read += len as u64;
-        Ok(bytes)
+        self.bytes_read += len;
+        Ok(read)
     }
 
-    fn decode_column(&self, group: usize, column: usize, bytes: &[u8]) -> Result<Series> {
+    /// The bytes of a row group, which were read unless they stand in memory.
+    fn bytes_of<'a>(&'a self, group: usize, read: Option<&'a [u8]>) -> &'a [u8] {
+        let range = &self.groups[group].bytes;
+        match (&self.source, read) {
+            (_, Some(read)) => read,
+            (Source::Memory(bytes), None) => &bytes[range.start as usize..range.end as usize],
+            // Damage, to whoever compares it with a hash or looks for a column in it.
+            (Source::File(_), None) => &[],
+        }
+    }
+
+    fn decode_column(&self, group: usize, column: usize, bytes: &[u8], rows: Range<usize>) -> Result<Series> {
         let found = self.schema.get_at_index(column).and_then(|(name, field)| {
             let mut chunks = self.footer.row_groups.get(group)?.columns_under_root_iter(name)?;
             Some((field, chunks.next().filter(|_| chunks.len() == 0)?))
@@ -179,13 +260,13 @@ impl RowReader {
         let bytes = within.and_then(|(start, end)| bytes.get(start as usize..end as usize));
         let bytes = bytes.ok_or_else(|| fault("it lies outside of its row group".into()))?.to_vec();
         let series = guarded(|| {
-            let (arrays, _) = to_deserializer(vec![(chunk, bytes.into())], field.clone(), None)?;
+            let wanted = Filter::new_ranged(rows.start, rows.end);
+            let (arrays, _) = to_deserializer(vec![(chunk, bytes.into())], field.clone(), Some(wanted))?;
             Ok::<_, PolarsError>(Series::try_from((field, arrays))?.rechunk())
         });
         let series = series.map_err(fault)?;
-        let rows = self.footer.row_groups.get(group).map(|group| group.num_rows());
-        if Some(series.len()) != rows {
-            return Err(fault(format!("{} values for {rows:?} rows", series.len())));
+        if series.len() != rows.len() {
+            return Err(fault(format!("{} values for {} rows", series.len(), rows.len())));
         }
         Ok(series)
     }

@@ -91,6 +91,39 @@ fn a_row_group_ends_at_128k_rows_or_8_mib() {
 }
 
 #[test]
+fn rows_come_out_in_windows_small_by_rows_and_by_bytes() {
+    let row = |n: usize, attributes: Option<String>| Heartbeat {
+        user_id: format!("user {:03}", n / 100),
+        device_id: format!("device {}", n % 7),
+        timestamp: n as i64,
+        id: n.is_multiple_of(3).then(|| format!("id {n}")),
+        received_at: -(n as i64),
+        attributes,
+    };
+    let small: Vec<_> = (0..20_000).map(|n| row(n, (n % 5 > 0).then(|| format!("{{\"n\":{n}}}")))).collect();
+    let large: Vec<_> = (0..3_000).map(|n| row(n, Some(format!("{n:04000}")))).collect();
+    for (rows, most) in [(small, 8 * 1024), (large, 150)] {
+        let mut reader = read(encode(&rows)).unwrap();
+        let mut seen = Vec::new();
+        while let Some(batch) = reader.next_batch().unwrap() {
+            assert!((1..=most).contains(&batch.len()), "{}", batch.len());
+            seen.extend(batch.rows().map(|row| row.to_heartbeat()));
+        }
+        assert!(seen == rows);
+    }
+}
+
+#[test]
+fn a_reader_weighs_little_more_than_its_file_and_a_window() {
+    let rows: Vec<_> =
+        (0..60_000).map(|n| HeartbeatRef { timestamp: n, ..beats(1)[0].as_ref() }.to_heartbeat()).collect();
+    let bytes = encode(&rows);
+    let len = bytes.len() as u64;
+    let weight = read(bytes).unwrap().weight();
+    assert!((len..len + (3 << 20)).contains(&weight), "{weight} for {len} bytes");
+}
+
+#[test]
 fn readers_and_batches_may_change_threads() {
     fn moves<T: Send>() {}
     moves::<RowReader>();

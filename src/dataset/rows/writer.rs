@@ -19,6 +19,8 @@ use crate::heartbeat::{Heartbeat, HeartbeatRef};
 const ROW_GROUP_ROWS: usize = 128 * 1024;
 /// or with the row that reaches this many raw bytes ([`HeartbeatRef::raw_len`]).
 const ROW_GROUP_BYTES: usize = 8 << 20;
+/// Raw bytes of a page: small against what a reader takes of a row group at once.
+pub(super) const PAGE_BYTES: usize = 128 << 10;
 
 /// Why rows were not written.
 #[derive(Debug)]
@@ -48,6 +50,7 @@ impl<W: Write> RowWriter<W> {
             ParquetWriter::new(sink.clone())
                 .with_compression(ParquetCompression::Zstd(None))
                 .with_statistics(StatisticsOptions::full())
+                .with_data_page_size(Some(PAGE_BYTES))
                 // One thread a file: the same bytes everywhere, and batchers work on many partitions at once anyway.
                 .set_parallel(false)
                 .batched(&schema::schema())
