@@ -43,6 +43,7 @@ pub(super) fn is_away(error: &Error) -> bool {
         | Error::TooFewReplicas { .. }
         | Error::NotRegistered
         | Error::ForeignDataset { .. }
+        | Error::BeingMoved
         | Error::Fenced { .. }
         | Error::NotStanding
         | Error::BeingMoved
@@ -96,9 +97,10 @@ mod tests {
         [Error::Full { partition: 1 }, refused, Error::TooFewReplicas { have: 0, want: 1 }]
     }
 
-    fn lasting() -> [Error; 4] {
+    fn lasting() -> [Error; 5] {
         [
             Error::NotRegistered,
+            Error::BeingMoved,
             Error::ForeignDataset { expected: DatasetId::from_u128(1), found: "2".into() },
             Error::Unsafe { advice: "appendonly yes".into() },
             Error::Corrupt { detail: "nonsense".into() },

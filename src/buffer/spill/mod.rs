@@ -25,6 +25,7 @@
 //! | is out of memory or disk, read-only, busy with a script, resharding            | `Refused`          | 503            |
 //! | has too few replicas that confirm                                              | `TooFewReplicas`   | 503            |
 //! | carries no dataset, or another                                                 | `NotRegistered`, … | 503, alarm     |
+//! | is being filled by `systole drain`                                            | `BeingMoved`       | 503            |
 //! | refuses the password, is unfit to keep heartbeats, answers nonsense            | `Unsafe`, …        | 503, alarm     |
 //!
 //! # On disk
