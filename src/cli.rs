@@ -143,6 +143,9 @@ pub struct Serve {
     pub monitor: buffer::monitor::Options,
     /// See there.
     #[command(flatten)]
+    pub spill: buffer::spill::Options,
+    /// See there.
+    #[command(flatten)]
     pub common: Common,
 }
 

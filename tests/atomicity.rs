@@ -7,7 +7,7 @@
 
 mod support;
 
-use support::{Beat, Beats, Client, Launch, QUICK_LEASE, SOON, Snapshot, Systole, World, failpoints};
+use support::{Beat, Beats, Buffer, Client, Collector, SOON, Snapshot, World, failpoints, on_every_buffer};
 
 /// Steps of a batcher that writes a fragment.
 const FRAGMENT: &[&str] = &["fragment."];
@@ -29,24 +29,28 @@ fn steps(begin: &[&str]) -> Vec<String> {
     names.into_iter().collect()
 }
 
-/// A collector that is filled bit by bit.
-struct Stage {
+/// What readers see at this instant is whole: no damage, no double, nothing out of place.
+fn assert_sound(world: &World, after: &str) {
+    let snapshot = Snapshot::read(world.dataset()).unwrap_or_else(|error| panic!("after {after}: {error}"));
+    assert_eq!(snapshot.faults(), Vec::<String>::new(), "after {after}");
+}
+
+/// A collector that is filled bit by bit. Nothing is published but by a pass.
+struct Stage<'w> {
     beats: Beats,
     again: Beat,
     client: Client,
-    _serve: Systole,
-    world: World,
+    collector: Collector<'w>,
+    world: &'w World,
 }
 
-impl Stage {
-    fn new() -> Self {
-        let world = World::new();
-        world.register();
-        let serve = world.serve().start();
-        serve.await_status("/health/ready", 200, SOON);
+impl<'w> Stage<'w> {
+    /// Of a collector that is yet to be started.
+    fn of(world: &'w World, collector: Collector<'w>) -> Self {
+        let collector = collector.without_compactor().start();
         let beats = Beats::new(30, 2);
         let again = beats.next();
-        Self { again, beats, client: world.client(&serve), _serve: serve, world }
+        Self { again, beats, client: collector.client(), collector, world }
     }
 
     /// New heartbeats, and one that has come before.
@@ -62,10 +66,14 @@ impl Stage {
         self.world.await_drained(SOON);
     }
 
-    /// What readers see at this instant is whole: no damage, no double, nothing out of place.
+    /// A compactor with these settings dies at `name`, and leaves what readers see whole.
+    fn compactor_dies_at(&mut self, name: &str, args: &[&str]) {
+        let world = self.world;
+        self.collector.compactor_dies_at(name, args, || assert_sound(world, name));
+    }
+
     fn assert_sound(&self, after: &str) {
-        let snapshot = Snapshot::read(self.world.dataset()).unwrap_or_else(|error| panic!("after {after}: {error}"));
-        assert_eq!(snapshot.faults(), Vec::<String>::new(), "after {after}");
+        assert_sound(self.world, after);
     }
 
     fn assert_books_and_files(&self) {
@@ -75,107 +83,95 @@ impl Stage {
     }
 }
 
-#[test]
-fn a_kill_at_every_step_of_a_fragment_leaves_nothing_damaged_or_doubled() {
-    let stage = Stage::new();
+fn a_kill_at_every_step_of_a_fragment_leaves_nothing_damaged_or_doubled(buffer: Buffer) {
+    let world = World::on(buffer);
+    let mut stage = Stage::of(&world, world.collector().with_quick_leases().without_batcher());
     for name in steps(FRAGMENT) {
         stage.post();
-        let batch = stage.world.batch().args(QUICK_LEASE);
-        batch.clone().failpoints(&format!("{name}=kill")).start().await_killed(SOON);
+        stage.collector.batcher_dies_at(&format!("{name}=kill"));
         // The compactor may meet what the dead one left, before anyone repairs it.
-        stage.world.compact().run().expect_code(0);
+        world.compact().run().expect_code(0);
         stage.assert_sound(&name);
-        let batch = batch.start();
-        stage.world.await_drained(SOON);
-        batch.stop();
-        stage.world.publish();
+        stage.collector.start_batcher();
+        world.await_drained(SOON);
+        stage.collector.stop_batcher();
+        world.publish();
     }
     stage.assert_books_and_files();
 }
 
-/// Two passes that die at `name`, if they reach it; one of them must.
-fn kill_two_passes(stage: &Stage, pass: &Launch, name: &str) {
-    let dying = pass.clone().failpoints(&format!("{name}=kill"));
-    let killed = [0, 1].map(|_| {
-        let killed = dying.clone().run().was_killed();
-        stage.assert_sound(name);
-        killed
-    });
-    assert!(killed.contains(&true), "{name} was not reached");
-}
-
-#[test]
-fn a_kill_at_every_step_of_a_publish_leaves_nothing_damaged_or_doubled() {
-    let stage = Stage::new();
-    let batch = stage.world.batch().start();
+fn a_kill_at_every_step_of_a_publish_leaves_nothing_damaged_or_doubled(buffer: Buffer) {
+    let world = World::on(buffer);
+    let mut stage = Stage::of(&world, world.collector());
     for name in steps(PUBLISH) {
         stage.post_and_drain();
-        kill_two_passes(&stage, &stage.world.compact(), &name);
-        stage.world.publish();
+        stage.compactor_dies_at(&name, &[]);
+        world.publish();
     }
     stage.assert_books_and_files();
-    drop(batch);
 }
 
-/// Kills at each of these steps of a pass that always has something to consolidate, and a large file to link.
-fn kill_consolidations(names: Vec<String>) {
+/// Kills at each of these steps of a compactor that always has something to consolidate, and a large file to link.
+fn kill_consolidations(buffer: Buffer, names: Vec<String>) {
     const LARGE: &str = "--large-file-rows=50";
-    let stage = Stage::new();
-    let batch = stage.world.batch().start();
+    const CONSOLIDATE: [&str; 4] = ["--max-files=2", "--small-file-share=0", "--reader-grace=0s", LARGE];
+    let world = World::on(buffer);
+    let mut stage = Stage::of(&world, world.collector());
     stage.client.must_keep(&stage.beats.take(400));
     for name in names {
-        // Small files are merged from three on: two come here, one in the pass.
-        for _ in 0..2 {
+        // Small files are merged from three on.
+        for _ in 0..3 {
             stage.post_and_drain();
-            stage.world.compact().args(["--max-files=100000", "--small-file-share=1", LARGE]).run().expect_code(0);
+            world.compact().args(["--max-files=100000", "--small-file-share=1", LARGE]).run().expect_code(0);
         }
-        stage.post_and_drain();
-        let pass = stage.world.compact().args(["--max-files=2", "--small-file-share=0", "--reader-grace=0s", LARGE]);
-        kill_two_passes(&stage, &pass, &name);
-        pass.run().expect_code(0);
-        stage.world.judge();
+        stage.compactor_dies_at(&name, &CONSOLIDATE);
+        world.compact().args(CONSOLIDATE).run().expect_code(0);
+        world.judge();
     }
     stage.assert_books_and_files();
-    drop(batch);
 }
 
-#[test]
-fn a_kill_at_every_step_of_a_consolidation_leaves_nothing_damaged_or_doubled() {
-    kill_consolidations(steps(CONSOLIDATE));
+fn a_kill_at_every_step_of_a_consolidation_leaves_nothing_damaged_or_doubled(buffer: Buffer) {
+    kill_consolidations(buffer, steps(CONSOLIDATE));
 }
 
-#[test]
-fn a_kill_while_the_replaced_files_are_deleted_leaves_nothing_damaged_or_doubled() {
-    kill_consolidations(steps(RETIRE));
+fn a_kill_while_the_replaced_files_are_deleted_leaves_nothing_damaged_or_doubled(buffer: Buffer) {
+    kill_consolidations(buffer, steps(RETIRE));
 }
 
-#[test]
-fn a_kill_while_a_damaged_fragment_is_laid_aside_publishes_nothing_of_it_and_keeps_it() {
+fn a_kill_while_a_damaged_fragment_is_laid_aside_publishes_nothing_of_it_and_keeps_it(buffer: Buffer) {
     for name in steps(QUARANTINE) {
-        let stage = Stage::new();
-        let batch = stage.world.batch().start();
+        let world = World::on(buffer);
+        let mut stage = Stage::of(&world, world.collector());
         stage.post_and_drain();
-        batch.stop();
-        let fragment = stage.world.staged().into_iter().next().unwrap();
+        let fragment = world.staged().into_iter().next().unwrap();
         let mut bytes = std::fs::read(&fragment).unwrap();
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
         std::fs::write(&fragment, &bytes).unwrap();
 
-        kill_two_passes(&stage, &stage.world.compact(), &name);
+        stage.compactor_dies_at(&name, &[]);
         // A damaged fragment is something found: exit code 1, however often it is asked.
         for _ in 0..2 {
-            stage.world.compact().run().expect_code(1);
+            world.compact().run().expect_code(1);
             stage.assert_sound(&name);
         }
-        let published = Snapshot::read(stage.world.dataset()).unwrap();
-        let lost = published.disagreements(&stage.world.ledger).len();
+        let published = Snapshot::read(world.dataset()).unwrap();
+        let lost = published.disagreements(&world.ledger).len();
         assert!(lost > 0 && lost < 61, "{lost} of 61: all but one fragment are published");
-        let kept = support::oracle::every_file(&stage.world.dataset().join("staging"));
+        let kept = support::oracle::every_file(&world.dataset().join("staging"));
         assert!(kept.iter().any(|path| std::fs::read(path).is_ok_and(|content| content == bytes)), "{kept:?}");
         // Quarantined is accounted for.
-        stage.world.audit();
+        world.audit();
     }
+}
+
+on_every_buffer! {
+    a_kill_at_every_step_of_a_fragment_leaves_nothing_damaged_or_doubled,
+    a_kill_at_every_step_of_a_publish_leaves_nothing_damaged_or_doubled,
+    a_kill_at_every_step_of_a_consolidation_leaves_nothing_damaged_or_doubled,
+    a_kill_while_the_replaced_files_are_deleted_leaves_nothing_damaged_or_doubled,
+    a_kill_while_a_damaged_fragment_is_laid_aside_publishes_nothing_of_it_and_keeps_it,
 }
 
 #[test]

@@ -5,15 +5,12 @@
 mod support;
 
 use serde_json::json;
-use support::{Beat, Beats, SOON, World};
+use support::{Beat, Beats, Buffer, SOON, World, on_every_buffer};
 
-#[test]
-fn bad_input_gets_a_4xx_with_the_reason_and_stores_nothing() {
-    let world = World::new();
-    world.register();
-    let serve = world.serve().start();
-    serve.await_status("/health/ready", 200, SOON);
-    let client = world.client(&serve);
+fn bad_input_gets_a_4xx_with_the_reason_and_stores_nothing(buffer: Buffer) {
+    let world = World::on(buffer);
+    let collector = world.collector().start();
+    let client = collector.client();
     let now = support::beats::now_ms();
     let with = |field: &str, value: serde_json::Value| {
         let mut record = json!({ "user_id": "u", "device_id": "d", "timestamp": now });
@@ -54,16 +51,17 @@ fn bad_input_gets_a_4xx_with_the_reason_and_stores_nothing() {
         assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{shown}");
         assert!(answer.body["type"].is_string(), "{shown}: {}", answer.text);
     }
-    assert_eq!(world.in_redis("accepted"), 0);
-    assert_eq!(serve.get("/health/live").unwrap().status, 200);
-    // Dropping `serve` fails the test if there is a panic in its log.
+    assert_eq!(collector.door().get("/health/live").unwrap().status, 200);
+    // Counted behind all that went before it.
+    client.must_keep(&[Beat::of("somebody", "device")]);
+    assert_eq!(world.held("accepted"), 1);
+    // Dropping the door fails the test if there is a panic in its log.
 }
 
-#[test]
-fn in_a_bulk_the_good_are_kept_and_the_bad_are_listed_unless_it_is_strict() {
-    let world = World::new();
-    let (serve, _batch) = world.serve_and_batch();
-    let client = world.client(&serve);
+fn in_a_bulk_the_good_are_kept_and_the_bad_are_listed_unless_it_is_strict(buffer: Buffer) {
+    let world = World::on(buffer);
+    let collector = world.collector().without_compactor().start();
+    let client = collector.client();
     let mut beats = Beats::new(5, 1).take(4);
     beats[2] = Beat::at("user", "device", 5);
     let answer = client.post_lines(&beats);
@@ -79,12 +77,9 @@ fn in_a_bulk_the_good_are_kept_and_the_bad_are_listed_unless_it_is_strict() {
     assert_eq!(world.publish().rows().count(), 3, "nothing of the strict bulk");
 }
 
-#[test]
-fn a_bomb_of_a_body_is_refused_by_its_inflated_size() {
-    let world = World::new();
-    world.register();
-    let serve = world.serve().start();
-    serve.await_status("/health/ready", 200, SOON);
+fn a_bomb_of_a_body_is_refused_by_its_inflated_size(buffer: Buffer) {
+    let world = World::on(buffer);
+    let collector = world.collector().start();
     // 64 MiB of blanks in a few kilobytes.
     let mut zstd = Vec::new();
     let mut encoder = zstd::Encoder::new(&mut zstd, 3).unwrap();
@@ -93,16 +88,15 @@ fn a_bomb_of_a_body_is_refused_by_its_inflated_size() {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::copy(&mut std::io::Read::take(std::io::repeat(b' '), 64 << 20), &mut gzip).unwrap();
     for (encoding, body) in [("zstd", zstd), ("gzip", gzip.finish().unwrap())] {
-        let answer = world.client(&serve).post_encoded(encoding, body);
+        let answer = collector.client().post_encoded(encoding, body);
         assert_eq!(answer.status, 413, "{encoding}: {}", answer.text);
     }
 }
 
-#[test]
-fn compressed_bulks_are_kept_like_plain_ones() {
-    let world = World::new();
-    let (serve, _batch) = world.serve_and_batch();
-    let client = world.client(&serve);
+fn compressed_bulks_are_kept_like_plain_ones(buffer: Buffer) {
+    let world = World::on(buffer);
+    let collector = world.collector().without_compactor().start();
+    let client = collector.client();
     let beats = Beats::new(5, 1).take(60);
     let json = |beats: &[Beat]| serde_json::Value::Array(beats.iter().map(Beat::json).collect()).to_string();
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
@@ -115,4 +109,11 @@ fn compressed_bulks_are_kept_like_plain_ones() {
     beats.iter().for_each(|beat| world.ledger.keep(beat));
     world.await_drained(SOON);
     world.publish();
+}
+
+on_every_buffer! {
+    bad_input_gets_a_4xx_with_the_reason_and_stores_nothing,
+    in_a_bulk_the_good_are_kept_and_the_bad_are_listed_unless_it_is_strict,
+    a_bomb_of_a_body_is_refused_by_its_inflated_size,
+    compressed_bulks_are_kept_like_plain_ones,
 }

@@ -1,11 +1,11 @@
 //! What becomes of a claim: fragments, always the same ones, and dead letters for what can never be written.
 
-#![allow(clippy::unwrap_used, reason = "what a test cannot do without, it must fail for")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
 
 mod batcher_support;
 
-use batcher_support::{DAY_MS, NOON, PARTITIONS, World, beat, each_once, until};
-use systole::buffer::{Buffer, ClaimBudget, Inspect};
+use batcher_support::{DAY_MS, Kind, NOON, PARTITIONS, World, beat, each_once, on_every_buffer, until};
+use systole::buffer::ClaimBudget;
 use systole::dataset::{Bucket, encode_fragment};
 use systole::heartbeat::{ClaimId, Frame, FrameRows, Heartbeat};
 
@@ -20,9 +20,7 @@ fn some_frames(partition: u16) -> Vec<Vec<Heartbeat>> {
     ]
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_was_pushed_stands_in_fragments_one_for_each_date_and_the_books_balance() {
-    let world = World::new().await;
+async fn what_was_pushed_stands_in_fragments_one_for_each_date_and_the_books_balance(world: World) {
     let batcher = world.batcher();
     let frames: Vec<_> = (0..PARTITIONS).map(some_frames).collect();
     for (partition, frames) in (0..).zip(&frames) {
@@ -45,9 +43,7 @@ async fn what_was_pushed_stands_in_fragments_one_for_each_date_and_the_books_bal
     batcher.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_standing_claim_of_a_dead_owner_is_written_to_the_same_names() {
-    let world = World::new().await;
+async fn a_standing_claim_of_a_dead_owner_is_written_to_the_same_names(world: World) {
     world.push(1, &some_frames(1)).await;
     // An owner that stored one of its two fragments, and died.
     let lease = world.lease_of_one_who_dies(1).await;
@@ -70,15 +66,16 @@ async fn a_standing_claim_of_a_dead_owner_is_written_to_the_same_names() {
     batcher.stop().await;
 }
 
+// A frame is damaged inside the store, where only Redis lets a test reach; here and in the next two.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_frame_becomes_a_dead_letter_and_the_others_are_kept() {
-    let world = World::new().await;
+    let mut world = World::on(Kind::Redis).await;
     let (before, after) = (beat(0, 0, NOON), beat(0, 1, NOON));
     world.push(0, &[vec![before.clone()], vec![beat(0, 2, NOON), beat(0, 3, NOON)], vec![after.clone()]]).await;
     // The last byte of the second frame's last text flips.
     let damage = "local f = redis.call('LINDEX', KEYS[1], 1) \
                   redis.call('LSET', KEYS[1], 1, string.sub(f, 1, -2) .. '!')";
-    world.redis.cli(&["EVAL", damage, "1", "systole:{p0}:pending"]);
+    world.redis().cli(&["EVAL", damage, "1", "systole:{p0}:pending"]);
     let batcher = world.batcher();
     let status = world.drained(0).await;
     assert_eq!((status.ledger.acked, status.ledger.dead), (2, 2));
@@ -93,8 +90,8 @@ async fn a_damaged_frame_becomes_a_dead_letter_and_the_others_are_kept() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_of_nothing_but_damage_is_acknowledged_without_a_fragment() {
-    let world = World::new().await;
-    world.redis.cli(&["RPUSH", "systole:{p2}:pending", "no frame at all"]);
+    let mut world = World::on(Kind::Redis).await;
+    world.redis().cli(&["RPUSH", "systole:{p2}:pending", "no frame at all"]);
     let batcher = world.batcher();
     let status = world.drained(2).await;
     // No push wrote it, so the books do not know it, neither before nor after.
@@ -106,9 +103,9 @@ async fn a_claim_of_nothing_but_damage_is_acknowledged_without_a_fragment() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frame_of_a_newer_version_is_waited_for_and_never_condemned() {
-    let world = World::new().await;
+    let mut world = World::on(Kind::Redis).await;
     world.push(3, &[vec![beat(3, 0, NOON)]]).await;
-    world.redis.cli(&[
+    world.redis().cli(&[
         "EVAL",
         &format!("redis.call('RPUSH', KEYS[1], '{}')", lua_text(&newer())),
         "1",
@@ -143,9 +140,7 @@ fn lua_text(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("\\{byte:03}")).collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_frame_that_killed_three_owners_becomes_a_dead_letter() {
-    let world = World::new().await;
+async fn a_frame_that_killed_three_owners_becomes_a_dead_letter(world: World) {
     let frames = some_frames(1);
     world.push(1, &frames).await;
     // Three die somewhere, three more with the second frame in hand.
@@ -171,9 +166,7 @@ async fn a_frame_that_killed_three_owners_becomes_a_dead_letter() {
     batcher.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_claim_that_killed_three_owners_by_chance_loses_nothing_to_care() {
-    let world = World::new().await;
+async fn a_claim_that_killed_three_owners_by_chance_loses_nothing_to_care(world: World) {
     let frames = some_frames(1);
     world.push(1, &frames).await;
     for _ in 0..4 {
@@ -185,4 +178,11 @@ async fn a_claim_that_killed_three_owners_by_chance_loses_nothing_to_care() {
     assert_eq!((status.ledger.acked, status.ledger.dead), (5, 0));
     assert_eq!(world.rows(1), each_once(frames.iter().flatten()));
     batcher.stop().await;
+}
+
+on_every_buffer! {
+    what_was_pushed_stands_in_fragments_one_for_each_date_and_the_books_balance,
+    a_standing_claim_of_a_dead_owner_is_written_to_the_same_names,
+    a_frame_that_killed_three_owners_becomes_a_dead_letter,
+    a_claim_that_killed_three_owners_by_chance_loses_nothing_to_care,
 }

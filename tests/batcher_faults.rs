@@ -1,17 +1,17 @@
 //! What a batcher does when the world fails it: it waits, says why, drops nothing, and goes on by itself.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
+
 mod batcher_support;
 
 use std::time::Duration;
 
-use batcher_support::{Mood, NOON, PARTITIONS, World, beat, each_once, until};
+use batcher_support::{Kind, Mood, NOON, PARTITIONS, World, beat, each_once, on_every_buffer, until};
 use bytesize::ByteSize;
-use systole::buffer::{Buffer, ClaimBudget, Inspect, LeaseAnswer};
+use systole::buffer::{ClaimBudget, LeaseAnswer};
 use systole::heartbeat::{BatcherId, ClaimId};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_is_retried_until_there_is_room_and_the_claim_stands_meanwhile() {
-    let world = World::new().await;
+async fn a_full_disk_is_retried_until_there_is_room_and_the_claim_stands_meanwhile(world: World) {
     let (fs, dataset) = world.fragile();
     let batcher = world.batcher_on(dataset);
     fs.set(Mood::Full);
@@ -31,9 +31,7 @@ async fn a_full_disk_is_retried_until_there_is_room_and_the_claim_stands_meanwhi
     batcher.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn one_partition_in_trouble_does_not_hold_up_the_others() {
-    let mut world = World::new().await;
+async fn one_partition_in_trouble_does_not_hold_up_the_others(mut world: World) {
     world.options.claims_at_once = 1;
     let batcher = world.batcher();
     // A folder that cannot be made: a file stands where it must go.
@@ -53,9 +51,7 @@ async fn one_partition_in_trouble_does_not_hold_up_the_others() {
     batcher.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn below_min_free_nothing_is_claimed() {
-    let world = World::new().await;
+async fn below_min_free_nothing_is_claimed(world: World) {
     let batcher = world.batcher_on(world.dataset_keeping_free(ByteSize::pib(1000)));
     world.push(1, &[vec![beat(1, 0, NOON)]]).await;
     batcher.until_unwell("partitions", "min-free").await;
@@ -64,9 +60,7 @@ async fn below_min_free_nothing_is_claimed() {
     batcher.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_lease_is_renewed_while_a_write_hangs() {
-    let mut world = World::new().await;
+async fn the_lease_is_renewed_while_a_write_hangs(mut world: World) {
     world.options.lease_ttl = Duration::from_secs(1).into();
     let (fs, dataset) = world.fragile();
     let batcher = world.batcher_on(dataset);
@@ -85,9 +79,10 @@ async fn the_lease_is_renewed_while_a_write_hangs() {
     batcher.stop().await;
 }
 
+// The lease is taken away inside the store, where only Redis lets a test reach.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batcher_that_lost_its_lease_neither_renames_nor_acknowledges() {
-    let world = World::new().await;
+    let mut world = World::on(Kind::Redis).await;
     let (fs, dataset) = world.fragile();
     let batcher = world.batcher_on(dataset);
     fs.set(Mood::Hanging);
@@ -96,11 +91,11 @@ async fn a_batcher_that_lost_its_lease_neither_renames_nor_acknowledges() {
     let claim = until("the claim stands", async || world.status(1).await.claim).await;
     // Another batcher has the lease now, as after a stop of longer than the lease's life.
     let rival = BatcherId::new();
-    world.redis.cli(&["HSET", "systole:{p1}:state", "lease_owner", &rival.to_string()]);
-    world.redis.cli(&["HINCRBY", "systole:{p1}:state", "lease_epoch", "1"]);
-    let epoch = world.redis.cli(&["HGET", "systole:{p1}:state", "lease_epoch"]).parse().unwrap();
+    world.redis().cli(&["HSET", "systole:{p1}:state", "lease_owner", &rival.to_string()]);
+    world.redis().cli(&["HINCRBY", "systole:{p1}:state", "lease_epoch", "1"]);
+    let epoch = world.redis().cli(&["HGET", "systole:{p1}:state", "lease_epoch"]).parse().unwrap();
     let far = (Duration::from_secs(600).as_millis() + 2_000_000_000_000).to_string();
-    world.redis.cli(&["HSET", "systole:{p1}:state", "lease_until_ms", &far]);
+    world.redis().cli(&["HSET", "systole:{p1}:state", "lease_until_ms", &far]);
     // Three renewals later it knows.
     tokio::time::sleep(*world.options.renew_every * 3).await;
     fs.set(Mood::Fine);
@@ -119,9 +114,7 @@ async fn a_batcher_that_lost_its_lease_neither_renames_nor_acknowledges() {
     batcher.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stop_amid_retries_gives_every_lease_back_at_once_and_is_no_death() {
-    let mut world = World::new().await;
+async fn a_stop_amid_retries_gives_every_lease_back_at_once_and_is_no_death(mut world: World) {
     world.options.retry_first = Duration::from_secs(3600).into();
     world.options.retry_most = Duration::from_secs(3600).into();
     let (fs, dataset) = world.fragile();
@@ -144,7 +137,7 @@ async fn a_stop_amid_retries_gives_every_lease_back_at_once_and_is_no_death() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_was_away_is_no_death_and_nothing_is_lost() {
-    let mut world = World::new().await;
+    let mut world = World::on(Kind::Redis).await;
     let (fs, dataset) = world.fragile();
     let batcher = world.batcher_on(dataset);
     fs.set(Mood::Full);
@@ -153,10 +146,10 @@ async fn a_redis_that_was_away_is_no_death_and_nothing_is_lost() {
     until("the claim stands", async || world.status(1).await.claim).await;
     // The append-only file is written out every second.
     tokio::time::sleep(Duration::from_millis(1500)).await;
-    world.redis.kill();
+    world.redis().kill();
     batcher.until_unwell("batcher", "alive").await;
     tokio::time::sleep(*world.options.lease_ttl).await;
-    world.redis.restart();
+    world.redis().restart();
     batcher.until_well("batcher").await;
     let renewed = until("it works again", async || {
         let status = world.buffer.status(1).await.ok()?;
@@ -169,9 +162,7 @@ async fn a_redis_that_was_away_is_no_death_and_nothing_is_lost() {
     batcher.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn fragments_that_nobody_publishes_are_reported() {
-    let mut world = World::new().await;
+async fn fragments_that_nobody_publishes_are_reported(mut world: World) {
     world.options.publish_lag = Duration::from_millis(1).into();
     world.push(1, &[vec![beat(1, 0, NOON)]]).await;
     let first = world.batcher();
@@ -181,4 +172,13 @@ async fn fragments_that_nobody_publishes_are_reported() {
     let second = world.batcher();
     second.until_unwell("publish lag", "date=2026-11-22/partition=1").await;
     second.stop().await;
+}
+
+on_every_buffer! {
+    a_full_disk_is_retried_until_there_is_room_and_the_claim_stands_meanwhile,
+    one_partition_in_trouble_does_not_hold_up_the_others,
+    below_min_free_nothing_is_claimed,
+    the_lease_is_renewed_while_a_write_hangs,
+    a_stop_amid_retries_gives_every_lease_back_at_once_and_is_no_death,
+    fragments_that_nobody_publishes_are_reported,
 }

@@ -1,11 +1,13 @@
 //! Several batchers beside each other: every partition is worked on by one of them, whoever comes, goes or fails.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
+
 mod batcher_support;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use batcher_support::{Mood, NOON, PARTITIONS, World, beat, each_once, until};
+use batcher_support::{Mood, NOON, PARTITIONS, World, beat, each_once, on_every_buffer, until};
 use systole::heartbeat::{BatcherId, Heartbeat, Partition};
 
 async fn owners(world: &World) -> BTreeMap<Partition, Option<BatcherId>> {
@@ -24,9 +26,7 @@ async fn all_owned_by(world: &World, batchers: &[BatcherId]) {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_partitions_of_one_that_leaves_go_to_the_other_and_no_others_move() {
-    let world = World::new().await;
+async fn the_partitions_of_one_that_leaves_go_to_the_other_and_no_others_move(world: World) {
     let [one, two] = [world.batcher(), world.batcher()];
     all_owned_by(&world, &[one.id, two.id]).await;
     until("both know of each other", async || {
@@ -50,9 +50,7 @@ async fn the_partitions_of_one_that_leaves_go_to_the_other_and_no_others_move() 
     two.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn rows_pushed_while_batchers_come_and_go_stand_once() {
-    let world = World::new().await;
+async fn rows_pushed_while_batchers_come_and_go_stand_once(world: World) {
     let mut pushed: BTreeMap<Partition, Vec<Heartbeat>> = BTreeMap::new();
     let mut running = vec![world.batcher()];
     for round in 0..6 {
@@ -77,9 +75,7 @@ async fn rows_pushed_while_batchers_come_and_go_stand_once() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_one_cannot_finish_is_left_to_another() {
-    let mut world = World::new().await;
+async fn what_one_cannot_finish_is_left_to_another(mut world: World) {
     world.options.yield_after = Duration::from_millis(500).into();
     let (fs, dataset) = world.fragile();
     let failing = world.batcher_on(dataset);
@@ -102,4 +98,10 @@ async fn what_one_cannot_finish_is_left_to_another() {
     assert!(able.metrics.batches.get() == u64::from(PARTITIONS));
     failing.stop().await;
     able.stop().await;
+}
+
+on_every_buffer! {
+    the_partitions_of_one_that_leaves_go_to_the_other_and_no_others_move,
+    rows_pushed_while_batchers_come_and_go_stand_once,
+    what_one_cannot_finish_is_left_to_another,
 }

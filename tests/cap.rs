@@ -6,7 +6,7 @@ mod support;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use support::{Beats, Client, SOON, World};
+use support::{Beats, Buffer, Client, SOON, World, on_every_buffer};
 
 const PRODUCERS: usize = 50;
 const PARTITIONS: u64 = 4;
@@ -36,7 +36,7 @@ fn fill_by_fifty(world: &World, client: &Client, field: &str, cap: u64) {
     std::thread::scope(|scope| {
         let watcher = scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                let fullest = world.most_in_redis(field);
+                let fullest = world.holdings().most(field);
                 assert!(fullest <= cap / PARTITIONS, "{fullest} {field} in a partition, {} allowed", cap / PARTITIONS);
             }
         });
@@ -46,50 +46,50 @@ fn fill_by_fifty(world: &World, client: &Client, field: &str, cap: u64) {
         done.store(true, Ordering::Relaxed);
         assert!(!failed && watcher.join().is_ok(), "a producer or the watcher failed");
     });
-    assert!(world.most_in_redis(field) <= cap / PARTITIONS);
+    assert!(world.holdings().most(field) <= cap / PARTITIONS);
 }
 
-#[test]
-fn fifty_producers_never_pass_the_cap_of_heartbeats() {
+fn fifty_producers_never_pass_the_cap_of_heartbeats(buffer: Buffer) {
     const CAP: u64 = 4_000;
-    let world = World::new();
-    world.register();
-    let serve = world.serve().args([format!("--buffer-max-heartbeats={CAP}")]).start();
-    serve.await_status("/health/ready", 200, SOON);
-    let client = world.client(&serve);
+    let world = World::on(buffer);
+    let cap = [format!("--buffer-max-heartbeats={CAP}")];
+    let mut collector = world.collector().door_args(cap).without_batcher().without_compactor().start();
+    let client = collector.client();
 
     fill_by_fifty(&world, &client, "pending", CAP);
     // One by one, every partition takes its last heartbeat, and not one more: the cap is exact.
     let single = Beats::days_ago(400, 1, 1);
     (0..800).for_each(|_| drop(client.post(&single.next())));
-    assert_eq!(world.in_redis("pending"), CAP);
-    assert_eq!(world.in_redis("accepted"), CAP);
+    assert_eq!(world.held("pending"), CAP);
+    assert_eq!(world.held("accepted"), CAP);
 
     // What was acknowledged is all there, and there is room again.
-    let batch = world.batch().start();
+    collector.start_batcher();
     world.await_drained(SOON);
     world.publish();
     world.audit();
     client.must_keep(&Beats::days_ago(40, 1, 2).take(100));
     world.await_drained(SOON);
-    batch.stop();
     world.publish();
 }
 
-#[test]
-fn fifty_producers_never_pass_the_cap_of_bytes() {
+fn fifty_producers_never_pass_the_cap_of_bytes(buffer: Buffer) {
     const CAP: u64 = 256 * 1024;
-    let world = World::new();
-    world.register();
-    let serve = world.serve().args([format!("--buffer-max-bytes={CAP}B")]).start();
-    serve.await_status("/health/ready", 200, SOON);
+    let world = World::on(buffer);
+    let cap = [format!("--buffer-max-bytes={CAP}B")];
+    let mut collector = world.collector().door_args(cap).without_batcher().without_compactor().start();
 
-    fill_by_fifty(&world, &world.client(&serve), "bytes", CAP);
+    fill_by_fifty(&world, &collector.client(), "bytes", CAP);
     // A cap that is hardly used would hold as well.
-    assert!(world.in_redis("bytes") > CAP * 9 / 10, "{}", world.in_redis("bytes"));
+    assert!(world.held("bytes") > CAP * 9 / 10, "{}", world.held("bytes"));
 
-    let _batch = world.batch().start();
+    collector.start_batcher();
     world.await_drained(SOON);
     world.publish();
     world.audit();
+}
+
+on_every_buffer! {
+    fifty_producers_never_pass_the_cap_of_heartbeats,
+    fifty_producers_never_pass_the_cap_of_bytes,
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use support::systole::Finished;
-use support::{Beats, Launch, Producers, RedisServer, SOON, World, failpoints, wait};
+use support::{Beats, Buffer, Launch, Producers, RedisServer, SOON, World, failpoints, wait};
 
 /// A collector whose `up` was killed with claims standing and heartbeats waiting.
 struct Outgrown {
@@ -20,7 +20,7 @@ struct Outgrown {
 
 impl Outgrown {
     fn new() -> Self {
-        let (world, beats) = (World::new(), Arc::new(Beats::new(50, 2)));
+        let (world, beats) = (World::on(Buffer::Redis), Arc::new(Beats::new(50, 2)));
         // No fragment can be written: the first claims stand, and what comes behind them waits.
         let mut up = world.up().failpoints("fragment.created=error").start();
         up.await_status("/health/ready", 200, SOON);
@@ -38,7 +38,7 @@ impl Outgrown {
     }
 
     fn drain(&self) -> Launch {
-        self.drain_to(&self.world.redis)
+        self.drain_to(self.world.redis())
     }
 
     fn drain_to(&self, redis: &RedisServer) -> Launch {
@@ -76,7 +76,7 @@ fn what_waited_in_the_embedded_buffer_is_published_by_the_parts_on_redis() {
         (&4.into(), &0.into(), &false.into())
     );
     assert!(moved["claims"].as_u64().unwrap() > 0, "{moved}");
-    assert_eq!(outgrown.world.in_redis("accepted"), outgrown.accepted);
+    assert_eq!(outgrown.world.held("accepted"), outgrown.accepted);
 
     outgrown.assert_up_refuses("belongs to a buffer in Redis");
     let again = outgrown.drain().run().expect_code(0).json();
@@ -120,7 +120,7 @@ fn what_runs_on_that_redis_already_waits_and_then_goes_on_by_itself() {
     let killed = outgrown.drain().failpoints("drain.compared=kill").run();
     assert!(killed.was_killed(), "{}", killed.stderr);
     producers.await_kept(200, SOON);
-    assert_eq!(world.in_redis("acked"), 0);
+    assert_eq!(world.held("acked"), 0);
     let moved = outgrown.drain().run().expect_code(0).json();
     assert_eq!(moved["heartbeats"], outgrown.accepted);
     producers.await_kept(200, SOON);
@@ -142,15 +142,15 @@ fn what_cannot_be_moved_is_said_in_one_line_and_left_as_it_was() {
     let data = format!("--data={}", outgrown.world.dataset().display());
     refused(outgrown.world.launch("drain").args([data]), 2, &["--buffer"]);
 
-    let foreign = World::new();
+    let foreign = World::on(Buffer::Redis);
     foreign.register();
-    refused(outgrown.drain_to(&foreign.redis), 2, &["belongs to dataset"]);
+    refused(outgrown.drain_to(foreign.redis(), 2, &["belongs to dataset"]);
     refused(foreign.launch("adopt").args(adopt(&outgrown.world)), 2, &["systole drain"]);
     let forgetful = RedisServer::with().appendonly("no").start();
     refused(outgrown.drain_to(&forgetful), 2, &["appendonly yes"]);
-    outgrown.world.redis.kill();
+    outgrown.world.redis_mut().kill();
     refused(outgrown.drain(), 3, &["out of reach", "run `systole drain` again"]);
-    outgrown.world.redis.restart();
+    outgrown.world.redis_mut().restart();
 
     // None of that has touched it.
     let up = outgrown.world.up().failpoints("fragment.created=error").start();
@@ -158,15 +158,15 @@ fn what_cannot_be_moved_is_said_in_one_line_and_left_as_it_was() {
     refused(outgrown.drain(), 2, &["in use by process", &up.pid().to_string()]);
     up.stop();
 
-    outgrown.world.redis.cli(&["CONFIG", "SET", "maxmemory", "1"]);
+    outgrown.world.redis().cli(&["CONFIG", "SET", "maxmemory", "1"]);
     refused(outgrown.drain(), 3, &["maxmemory", "run `systole drain` again"]);
     outgrown.assert_up_refuses("systole drain");
-    outgrown.world.redis.cli(&["CONFIG", "SET", "maxmemory", "0"]);
+    outgrown.world.redis().cli(&["CONFIG", "SET", "maxmemory", "0"]);
     outgrown.drain().run().expect_code(0);
     outgrown.go_on();
 }
 
 /// The flags of an `adopt` of this world's dataset.
 fn adopt(world: &World) -> [String; 2] {
-    [format!("--buffer={}", world.redis.url()), format!("--data={}", world.dataset().display())]
+    [format!("--buffer={}", world.redis().url()), format!("--data={}", world.dataset().display())]
 }

@@ -5,16 +5,15 @@
 mod support;
 
 use serde_json::json;
-use support::{Beat, Beats, SOON, World};
+use support::{Beat, Beats, Buffer, SOON, World, on_every_buffer};
 
 /// Consolidates whatever can be.
 const CONSOLIDATE: [&str; 2] = ["--max-files=2", "--small-file-share=0"];
 
-#[test]
-fn a_heartbeat_sent_five_times_in_one_bulk_is_published_once() {
-    let world = World::new();
-    let (serve, _batch) = world.serve_and_batch();
-    let client = world.client(&serve);
+fn a_heartbeat_sent_five_times_in_one_bulk_is_published_once(buffer: Buffer) {
+    let world = World::on(buffer);
+    let collector = world.collector().without_compactor().start();
+    let client = collector.client();
     for beat in Beats::new(3, 2).take(6) {
         client.must_keep(&vec![beat; 5]);
     }
@@ -24,11 +23,10 @@ fn a_heartbeat_sent_five_times_in_one_bulk_is_published_once() {
     world.audit();
 }
 
-#[test]
-fn a_heartbeat_sent_again_across_publishes_and_consolidation_is_published_once() {
-    let world = World::new();
-    let (serve, _batch) = world.serve_and_batch();
-    let client = world.client(&serve);
+fn a_heartbeat_sent_again_across_publishes_and_consolidation_is_published_once(buffer: Buffer) {
+    let world = World::on(buffer);
+    let collector = world.collector().without_compactor().start();
+    let client = collector.client();
     let beats = Beats::new(20, 2);
     let again = beats.take(100);
     for round in 0..5 {
@@ -48,11 +46,10 @@ fn a_heartbeat_sent_again_across_publishes_and_consolidation_is_published_once()
     world.verify();
 }
 
-#[test]
-fn of_equal_identities_the_one_published_first_stands() {
-    let world = World::new();
-    let (serve, _batch) = world.serve_and_batch();
-    let client = world.client(&serve);
+fn of_equal_identities_the_one_published_first_stands(buffer: Buffer) {
+    let world = World::on(buffer);
+    let collector = world.collector().without_compactor().start();
+    let client = collector.client();
     let beat = Beats::new(1, 1).next().attributes(json!({ "version": "first" }));
     client.must_keep(std::slice::from_ref(&beat));
     world.await_drained(SOON);
@@ -66,10 +63,9 @@ fn of_equal_identities_the_one_published_first_stands() {
     assert!(texts[0].contains("first"), "{texts:?}");
 }
 
-#[test]
-fn what_differs_in_one_part_of_its_identity_is_another_heartbeat() {
-    let world = World::new();
-    let (serve, _batch) = world.serve_and_batch();
+fn what_differs_in_one_part_of_its_identity_is_another_heartbeat(buffer: Buffer) {
+    let world = World::on(buffer);
+    let collector = world.collector().without_compactor().start();
     let beat = Beat::at("user", "device", Beats::new(1, 1).next().identity.timestamp);
     let others = [
         beat.clone(),
@@ -81,16 +77,15 @@ fn what_differs_in_one_part_of_its_identity_is_another_heartbeat() {
         // No two of them may fall together when their parts are strung together.
         Beat::at("userd", "evice", beat.identity.timestamp),
     ];
-    world.client(&serve).must_keep(&others);
+    collector.client().must_keep(&others);
     world.await_drained(SOON);
     assert_eq!(world.publish().rows().count(), others.len());
 }
 
-#[test]
-fn a_dead_letter_retried_long_after_its_heartbeat_was_published_adds_nothing() {
-    let world = World::new();
-    let (serve, batch) = world.serve_and_batch();
-    let client = world.client(&serve);
+fn a_dead_letter_retried_long_after_its_heartbeat_was_published_adds_nothing(buffer: Buffer) {
+    let world = World::on(buffer);
+    let mut collector = world.collector().without_compactor().start();
+    let client = collector.client();
     // Near the age that the door takes; when the letter is retried nobody asks for its age.
     let beats = Beats::days_ago(1, 1, 28).take(5);
     for half in beats.chunks(3) {
@@ -98,20 +93,20 @@ fn a_dead_letter_retried_long_after_its_heartbeat_was_published_adds_nothing() {
         world.await_drained(SOON);
         world.publish();
     }
-    batch.stop();
+    collector.stop_batcher();
 
     // Sent again to a batcher whose writer panics over each row: all of them become dead letters.
-    let broken = world.batch().failpoints(&format!("{WRITER}=panic")).start();
+    collector.start_batcher_with(&format!("{WRITER}=panic"));
     client.must_keep(&beats);
-    support::wait::until("the dead letters", SOON, || world.in_redis("dead") == 5);
-    broken.stop();
+    support::wait::until("the dead letters", SOON, || world.held("dead") == 5);
+    collector.stop_batcher();
     world.compact().args(CONSOLIDATE).run().expect_code(0);
 
-    let _batch = world.batch().start();
+    collector.start_batcher();
     let listed = world.books(&["dead-letters", "list", "--json"]).run().expect_code(0).json();
     assert!(!listed.as_array().unwrap().is_empty());
     world.books(&["dead-letters", "retry", "--all"]).run().expect_code(0);
-    support::wait::until("the letters to be written", SOON, || world.in_redis("dead") == 0);
+    support::wait::until("the letters to be written", SOON, || world.held("dead") == 0);
     world.await_drained(SOON);
     assert_eq!(world.publish().rows().count(), 5);
     world.audit();
@@ -119,3 +114,11 @@ fn a_dead_letter_retried_long_after_its_heartbeat_was_published_adds_nothing() {
 
 /// Where the batcher's writer can be made to panic.
 const WRITER: &str = "batcher.encode";
+
+on_every_buffer! {
+    a_heartbeat_sent_five_times_in_one_bulk_is_published_once,
+    a_heartbeat_sent_again_across_publishes_and_consolidation_is_published_once,
+    of_equal_identities_the_one_published_first_stands,
+    what_differs_in_one_part_of_its_identity_is_another_heartbeat,
+    a_dead_letter_retried_long_after_its_heartbeat_was_published_adds_nothing,
+}

@@ -4,7 +4,7 @@
 
 mod support;
 
-use support::{Answer, Beat, Beats, SOON, World};
+use support::{Answer, Beat, Beats, Buffer, SOON, World, on_every_buffer};
 
 /// The fields that tell a client when to come again.
 fn assert_says_when(answer: &Answer) {
@@ -16,16 +16,14 @@ fn assert_says_when(answer: &Answer) {
     assert_eq!(answer.header("content-type"), Some("application/problem+json"));
 }
 
-#[test]
-fn an_address_that_floods_is_refused_and_the_others_are_served() {
-    let world = World::new();
-    world.register();
-    let serve = world.serve().args(["--address-rate=1", "--address-burst=10"]).start();
+fn an_address_that_floods_is_refused_and_the_others_are_served(buffer: Buffer) {
+    let world = World::on(buffer);
+    let limits = ["--address-rate=1", "--address-burst=10"];
+    let collector = world.collector().door_args(limits).without_compactor().start();
     let beats = Beats::new(500, 1);
     // All of 127.0.0.0/8 is this machine.
-    let client = world.client(&serve);
+    let client = collector.client();
     let (flooder, other) = (client.at_address("127.0.0.2"), client.at_address("127.0.0.3"));
-    serve.await_status("/health/ready", 200, SOON);
 
     let answers: Vec<Answer> = (0..40).map(|_| flooder.post(&beats.next())).collect();
     let refused: Vec<&Answer> = answers.iter().filter(|answer| answer.status != 202).collect();
@@ -33,18 +31,15 @@ fn an_address_that_floods_is_refused_and_the_others_are_served() {
     refused.into_iter().for_each(assert_says_when);
     (0..5).for_each(|_| assert_eq!(other.post(&beats.next()).status, 202));
 
-    let _batch = world.batch().start();
     world.await_drained(SOON);
     world.publish();
 }
 
-#[test]
-fn a_user_who_floods_is_refused_and_the_others_are_served() {
-    let world = World::new();
-    world.register();
-    let serve = world.serve().args(["--user-rate=1", "--user-burst=20"]).start();
-    serve.await_status("/health/ready", 200, SOON);
-    let client = world.client(&serve);
+fn a_user_who_floods_is_refused_and_the_others_are_served(buffer: Buffer) {
+    let world = World::on(buffer);
+    let limits = ["--user-rate=1", "--user-burst=20"];
+    let collector = world.collector().door_args(limits).without_compactor().start();
+    let client = collector.client();
     let flood = Beats::new(1, 1);
 
     client.must_keep(&flood.take(20));
@@ -63,7 +58,11 @@ fn a_user_who_floods_is_refused_and_the_others_are_served() {
     let never = client.post_all(&flood.take(21));
     assert_eq!(never.status, 413, "{}", never.text);
 
-    let _batch = world.batch().start();
     world.await_drained(SOON);
     world.publish();
+}
+
+on_every_buffer! {
+    an_address_that_floods_is_refused_and_the_others_are_served,
+    a_user_who_floods_is_refused_and_the_others_are_served,
 }

@@ -1,13 +1,14 @@
 //! Growth: what a batch and a publish open, read and write does not grow with the day's files.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
+#![allow(clippy::print_stderr, reason = "what a failed test shows")]
 
 mod support;
 
 use std::path::PathBuf;
 
 use support::watch::OpenedFiles;
-use support::{Beats, Client, SOON, Systole, World, oracle, wait};
+use support::{Beats, Buffer, Client, Collector, SOON, Systole, World, on_every_buffer, oracle, wait};
 
 /// What one round of new rows cost a process, by the kernel's count.
 #[derive(Debug, Clone, Copy, Default)]
@@ -36,26 +37,21 @@ impl Cost {
 const LATE: usize = 2;
 
 /// A collector of one partition, so that every row of the day meets in one bucket.
-struct Day {
-    batch: Systole,
-    watch: Systole,
+struct Day<'w> {
+    world: &'w World,
+    collector: Collector<'w>,
     client: Client,
     beats: Beats,
     late: Beats,
-    _serve: Systole,
-    world: World,
 }
 
-impl Day {
-    fn new() -> Self {
-        let world = World::new();
-        let batch = world.batch().args(["--partitions=1"]).start();
-        let serve = world.serve().start();
-        serve.await_status("/health/ready", 200, SOON);
-        let watch = world.watch().args(["--max-files=100000", "--small-file-share=1"]).start();
-        let client = world.client(&serve);
+impl<'w> Day<'w> {
+    fn new(world: &'w World) -> Self {
+        let keep_all = ["--max-files=100000", "--small-file-share=1"];
+        let collector = world.collector().batcher_args(["--partitions=1"]).compactor_args(keep_all).start();
+        let client = collector.client();
         let (beats, late) = (Beats::new(50, 2).in_order(), Beats::new(50, 2).named("late"));
-        Self { world, batch, watch, client, beats, late, _serve: serve }
+        Self { world, collector, client, beats, late }
     }
 
     /// Brings in new rows, some late ones from all over the day among them, and waits until they are published.
@@ -69,16 +65,18 @@ impl Day {
         wait::until("the rows to be published", SOON, || self.world.staged().is_empty());
     }
 
-    /// The cheapest of some rounds of 200 new rows: of the batcher, and of the compactor. What was opened counts for both.
+    /// The cheapest of some rounds of 200 new rows: of the batcher's process, and of the compactor's, which may be the same.
+    /// What was opened counts for both.
     fn cost(&self) -> [Cost; 2] {
         let folders = self.folders();
         let rounds: Vec<[Cost; 2]> = (0..5)
             .map(|_| {
                 let opened = OpenedFiles::watch(folders.iter().map(PathBuf::as_path));
-                let before = [Cost::of(&self.batch), Cost::of(&self.watch)];
+                let now = || [Cost::of(self.collector.batcher()), Cost::of(self.collector.compactor())];
+                let before = now();
                 self.round(200);
                 let opened = opened.take().len() as u64;
-                let after = [Cost::of(&self.batch), Cost::of(&self.watch)];
+                let after = now();
                 [0, 1].map(|n| Cost { opened, ..after[n].since(before[n]) })
             })
             .collect();
@@ -104,9 +102,9 @@ fn allowed(empty: Cost) -> u64 {
     empty.read_bytes * 2 + 16 * 1024
 }
 
-#[test]
-fn a_batch_and_a_publish_cost_the_same_on_a_filled_day_as_on_an_empty_one() {
-    let day = Day::new();
+fn a_batch_and_a_publish_cost_the_same_on_a_filled_day_as_on_an_empty_one(buffer: Buffer) {
+    let world = World::on(buffer);
+    let day = Day::new(&world);
     day.round(200);
     let empty = day.cost();
     // Many rows, and many files.
@@ -126,4 +124,8 @@ fn a_batch_and_a_publish_cost_the_same_on_a_filled_day_as_on_an_empty_one() {
     let bytes: u64 = files.iter().map(|path| path.metadata().unwrap().len()).sum();
     assert!(bytes > 5 * allowed(empty[1]), "the day was not filled: {bytes} bytes");
     day.world.judge();
+}
+
+on_every_buffer! {
+    a_batch_and_a_publish_cost_the_same_on_a_filled_day_as_on_an_empty_one,
 }

@@ -6,22 +6,23 @@ mod support;
 
 use std::time::Duration;
 
-use support::{Beats, Launch, SOON, World};
+use support::{Beats, Buffer, Launch, SOON, World, on_every_buffer};
 
 /// The promise.
 const PROMISED: Duration = Duration::from_secs(15);
 
 /// `serve` with the settings that users have.
 fn serve(world: &World) -> Launch {
-    world.launch("serve").args(["--listen=127.0.0.1:0".to_owned(), format!("--buffer={}", world.redis.url())])
+    world.launch("serve").args(["--listen=127.0.0.1:0".to_owned(), format!("--buffer={}", world.redis().url())])
 }
 
+// A batcher that dies alone: of processes apart. What becomes of a part of `up` that fails stands in tests/up.rs.
 #[test]
 fn health_turns_503_when_no_batcher_is_alive_and_200_by_itself() {
-    let world = World::new();
+    let world = World::on(Buffer::Redis);
     let mut batch = world.launch("batch").args([
         "--listen=127.0.0.1:0".to_owned(),
-        format!("--buffer={}", world.redis.url()),
+        format!("--buffer={}", world.redis().url()),
         format!("--data={}", world.dataset().display()),
     ]);
     let mut first = batch.clone().start();
@@ -43,13 +44,12 @@ fn health_turns_503_when_no_batcher_is_alive_and_200_by_itself() {
     world.publish();
 }
 
-#[test]
-fn health_turns_503_when_one_partition_is_not_drained_and_says_which() {
-    let world = World::new();
-    let batch = world.batch().start();
-    let serve = serve(&world).start();
+fn health_turns_503_when_one_partition_is_not_drained_and_says_which(buffer: Buffer) {
+    let world = World::on(buffer);
+    let collector = world.collector().start();
+    let (serve, batch) = (collector.door(), collector.batcher());
     serve.await_status("/health", 200, SOON);
-    let client = world.client(&serve);
+    let client = collector.client();
     let beats = Beats::days_ago(40, 1, 1).take(200);
 
     // A file where the bucket's folder must be: only this partition cannot be written.
@@ -67,7 +67,11 @@ fn health_turns_503_when_one_partition_is_not_drained_and_says_which() {
     std::fs::remove_file(&bucket).unwrap();
     serve.await_status("/health", 200, SOON);
     batch.await_status("/health", 200, SOON);
+    world.await_published(SOON);
     world.await_drained(SOON);
-    world.publish();
     world.audit();
+}
+
+on_every_buffer! {
+    health_turns_503_when_one_partition_is_not_drained_and_says_which,
 }

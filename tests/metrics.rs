@@ -5,7 +5,7 @@
 mod support;
 
 use serde_json::json;
-use support::{Beats, Metrics, SOON, World, wait};
+use support::{Beats, Buffer, Metrics, SOON, World, on_every_buffer, wait};
 
 /// Units that are not base units, as a name's last word or the last before `_total`.
 const SCALED_UNITS: [&str; 8] = ["ms", "milliseconds", "us", "minutes", "hours", "kb", "mb", "percent"];
@@ -59,25 +59,23 @@ fn assert_histogram(who: &str, metrics: &Metrics, name: &str) {
     assert_moved(who, metrics, &[&format!("{name}_count"), &format!("{name}_bucket")]);
 }
 
-#[test]
-fn every_role_shows_what_an_operator_must_see() {
-    let world = World::new();
-    world.register();
-    let serve = world.serve().args(["--user-rate=1", "--user-burst=100"]).start();
-    serve.await_status("/health/ready", 200, SOON);
-    let client = world.client(&serve);
+fn every_role_shows_what_an_operator_must_see(buffer: Buffer) {
+    let world = World::on(buffer);
+    let limits = ["--user-rate=1", "--user-burst=100"];
+    let mut collector = world.collector().door_args(limits).without_batcher().without_compactor().start();
+    let client = collector.client();
 
     // While nobody drains: depth and bytes against the cap, and the age of the oldest.
     client.must_keep(&Beats::new(20, 2).take(100));
     let held = wait::value("the depth of the buffer", SOON, || {
-        let metrics = serve.metrics();
+        let metrics = collector.door().metrics();
         let depth = metrics.sum_where("systole_buffer_ledger_heartbeats", |labels| labels["column"] == "pending");
         if depth == Some(100.0) { Ok(metrics) } else { Err(format!("pending {depth:?}")) }
     });
-    assert_moved("serve", &held, &["systole_buffer_heartbeats", "systole_buffer_bytes"]);
-    assert_moved("serve", &held, &["systole_buffer_heartbeats_max", "systole_buffer_bytes_max"]);
+    assert_moved("the door", &held, &["systole_buffer_heartbeats", "systole_buffer_bytes"]);
+    assert_moved("the door", &held, &["systole_buffer_heartbeats_max", "systole_buffer_bytes_max"]);
     wait::until("an age of the oldest pending", SOON, || {
-        serve.metrics().sum("systole_buffer_oldest_pending_age_seconds").is_some_and(|age| age > 0.0)
+        collector.door().metrics().sum("systole_buffer_oldest_pending_age_seconds").is_some_and(|age| age > 0.0)
     });
 
     // Each kind of refusal has its code.
@@ -90,43 +88,52 @@ fn every_role_shows_what_an_operator_must_see() {
     ] {
         let answer = client.post_raw("application/json", record.to_string());
         assert_eq!(answer.status, 422, "{}", answer.text);
-        let counted = serve.metrics().sum_where("systole_heartbeats_rejected_total", |labels| labels["code"] == code);
+        let metrics = collector.door().metrics();
+        let counted = metrics.sum_where("systole_heartbeats_rejected_total", |labels| labels["code"] == code);
         assert_eq!(counted, Some(1.0), "{code}: {}", answer.text);
     }
     let flood = Beats::days_ago(1, 1, 1);
     client.post_all(&flood.take(90));
     assert_eq!(client.post_all(&flood.take(90)).status, 429);
-    assert_moved("serve", &serve.metrics(), &["systole_rate_limited_total", "systole_heartbeats_accepted_total"]);
-    assert_histogram("serve", &serve.metrics(), "systole_http_request_seconds");
+    let door = collector.door().metrics();
+    assert_moved("the door", &door, &["systole_rate_limited_total", "systole_heartbeats_accepted_total"]);
+    assert_histogram("the door", &door, "systole_http_request_seconds");
 
     // A batcher that condemns everything, then one that writes.
-    let broken = world.batch().failpoints("batcher.encode=panic*1").start();
-    let watch = world.watch().start();
+    collector.start_batcher_with("batcher.encode=panic*1");
     world.await_drained(SOON);
-    let batch = broken.metrics();
-    assert_moved("batch", &batch, &["systole_batcher_batches_total", "systole_batcher_fragments_total"]);
-    assert_histogram("batch", &batch, "systole_batcher_claim_seconds");
-    assert_histogram("batch", &batch, "systole_batcher_fragment_write_seconds");
+    let batch = collector.batcher().metrics();
+    assert_moved("the batcher", &batch, &["systole_batcher_batches_total", "systole_batcher_fragments_total"]);
+    assert_histogram("the batcher", &batch, "systole_batcher_claim_seconds");
+    assert_histogram("the batcher", &batch, "systole_batcher_fragment_write_seconds");
+    collector.start_compactor();
     world.await_published(SOON);
-    let compact = watch.metrics();
-    assert_moved("compact", &compact, &["systole_compactor_publishes_total", "systole_compactor_rows_published_total"]);
-    assert_histogram("compact", &compact, "systole_compactor_publish_seconds");
+    let compact = collector.compactor().metrics();
+    assert_moved(
+        "the compactor",
+        &compact,
+        &["systole_compactor_publishes_total", "systole_compactor_rows_published_total"],
+    );
+    assert_histogram("the compactor", &compact, "systole_compactor_publish_seconds");
 
-    for (who, metrics) in [("serve", serve.metrics()), ("batch", batch), ("compact", compact)] {
+    for (who, metrics) in [("the door", door), ("the batcher", batch), ("the compactor", compact)] {
         support::oracle::fail_on(&format!("the names of {who}"), against_the_rules(&metrics));
         support::oracle::fail_on(&format!("the labels of {who}"), telling_labels(&metrics));
     }
 }
 
-#[test]
-fn dead_letters_are_counted_by_the_batcher_and_in_the_depth_of_the_buffer() {
-    let world = World::new();
-    let batch = world.batch().failpoints("batcher.encode=panic").start();
-    let serve = world.serve().start();
-    serve.await_status("/health/ready", 200, SOON);
-    world.client(&serve).must_keep(&Beats::new(5, 1).take(10));
+fn dead_letters_are_counted_by_the_batcher_and_in_the_depth_of_the_buffer(buffer: Buffer) {
+    let world = World::on(buffer);
+    let collector = world.collector().batcher_failpoints("batcher.encode=panic").start();
+    collector.client().must_keep(&Beats::new(5, 1).take(10));
     wait::until("dead letters in the metrics", SOON, || {
-        serve.metrics().sum_where("systole_buffer_ledger_heartbeats", |labels| labels["column"] == "dead") == Some(10.0)
+        let metrics = collector.door().metrics();
+        metrics.sum_where("systole_buffer_ledger_heartbeats", |labels| labels["column"] == "dead") == Some(10.0)
     });
-    assert_eq!(batch.metrics().sum("systole_batcher_condemned_rows_total"), Some(10.0));
+    assert_eq!(collector.batcher().metrics().sum("systole_batcher_condemned_rows_total"), Some(10.0));
+}
+
+on_every_buffer! {
+    every_role_shows_what_an_operator_must_see,
+    dead_letters_are_counted_by_the_batcher_and_in_the_depth_of_the_buffer,
 }

@@ -1,4 +1,6 @@
 //! A network that breaks between Systole and Redis, before or after a step took effect, loses and doubles nothing.
+//!
+//! On Redis only: nothing lies between the embedded buffer and its process.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
 
@@ -7,13 +9,13 @@ mod support;
 use std::sync::Arc;
 
 use support::proxy::{Proxy, Weather};
-use support::{Beats, Producers, SOON, World, wait};
+use support::{Beats, Buffer, Producers, SOON, World, wait};
 
 #[test]
 fn a_push_whose_answer_is_lost_is_no_202_and_sent_again_is_published_once() {
-    let world = World::new();
+    let world = World::on(Buffer::Redis);
     let (_direct, _batch) = world.serve_and_batch();
-    let proxy = Proxy::to(world.redis.port(), ":pending");
+    let proxy = Proxy::to(world.redis().port(), ":pending");
     let serve = world.serve().args([format!("--buffer={}", proxy.url())]).start();
     serve.await_status("/health/ready", 200, SOON);
     let client = world.client(&serve);
@@ -26,7 +28,7 @@ fn a_push_whose_answer_is_lost_is_no_202_and_sent_again_is_published_once() {
     let answer = client.post_all(&beats);
     assert_eq!(answer.status, 503, "{}", answer.text);
     // It did take effect, at least once.
-    wait::until("the push to arrive", SOON, || world.in_redis("accepted") > 10);
+    wait::until("the push to arrive", SOON, || world.held("accepted") > 10);
     proxy.set(Weather::Fair);
     serve.await_status("/health/ready", 200, SOON);
     client.must_keep(&beats);
@@ -38,10 +40,10 @@ fn a_push_whose_answer_is_lost_is_no_202_and_sent_again_is_published_once() {
 
 #[test]
 fn a_batcher_whose_answers_are_lost_loses_and_doubles_nothing() {
-    let world = World::new();
+    let world = World::on(Buffer::Redis);
     world.register();
     // Every step names the state of its partition.
-    let proxy = Proxy::to(world.redis.port(), ":state");
+    let proxy = Proxy::to(world.redis().port(), ":state");
     let batch = world.batch().args([format!("--buffer={}", proxy.url())]).start();
     let _watch = world.watch().start();
     let serve = world.serve().start();

@@ -4,7 +4,7 @@
 
 mod support;
 
-use support::{Beat, Beats, SOON, World};
+use support::{Beat, Beats, Buffer, SOON, World, on_every_buffer};
 
 /// Names whose order by bytes is not that of a dictionary, nor of a locale.
 const NAMES: [&str; 9] = ["a", "B", "a b", "a-b", "aa", "\u{e9}", "z", "\u{1f980}", "\u{ffff}"];
@@ -26,11 +26,10 @@ fn tangled() -> Vec<Beat> {
     (0..count).map(|n| beats[n * 331 % count].clone()).collect()
 }
 
-#[test]
-fn rows_stand_in_the_sort_order_whatever_order_they_came_in() {
-    let world = World::new();
-    let (serve, _batch) = world.serve_and_batch();
-    let client = world.client(&serve);
+fn rows_stand_in_the_sort_order_whatever_order_they_came_in(buffer: Buffer) {
+    let world = World::on(buffer);
+    let collector = world.collector().without_compactor().start();
+    let client = collector.client();
 
     // In bulks, over several claims and publishes.
     for half in tangled().chunks(400) {
@@ -48,10 +47,9 @@ fn rows_stand_in_the_sort_order_whatever_order_they_came_in() {
     world.verify();
 }
 
-#[test]
-fn within_equal_times_the_device_and_then_the_id_decide() {
-    let world = World::new();
-    let (serve, _batch) = world.serve_and_batch();
+fn within_equal_times_the_device_and_then_the_id_decide(buffer: Buffer) {
+    let world = World::on(buffer);
+    let collector = world.collector().without_compactor().start();
     let now = Beats::new(1, 1).next().identity.timestamp;
     let sorted = [
         Beat::at("u", "a", now - 1).id("z"),
@@ -63,10 +61,15 @@ fn within_equal_times_the_device_and_then_the_id_decide() {
     ];
     let mut reversed = sorted.to_vec();
     reversed.reverse();
-    world.client(&serve).must_keep(&reversed);
+    collector.client().must_keep(&reversed);
     world.await_drained(SOON);
 
     let snapshot = world.publish();
     let published: Vec<_> = snapshot.rows().map(|row| &row.identity).collect();
     assert_eq!(published, sorted.iter().map(|beat| &beat.identity).collect::<Vec<_>>());
+}
+
+on_every_buffer! {
+    rows_stand_in_the_sort_order_whatever_order_they_came_in,
+    within_equal_times_the_device_and_then_the_id_decide,
 }

@@ -1,4 +1,6 @@
 //! Race: two batchers on the same users lose nothing.
+//!
+//! On Redis only: the embedded buffer has one process, and one batcher in it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
 
@@ -7,11 +9,11 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use support::{Beats, Producers, SOON, World};
+use support::{Beats, Buffer, Producers, SOON, World};
 
 #[test]
 fn two_batchers_on_the_same_users_lose_nothing() {
-    let world = World::new();
+    let world = World::on(Buffer::Redis);
     let (serve, _a) = world.serve_and_batch();
     let _b = world.batch().start();
     let _watch = world.watch().start();
@@ -28,7 +30,7 @@ fn two_batchers_on_the_same_users_lose_nothing() {
 
 #[test]
 fn a_batcher_that_slept_past_its_lease_loses_and_doubles_nothing() {
-    let world = World::new();
+    let world = World::on(Buffer::Redis);
     let (serve, first) = world.serve_and_batch();
     let second = world.batch().start();
     let _watch = world.watch().start();
@@ -39,9 +41,9 @@ fn a_batcher_that_slept_past_its_lease_loses_and_doubles_nothing() {
     for sleeper in [&first, &second, &first] {
         producers.await_kept(200, SOON);
         sleeper.sigstop();
-        let acked = world.in_redis("acked");
+        let acked = world.held("acked");
         let everything = producers.kept();
-        support::wait::until("the other one to take over", SOON, || world.in_redis("acked") >= everything.max(acked));
+        support::wait::until("the other one to take over", SOON, || world.held("acked") >= everything.max(acked));
         sleeper.cont();
     }
     producers.await_kept(500, SOON);
@@ -54,7 +56,7 @@ fn a_batcher_that_slept_past_its_lease_loses_and_doubles_nothing() {
 
 #[test]
 fn the_death_of_a_batcher_passes_its_claims_to_the_other() {
-    let world = World::new();
+    let world = World::on(Buffer::Redis);
     let (serve, mut first) = world.serve_and_batch();
     let _second = world.batch().start();
     let producers = Producers::start(vec![world.client(&serve); 2], Arc::new(Beats::new(20, 2)), 50);

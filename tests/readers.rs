@@ -6,25 +6,24 @@ mod support;
 
 use serde_json::Value;
 use support::python::Reader;
-use support::{Beats, SOON, World, oracle, wait};
+use support::{Beats, Buffer, SOON, World, on_every_buffer, oracle, wait};
 
 /// Publishes under the eyes of the readers; each takes a tenth of a second or two.
 const ROUNDS: usize = 30;
 
 /// Lets both engines read while heartbeats are posted and the compactor, told `flags`, works. Answers what they report.
-fn read_while_it_changes(flags: &[&str]) -> Vec<Value> {
-    let world = World::new();
-    let (serve, _batch) = world.serve_and_batch();
-    let watch = world.watch().args(flags.iter().copied()).start();
+fn read_while_it_changes(buffer: Buffer, flags: &[&str]) -> Vec<Value> {
+    let world = World::on(buffer);
+    let collector = world.collector().compactor_args(flags.iter().copied()).start();
     let readers = ["duckdb", "pyarrow"].map(|engine| Reader::start(engine, world.dataset()));
 
-    let (client, beats) = (world.client(&serve), Beats::new(50, 2));
+    let (client, beats) = (collector.client(), Beats::new(50, 2));
     for _ in 0..ROUNDS {
         client.must_keep(&beats.take(50));
         wait::until("the round to be published", SOON, || oracle::count_rows(world.dataset()) >= world.ledger.kept());
     }
     let snapshot = world.await_published(SOON);
-    assert!(watch.metrics().sum("systole_compactor_publishes_total").unwrap_or(0.0) >= ROUNDS as f64);
+    assert!(collector.compactor().metrics().sum("systole_compactor_publishes_total").unwrap_or(0.0) >= ROUNDS as f64);
 
     let reports = readers.map(Reader::finish);
     for report in &reports {
@@ -34,19 +33,22 @@ fn read_while_it_changes(flags: &[&str]) -> Vec<Value> {
     reports.to_vec()
 }
 
-#[test]
-fn no_read_fails_doubles_or_misses_a_row_while_publishing_runs() {
-    for report in read_while_it_changes(&["--max-files=100000", "--small-file-share=1"]) {
+fn no_read_fails_doubles_or_misses_a_row_while_publishing_runs(buffer: Buffer) {
+    for report in read_while_it_changes(buffer, &["--max-files=100000", "--small-file-share=1"]) {
         assert_eq!(report["failed"], Value::Array(vec![]), "{report}");
         assert_eq!(report["wrong"], Value::Array(vec![]), "{report}");
     }
 }
 
-#[test]
-fn across_consolidation_a_read_may_fail_loudly_but_never_answers_wrong() {
-    for report in read_while_it_changes(&["--max-files=3", "--small-file-share=0", "--reader-grace=0s"]) {
+fn across_consolidation_a_read_may_fail_loudly_but_never_answers_wrong(buffer: Buffer) {
+    for report in read_while_it_changes(buffer, &["--max-files=3", "--small-file-share=0", "--reader-grace=0s"]) {
         assert_eq!(report["wrong"], Value::Array(vec![]), "{report}");
         let (failed, reads) = (report["failed"].as_array().unwrap().len(), report["reads"].as_u64().unwrap() as usize);
         assert!(failed * 2 < reads, "more than half of the reads failed: {report}");
     }
+}
+
+on_every_buffer! {
+    no_read_fails_doubles_or_misses_a_row_while_publishing_runs,
+    across_consolidation_a_read_may_fail_loudly_but_never_answers_wrong,
 }

@@ -7,18 +7,18 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use support::{Beat, Beats, Producers, RedisServer, SOON, World, wait};
+use support::{Beat, Beats, Buffer, Producers, RedisServer, SOON, World, wait};
 
 #[test]
 fn a_redis_killed_under_load_loses_nothing_with_fsync_always() {
-    let mut world = World::new();
+    let mut world = World::on(Buffer::Redis);
     let (serve, _batch) = world.serve_and_batch();
     let _watch = world.watch().start();
     let producers = Producers::start(vec![world.client(&serve); 4], Arc::new(Beats::new(50, 2)), 20);
     for _ in 0..3 {
         producers.await_kept(2_000, SOON);
-        world.redis.kill();
-        world.redis.restart();
+        world.redis_mut().kill();
+        world.redis_mut().restart();
     }
     producers.await_kept(300, SOON);
     producers.stop();
@@ -33,7 +33,7 @@ const WINDOW: Duration = Duration::from_secs(3);
 
 #[test]
 fn a_redis_killed_under_load_loses_at_most_two_seconds_with_fsync_every_second() {
-    let mut world = World::on(RedisServer::with().appendfsync("everysec").start());
+    let mut world = World::on_redis(RedisServer::with().appendfsync("everysec").start());
     let (serve, _batch) = world.serve_and_batch();
     let _watch = world.watch().start();
     let producers = Producers::start(vec![world.client(&serve); 2], Arc::new(Beats::new(50, 2)), 2);
@@ -42,9 +42,9 @@ fn a_redis_killed_under_load_loses_at_most_two_seconds_with_fsync_every_second()
         let begun = Instant::now();
         wait::until("the window to be filled", SOON, || begun.elapsed() > 2 * WINDOW);
         assert!(producers.kept() > before + 100, "hardly anything was sent");
-        world.redis.kill();
+        world.redis_mut().kill();
         assert!(world.ledger.excuse_since(Instant::now() - WINDOW) > 50, "nothing is left to be lost");
-        world.redis.restart();
+        world.redis_mut().restart();
     }
     producers.await_kept(300, SOON);
     producers.stop();
@@ -55,14 +55,14 @@ fn a_redis_killed_under_load_loses_at_most_two_seconds_with_fsync_every_second()
 
 #[test]
 fn a_redis_stopped_in_order_loses_nothing_with_fsync_every_second() {
-    let mut world = World::on(RedisServer::with().appendfsync("everysec").start());
+    let mut world = World::on_redis(RedisServer::with().appendfsync("everysec").start());
     let (serve, _batch) = world.serve_and_batch();
     let _watch = world.watch().start();
     let producers = Producers::start(vec![world.client(&serve); 4], Arc::new(Beats::new(50, 2)), 20);
     for _ in 0..2 {
         producers.await_kept(2_000, SOON);
-        world.redis.shut_down();
-        world.redis.restart();
+        world.redis_mut().shut_down();
+        world.redis_mut().restart();
     }
     producers.await_kept(300, SOON);
     producers.stop();
@@ -73,13 +73,13 @@ fn a_redis_stopped_in_order_loses_nothing_with_fsync_every_second() {
 
 #[test]
 fn redis_away_means_503_and_recovery_by_itself() {
-    let mut world = World::new();
+    let mut world = World::on(Buffer::Redis);
     let (serve, batch) = world.serve_and_batch();
     let client = world.client(&serve);
     let beats = Beats::new(10, 1);
     client.must_keep(&beats.take(10));
 
-    world.redis.kill();
+    world.redis_mut().kill();
     let refused = client.post_all(&beats.take(10));
     assert_eq!(refused.status, 503, "{}", refused.text);
     assert!(refused.header("retry-after").is_some());
@@ -89,7 +89,7 @@ fn redis_away_means_503_and_recovery_by_itself() {
     assert_eq!(serve.get("/health/live").unwrap().status, 200);
     assert_eq!(batch.get("/health/live").unwrap().status, 200);
 
-    world.redis.restart();
+    world.redis_mut().restart();
     serve.await_status("/health", 200, SOON);
     batch.await_status("/health", 200, SOON);
     client.must_keep(&beats.take(10));
@@ -100,17 +100,17 @@ fn redis_away_means_503_and_recovery_by_itself() {
 
 #[test]
 fn a_redis_that_hangs_means_503_in_time_and_never_202() {
-    let world = World::new();
+    let world = World::on(Buffer::Redis);
     let (serve, _batch) = world.serve_and_batch();
     let client = world.client(&serve);
     let beats = Beats::new(10, 1);
     client.must_keep(&beats.take(10));
 
-    world.redis.stop_process();
+    world.redis().stop_process();
     let refused = client.post_all(&beats.take(10));
     assert_eq!(refused.status, 503, "{}", refused.text);
     serve.await_status("/health/ready", 503, SOON);
-    world.redis.cont();
+    world.redis().cont();
 
     // The push that timed out may have been held after all: that is why the client sends it again.
     serve.await_status("/health", 200, SOON);
@@ -121,13 +121,13 @@ fn a_redis_that_hangs_means_503_in_time_and_never_202() {
 
 #[test]
 fn an_erased_redis_is_an_alarm_and_never_a_fresh_start() {
-    let mut world = World::new();
+    let mut world = World::on(Buffer::Redis);
     let (serve, batch) = world.serve_and_batch();
     let client = world.client(&serve);
     client.must_keep(&Beats::new(10, 1).take(10));
     world.await_drained(SOON);
 
-    world.redis.restart_empty();
+    world.redis_mut().restart_empty();
     serve.await_status("/health", 503, SOON);
     batch.await_status("/health", 503, SOON);
     let refused = client.post(&Beat::of("somebody", "device"));
@@ -149,7 +149,7 @@ fn an_erased_redis_is_an_alarm_and_never_a_fresh_start() {
 
 #[test]
 fn a_full_redis_still_drains() {
-    let world = World::on(RedisServer::with().maxmemory("3mb").start());
+    let world = World::on_redis(RedisServer::with().maxmemory("3mb").start());
     world.register();
     let serve = world.serve().start();
     serve.await_status("/health/ready", 200, SOON);
@@ -176,7 +176,7 @@ fn a_redis_that_may_forget_is_refused_with_the_line_to_mend_it() {
         (RedisServer::with().appendonly("no").start(), "appendonly yes"),
         (RedisServer::with().maxmemory_policy("allkeys-lru").start(), "maxmemory-policy noeviction"),
     ] {
-        let world = World::on(redis);
+        let world = World::on_redis(redis);
         let refused = world.serve().run().expect_code(2);
         assert!(refused.stderr.contains(advice), "{}", refused.stderr);
     }
@@ -184,22 +184,22 @@ fn a_redis_that_may_forget_is_refused_with_the_line_to_mend_it() {
 
 #[test]
 fn a_redis_that_may_forget_is_refused_also_by_a_serve_that_started_before_it() {
-    let world = World::new();
+    let world = World::on(Buffer::Redis);
     world.register();
-    assert_eq!(world.redis.cli(&["CONFIG", "SET", "appendonly", "no"]), "OK");
+    assert_eq!(world.redis().cli(&["CONFIG", "SET", "appendonly", "no"]), "OK");
     // It does not answer while `serve` starts, so that the check at the start finds nothing to judge.
-    world.redis.stop_process();
+    world.redis().stop_process();
     let serve = world.serve().start();
-    world.redis.cont();
+    world.redis().cont();
     let client = world.client(&serve);
     let beats = Beats::new(10, 1);
     wait::until("the volatile Redis to be named", SOON, || {
         assert_eq!(client.post_all(&beats.take(5)).status, 503, "answered 202 for what Redis may forget");
         serve.get("/health/ready").is_some_and(|answer| answer.text.contains("appendonly"))
     });
-    assert_eq!(world.in_redis("accepted"), 0);
+    assert_eq!(world.held("accepted"), 0);
 
-    assert_eq!(world.redis.cli(&["CONFIG", "SET", "appendonly", "yes"]), "OK");
+    assert_eq!(world.redis().cli(&["CONFIG", "SET", "appendonly", "yes"]), "OK");
     serve.await_status("/health/ready", 200, SOON);
     client.must_keep(&beats.take(5));
     let _batch = world.batch().start();

@@ -5,17 +5,7 @@
 mod support;
 
 use support::producers::bring_home;
-use support::{Beats, SOON, Systole, World};
-
-/// Numbers that look random and are the same in every run, so that a failure can be looked at again.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % sides
-    }
-}
+use support::{Beats, Buffer, Dice, SOON, Systole, World, on_every_buffer};
 
 /// The processes of one role.
 struct Role<'a> {
@@ -40,11 +30,12 @@ impl<'a> Role<'a> {
     }
 }
 
+// Roles are processes on Redis only.
 #[test]
 fn roles_started_and_stopped_in_any_order_lose_and_double_nothing() {
-    let world = World::new();
+    let world = World::on(Buffer::Redis);
     let beats = Beats::new(50, 2);
-    let mut dice = Dice(20_261_122);
+    let mut dice = Dice::of(20_261_122);
     let mut roles =
         [Role::new(|| world.watch().start()), Role::new(|| world.serve().start()), Role::new(|| world.batch().start())];
     // Everybody is the first once in a while: the compactor waits for a dataset, the door for a buffer.
@@ -74,18 +65,17 @@ fn roles_started_and_stopped_in_any_order_lose_and_double_nothing() {
     assert!(world.ledger.kept() > 400, "hardly anything was accepted: {}", world.ledger.kept());
 }
 
-#[test]
-fn everyone_stops_in_order_when_asked_however_much_is_under_way() {
-    let world = World::new();
-    let (serve, batch) = world.serve_and_batch();
-    let watch = world.watch().start();
-    world.client(&serve).must_keep(&Beats::new(50, 2).take(5_000));
-    batch.stop();
-    watch.stop();
-    serve.stop();
-
-    let _batch = world.batch().start();
+fn everyone_stops_in_order_when_asked_however_much_is_under_way(buffer: Buffer) {
+    let world = World::on(buffer);
+    let mut collector = world.collector().start();
+    collector.client().must_keep(&Beats::new(50, 2).take(5_000));
+    collector.stop();
+    collector.resume();
+    world.await_published(SOON);
     world.await_drained(SOON);
-    world.publish();
     world.audit();
+}
+
+on_every_buffer! {
+    everyone_stops_in_order_when_asked_however_much_is_under_way,
 }

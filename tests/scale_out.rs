@@ -1,4 +1,6 @@
 //! Scale-out: batchers share the partitions; one that joins or dies moves only those that it must.
+//!
+//! On Redis only: the embedded buffer has one process, and one batcher in it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
 
@@ -6,14 +8,14 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use support::{Beats, SOON, World, wait};
+use support::{Beats, Buffer, SOON, World, wait};
 
 const PARTITIONS: u64 = 16;
 
 /// Who holds the lease of each partition, as Redis has it. Fails while a lease is free or its holder is not `alive`.
 fn owners(world: &World, alive: usize) -> Result<BTreeMap<u64, String>, String> {
     let owner = |n: u64| {
-        let owner = world.redis.cli(&["HGET", &format!("systole:{{p{n}}}:state"), "lease_owner"]);
+        let owner = world.redis().cli(&["HGET", &format!("systole:{{p{n}}}:state"), "lease_owner"]);
         if owner.is_empty() { Err(format!("partition {n} has no owner")) } else { Ok((n, owner)) }
     };
     let owners: BTreeMap<u64, String> = (0..PARTITIONS).map(owner).collect::<Result<_, _>>()?;
@@ -39,7 +41,7 @@ fn moved(before: &BTreeMap<u64, String>, after: &BTreeMap<u64, String>) -> Vec<u
 
 #[test]
 fn a_batcher_that_joins_or_dies_moves_only_the_partitions_it_must() {
-    let world = World::new();
+    let world = World::on(Buffer::Redis);
     let batch = || world.batch().args([format!("--partitions={PARTITIONS}")]).start();
     let (_a, _b) = (batch(), batch());
     let two = settled_owners(&world, 2);
@@ -59,7 +61,7 @@ fn a_batcher_that_joins_or_dies_moves_only_the_partitions_it_must() {
 
 #[test]
 fn two_batchers_hold_claims_of_two_partitions_at_once() {
-    let world = World::new();
+    let world = World::on(Buffer::Redis);
     // Each stands still with the first thing that it claims in hand.
     let batch = || world.batch().args([format!("--partitions={PARTITIONS}")]);
     let stuck = || batch().failpoints("batcher.claimed=wait").start();
@@ -82,12 +84,12 @@ fn two_batchers_hold_claims_of_two_partitions_at_once() {
 
 /// Who holds a lease on a partition with a standing claim.
 fn claim_holders(world: &World) -> BTreeSet<String> {
-    let field = |n, field| world.redis.cli(&["HGET", &format!("systole:{{p{n}}}:state"), field]);
+    let field = |n, field| world.redis().cli(&["HGET", &format!("systole:{{p{n}}}:state"), field]);
     let claimed = (0..PARTITIONS).filter(|n| !field(*n, "claim_id").is_empty());
     claimed.map(|n| field(n, "lease_owner")).collect()
 }
 
 fn written(world: &World) -> u64 {
-    let acked = |n| world.redis.cli(&["HGET", &format!("systole:{{p{n}}}:state"), "acked"]);
+    let acked = |n| world.redis().cli(&["HGET", &format!("systole:{{p{n}}}:state"), "acked"]);
     (0..PARTITIONS).map(|n| acked(n).parse().unwrap_or(0)).sum()
 }

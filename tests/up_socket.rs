@@ -9,22 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::Value;
-use support::{Beats, Launch, Producers, SOON, Systole, World, wait};
-
-const UP_FLAGS: [&str; 12] = [
-    "--listen=127.0.0.1:0",
-    "--partitions=4",
-    "--user-rate=0",
-    "--address-rate=0",
-    "--max-clock-skew=3days",
-    "--max-delay=100ms",
-    "--look-every=50ms",
-    "--retry-first=50ms",
-    "--publish-after=100ms",
-    "--publish-scan-every=50ms",
-    "--min-free=0B",
-    "--buffer-min-free=1MiB",
-];
+use support::{Beats, Buffer, Launch, Producers, RedisServer, SOON, Systole, World, wait};
 
 /// `systole up` on the world's dataset, and those who look at it.
 struct Machine {
@@ -33,15 +18,11 @@ struct Machine {
 
 impl Machine {
     fn new() -> Self {
-        Self { world: World::new() }
+        Self { world: World::on(Buffer::Embedded) }
     }
 
     fn on(world: World) -> Self {
         Self { world }
-    }
-
-    fn data(&self) -> String {
-        format!("--data={}", self.world.dataset().display())
     }
 
     fn socket(&self) -> PathBuf {
@@ -49,12 +30,12 @@ impl Machine {
     }
 
     fn up(&self) -> Launch {
-        self.world.launch("up").args(UP_FLAGS).args([self.data()])
+        self.world.up()
     }
 
     /// A command with `--data` and nothing else that says where to look.
     fn look(&self, words: &[&str]) -> Launch {
-        self.world.launch(words[0]).args(words[1..].iter().copied()).args([self.data()])
+        self.world.books(words)
     }
 
     fn letters(&self) -> Vec<String> {
@@ -67,17 +48,6 @@ impl Machine {
             let letters = self.letters();
             if letters.len() == count { Ok(letters) } else { Err(format!("{} letters", letters.len())) }
         })
-    }
-
-    fn audit(&self) -> Value {
-        self.look(&["audit", "--json"]).run().expect_code(0).json()
-    }
-
-    /// Expects one line of advice that names each of `words`, and the exit code.
-    fn one_line(&self, launch: Launch, code: i32, words: &[&str]) {
-        let stderr = launch.run().expect_code(code).stderr;
-        let advice: Vec<&str> = stderr.lines().filter(|line| line.starts_with("systole: ")).collect();
-        assert!(advice.len() == 1 && words.iter().all(|word| advice[0].contains(word)), "{words:?}: {stderr}");
     }
 
     /// Makes `count` dead letters, one heartbeat each, by an `up` that goes on running.
@@ -101,14 +71,14 @@ fn dead_letters_of_a_running_up_are_listed_shown_retried_and_dropped() {
     let shown = machine.look(&["dead-letters", "show", &ids[0]]).run().expect_code(0).json();
     assert_eq!(shown["decoded"].as_array().unwrap().len(), 1, "{shown}");
     machine.look(&["dead-letters", "drop", &ids[0]]).run().expect_code(0);
-    machine.one_line(machine.look(&["dead-letters", "drop", &ids[0]]), 2, &["no dead letter", &ids[0]]);
+    machine.look(&["dead-letters", "drop", &ids[0]]).refused(2, &["no dead letter", &ids[0]]);
     // Its writer still panics, so it comes back under another id.
     machine.look(&["dead-letters", "retry", &ids[1]]).run().expect_code(0);
     wait::until("the retried letter to come back", SOON, || {
         let letters = machine.letters();
         letters.len() == 2 && !letters.contains(&ids[1])
     });
-    let report = machine.audit();
+    let report = machine.world.audit();
     assert_eq!((ledger(&report, "dead"), ledger(&report, "dropped")), (2, 1), "{report}");
     up.stop();
 }
@@ -123,14 +93,14 @@ fn what_can_be_done_through_a_running_up_can_be_done_without_it() {
     machine.look(&["dead-letters", "show", &ids[0]]).run().expect_code(0);
     machine.look(&["dead-letters", "drop", &ids[0]]).run().expect_code(0);
     machine.look(&["dead-letters", "retry", "--all"]).run().expect_code(0);
-    let report = machine.audit();
+    let report = machine.world.audit();
     assert_eq!((ledger(&report, "pending"), ledger(&report, "dropped")), (2, 1), "{report}");
 
     let up = machine.up().start();
     wait::until("the retried letters to be published", SOON, || {
         support::oracle::count_rows(machine.world.dataset()) == 2
     });
-    assert_eq!(machine.audit()["verdict"], "balanced");
+    assert_eq!(machine.world.audit()["verdict"], "balanced");
     up.stop();
 }
 
@@ -157,7 +127,7 @@ fn the_books_of_a_running_up_balance_under_load() {
     producers.await_kept(1_000, SOON);
     let mut accepted = 0;
     for _ in 0..4 {
-        let report = machine.audit();
+        let report = machine.world.audit();
         assert_eq!(report["verdict"], "balanced", "{report}");
         assert!(ledger(&report, "accepted") > accepted, "it moves");
         accepted = ledger(&report, "accepted");
@@ -165,7 +135,7 @@ fn the_books_of_a_running_up_balance_under_load() {
     }
     producers.stop();
     machine.world.await_published(4 * SOON);
-    assert_eq!(machine.audit()["verdict"], "balanced");
+    assert_eq!(machine.world.audit()["verdict"], "balanced");
     up.stop();
 }
 
@@ -187,13 +157,13 @@ fn an_up_that_hangs_or_has_no_socket_is_said_in_one_line() {
     let up = machine.up().start();
     up.sigstop();
     let quick = ["--step-deadline=1s", "--push-deadline=1s", "--connect-timeout=500ms"];
-    machine.one_line(machine.look(&["audit"]).args(quick), 3, &["did not answer within 1s"]);
-    machine.one_line(machine.look(&["dead-letters", "list"]).args(quick), 3, &["did not answer within 1s"]);
+    machine.look(&["audit"]).args(quick).refused(3, &["did not answer within 1s"]);
+    machine.look(&["dead-letters", "list"]).args(quick).refused(3, &["did not answer within 1s"]);
     up.cont();
-    machine.audit();
+    machine.world.audit();
     std::fs::remove_file(machine.socket()).unwrap();
-    machine.one_line(machine.look(&["audit"]), 2, &["in use by process", &up.pid().to_string()]);
-    machine.one_line(machine.look(&["adopt"]), 2, &["in use by process", &up.pid().to_string()]);
+    machine.look(&["audit"]).refused(2, &["in use by process", &up.pid().to_string()]);
+    machine.look(&["adopt"]).refused(2, &["in use by process", &up.pid().to_string()]);
     up.stop();
 }
 
@@ -210,18 +180,19 @@ fn a_socket_that_fails_is_bound_anew() {
 fn a_redis_for_a_dataset_of_the_embedded_buffer_is_refused() {
     let machine = Machine::new();
     let up = machine.up().start();
-    let buffer = format!("--buffer={}", machine.world.redis.url());
+    let redis = RedisServer::start();
+    let buffer = format!("--buffer={}", redis.url());
     let refused = || {
-        machine.one_line(machine.look(&["audit", &buffer]), 2, &["embedded", "--buffer", "systole drain"]);
-        machine.one_line(machine.look(&["adopt", &buffer]), 2, &["embedded", "left behind", "systole drain"]);
+        machine.look(&["audit", &buffer]).refused(2, &["embedded", "--buffer", "systole drain"]);
+        machine.look(&["adopt", &buffer]).refused(2, &["embedded", "left behind", "systole drain"]);
     };
     refused();
-    machine.one_line(machine.look(&["adopt"]), 2, &["systole up", "first"]);
+    machine.look(&["adopt"]).refused(2, &["systole up", "first"]);
     up.stop();
     refused();
     // A Redis that is named is where dead letters are looked for, whatever lies in the data folder.
-    machine.one_line(machine.look(&["dead-letters", "list", &buffer]), 2, &["not registered"]);
-    machine.one_line(machine.look(&["dead-letters", "list", "--buffer=redis://127.0.0.1:1"]), 3, &["out of reach"]);
+    machine.look(&["dead-letters", "list", &buffer]).refused(2, &["not registered"]);
+    machine.look(&["dead-letters", "list", "--buffer=redis://127.0.0.1:1"]).refused(3, &["out of reach"]);
 }
 
 #[test]
@@ -234,10 +205,10 @@ fn a_lost_buffer_is_an_alarm_until_it_is_adopted_anew() {
     let folder = machine.world.dataset().join("buffer");
     std::fs::remove_dir_all(&folder).unwrap();
     for words in [&["audit"][..], &["dead-letters", "list"]] {
-        machine.one_line(machine.look(words), 2, &["is gone", "systole adopt"]);
+        machine.look(words).refused(2, &["is gone", "systole adopt"]);
         assert!(!folder.exists(), "looking makes nothing");
     }
-    machine.one_line(machine.up(), 2, &["is gone", "systole adopt"]);
+    machine.up().refused(2, &["is gone", "systole adopt"]);
 
     let adopted = |known| {
         let report = machine.look(&["adopt", "--json"]).run().expect_code(0).json();
@@ -245,13 +216,13 @@ fn a_lost_buffer_is_an_alarm_until_it_is_adopted_anew() {
     };
     adopted(false);
     adopted(true);
-    let report = machine.audit();
+    let report = machine.world.audit();
     assert_eq!((report["verdict"].as_str(), ledger(&report, "accepted")), (Some("surplus"), 0));
     machine.look(&["audit", "--accept"]).run().expect_code(0);
     let up = machine.up().start();
     machine.world.client(&up).must_keep(&Beats::new(20, 2).named("later").take(50));
     machine.world.await_published(SOON);
-    assert_eq!(machine.audit()["verdict"], "balanced");
+    assert_eq!(machine.world.audit()["verdict"], "balanced");
     up.stop();
 }
 
@@ -260,9 +231,9 @@ fn a_data_folder_deeper_than_a_socket_can_be_named_works() {
     let home = tempfile::tempdir().unwrap();
     let deep = home.path().join("a-folder-of-thirty-bytes------/".repeat(5));
     std::fs::create_dir_all(&deep).unwrap();
-    let machine = Machine::on(World::new().dataset_in(&deep));
+    let machine = Machine::on(World::on(Buffer::Embedded).dataset_in(&deep));
     let up = machine.up().start();
     machine.world.client(&up).must_keep(&Beats::new(5, 1).take(5));
-    assert_eq!(ledger(&machine.audit(), "accepted"), 5);
+    assert_eq!(ledger(&machine.world.audit(), "accepted"), 5);
     up.stop();
 }

@@ -9,11 +9,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use support::tmpfs::Tmpfs;
-use support::{Beats, Producers, QUICK_LEASE, SOON, Systole, World, failpoints, wait};
+use support::{Beats, Buffer, Collector, Producers, SOON, World, failpoints, on_every_buffer, wait};
 
 /// A writer that cannot write says so, holds everything back, and goes on by itself once it can.
-fn survives(world: &World, serve: &Systole, batch: &Systole, break_it: impl FnOnce(), mend_it: impl FnOnce()) {
-    let client = world.client(serve);
+fn survives(world: &World, collector: &Collector<'_>, break_it: impl FnOnce(), mend_it: impl FnOnce()) {
+    let (client, batch) = (collector.client(), collector.batcher());
     let beats = Beats::new(30, 2);
     client.must_keep(&beats.take(100));
     world.await_drained(SOON);
@@ -21,42 +21,38 @@ fn survives(world: &World, serve: &Systole, batch: &Systole, break_it: impl FnOn
     break_it();
     client.must_keep(&beats.take(200));
     batch.await_status("/health", 503, SOON);
-    assert!(world.in_redis("pending") + world.in_redis("claimed") > 0, "it was not broken");
+    assert!(world.held("pending") + world.held("claimed") > 0, "it was not broken");
 
     mend_it();
     batch.await_status("/health", 200, SOON);
     world.await_drained(SOON);
-    assert_eq!(world.in_redis("dead"), 0, "a fault of the world makes no dead letters");
-    world.publish();
+    assert_eq!(world.held("dead"), 0, "a fault of the world makes no dead letters");
+    world.await_published(SOON);
     world.audit();
 }
 
+// The disk of the dataset alone, while the buffer's is well. What `up` does, whose buffer is on the same disk, stands in
+// tests/up.rs.
 #[test]
 fn a_full_disk_loses_nothing() {
     let Some(disk) = Tmpfs::mount("8m") else { return };
-    let world = World::new().dataset_in(disk.path());
-    let (serve, batch) = world.serve_and_batch();
-    survives(
-        &world,
-        &serve,
-        &batch,
-        || drop(disk.fill()),
-        || std::fs::remove_file(disk.path().join("ballast")).unwrap(),
-    );
+    let world = World::on(Buffer::Redis).dataset_in(disk.path());
+    let collector = world.collector().start();
+    survives(&world, &collector, || drop(disk.fill()), || std::fs::remove_file(disk.path().join("ballast")).unwrap());
 }
 
 #[test]
 fn a_disk_that_turns_read_only_loses_nothing() {
     let Some(disk) = Tmpfs::mount("8m") else { return };
-    let world = World::new().dataset_in(disk.path());
-    let (serve, batch) = world.serve_and_batch();
-    survives(&world, &serve, &batch, || disk.read_only(true), || disk.read_only(false));
+    let world = World::on(Buffer::Redis).dataset_in(disk.path());
+    let collector = world.collector().start();
+    survives(&world, &collector, || disk.read_only(true), || disk.read_only(false));
 }
 
 #[test]
 fn a_disk_with_no_room_to_spare_is_not_written_to() {
     let Some(disk) = Tmpfs::mount("8m") else { return };
-    let world = World::new().dataset_in(disk.path());
+    let world = World::on(Buffer::Redis).dataset_in(disk.path());
     world.register();
     // Less is free than it is told to leave.
     let batch = world.batch().args(["--min-free=16MiB"]).start();
@@ -64,28 +60,26 @@ fn a_disk_with_no_room_to_spare_is_not_written_to() {
     serve.await_status("/health/ready", 200, SOON);
     world.client(&serve).must_keep(&Beats::new(10, 1).take(50));
     batch.await_status("/health", 503, SOON);
-    assert_eq!((world.in_redis("pending"), world.in_redis("claimed")), (50, 0));
+    assert_eq!((world.held("pending"), world.held("claimed")), (50, 0));
     batch.stop();
     let _batch = world.batch().start();
     world.await_drained(SOON);
     world.publish();
 }
 
-#[test]
-fn a_lost_permission_loses_nothing() {
-    let world = World::new();
+fn a_lost_permission_loses_nothing(buffer: Buffer) {
+    let world = World::on(buffer);
     // Root may write anywhere; a root without these two capabilities may not.
     let bounded = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search", "--"];
     let is_root = rustix::process::geteuid().is_root();
-    let batch = if is_root { world.batch().under(bounded) } else { world.batch() }.start();
-    let serve = world.serve().start();
-    serve.await_status("/health/ready", 200, SOON);
+    let collector = world.collector();
+    let collector = if is_root { collector.batcher_under(bounded) } else { collector }.start();
 
     let chmod = |mode| {
         let each = |path: &Path| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
         folders(&world.dataset().join("staging")).iter().for_each(|folder| each(folder));
     };
-    survives(&world, &serve, &batch, || chmod(0o555), || chmod(0o755));
+    survives(&world, &collector, || chmod(0o555), || chmod(0o755));
 }
 
 fn folders(top: &Path) -> Vec<std::path::PathBuf> {
@@ -99,13 +93,10 @@ fn folders(top: &Path) -> Vec<std::path::PathBuf> {
 /// Failpoints that need more than a claim to be reached; each has its own test below.
 const SPECIAL: [&str; 2] = ["batcher.before_release", "batcher.in_hand"];
 
-#[test]
-fn a_batcher_killed_between_any_two_steps_loses_nothing() {
-    let world = World::new();
-    world.register();
-    let serve = world.serve().start();
-    serve.await_status("/health/ready", 200, SOON);
-    let client = world.client(&serve);
+fn a_batcher_killed_between_any_two_steps_loses_nothing(buffer: Buffer) {
+    let world = World::on(buffer);
+    let mut collector = world.collector().with_quick_leases().without_batcher().without_compactor().start();
+    let client = collector.client();
     let (beats, older) = (Beats::new(30, 2), Beats::days_ago(30, 2, 3));
 
     let mut names = failpoints::in_part("batcher");
@@ -115,52 +106,46 @@ fn a_batcher_killed_between_any_two_steps_loses_nothing() {
         // Of two dates: so there is also a step between two fragments of one claim.
         client.must_keep(&beats.take(40));
         client.must_keep(&older.take(40));
-        let batch = world.batch().args(QUICK_LEASE);
-        batch.clone().failpoints(&format!("{name}=kill")).start().await_killed(SOON);
+        collector.batcher_dies_at(&format!("{name}=kill"));
         // The next one does not die, and finds whatever the dead one left.
-        let batch = batch.start();
+        collector.start_batcher();
         world.await_drained(SOON);
-        batch.stop();
+        collector.stop_batcher();
     }
-    assert_eq!(world.in_redis("dead"), 0, "no row is to blame");
+    assert_eq!(world.held("dead"), 0, "no row is to blame");
     world.publish();
     world.audit();
 }
 
-#[test]
-fn a_batcher_killed_while_it_stops_loses_nothing() {
-    let world = World::new();
-    let (serve, batch) = world.serve_and_batch();
-    batch.stop();
-    world.client(&serve).must_keep(&Beats::new(30, 2).take(60));
-    let mut batch = world.batch().failpoints("batcher.before_release=kill").start();
+fn a_batcher_killed_while_it_stops_loses_nothing(buffer: Buffer) {
+    let world = World::on(buffer);
+    let dying = world.collector().without_compactor().batcher_failpoints("batcher.before_release=kill");
+    let mut collector = dying.start();
+    let client = collector.client();
+    client.must_keep(&Beats::new(30, 2).take(60));
     world.await_drained(SOON);
-    batch.sigterm();
-    batch.await_killed(SOON);
-    world.client(&serve).must_keep(&Beats::days_ago(30, 2, 1).take(60));
-    let _batch = world.batch().start();
+    collector.batcher_dies_while_it_stops();
+    client.must_keep(&Beats::days_ago(30, 2, 1).take(60));
+    collector.start_batcher();
     world.await_drained(SOON);
     world.publish();
 }
 
-#[test]
-fn a_frame_that_kills_every_batcher_becomes_a_dead_letter_and_the_others_are_written() {
-    let world = World::new();
-    world.register();
-    let serve = world.serve().start();
-    serve.await_status("/health/ready", 200, SOON);
-    let client = world.client(&serve);
+fn a_frame_that_kills_every_batcher_becomes_a_dead_letter_and_the_others_are_written(buffer: Buffer) {
+    let world = World::on(buffer);
+    let mut collector = world.collector().with_quick_leases().without_batcher().without_compactor().start();
+    let client = collector.client();
     // One frame each, all of one partition.
     let beats = Beats::new(1, 1).take(4);
     beats.iter().for_each(|beat| assert_eq!(client.post(beat).status, 202));
 
     // Three die with the claim; then it is worked frame by frame, and three more die over its third frame.
     for failpoint in ["batcher.claimed=kill"; 3].into_iter().chain(["batcher.in_hand=kill+2"; 3]) {
-        world.batch().args(QUICK_LEASE).failpoints(failpoint).start().await_killed(SOON);
+        collector.batcher_dies_at(failpoint);
     }
-    let _batch = world.batch().start();
+    collector.start_batcher();
     world.await_drained(SOON);
-    assert_eq!(world.in_redis("dead"), 1);
+    assert_eq!(world.held("dead"), 1);
     world.compact().run().expect_code(0);
     let published = support::Snapshot::read(world.dataset()).unwrap();
     assert_eq!(published.faults(), Vec::<String>::new());
@@ -168,26 +153,30 @@ fn a_frame_that_kills_every_batcher_becomes_a_dead_letter_and_the_others_are_wri
     world.audit();
 
     world.books(&["dead-letters", "retry", "--all"]).run().expect_code(0);
-    wait::until("the retry", SOON, || world.in_redis("dead") == 0);
+    wait::until("the retry", SOON, || world.held("dead") == 0);
     world.await_drained(SOON);
     world.publish();
     world.audit();
 }
 
-#[test]
-fn errors_of_the_disk_in_the_middle_of_everything_lose_nothing() {
-    let world = World::new();
-    world.register();
+fn errors_of_the_disk_in_the_middle_of_everything_lose_nothing(buffer: Buffer) {
+    let world = World::on(buffer);
     let errors: Vec<String> = failpoints::in_part("dataset").iter().map(|name| format!("{name}=error+3*2")).collect();
-    let _batch = world.batch().failpoints(&errors.join(";")).start();
-    let _watch = world.watch().failpoints(&errors.join(";")).start();
-    let serve = world.serve().start();
-    serve.await_status("/health/ready", 200, SOON);
-    let producers = Producers::start(vec![world.client(&serve); 2], Arc::new(Beats::new(50, 2)), 20);
+    let errors = errors.join(";");
+    let collector = world.collector().batcher_failpoints(&errors).compactor_failpoints(&errors).start();
+    let producers = Producers::start(vec![collector.client(); 2], Arc::new(Beats::new(50, 2)), 20);
     producers.await_kept(2_000, SOON);
     producers.stop();
     world.await_published(2 * SOON);
     world.await_drained(SOON);
-    assert_eq!(world.in_redis("dead"), 0, "a fault of the world makes no dead letters");
+    assert_eq!(world.held("dead"), 0, "a fault of the world makes no dead letters");
     world.audit();
+}
+
+on_every_buffer! {
+    a_lost_permission_loses_nothing,
+    a_batcher_killed_between_any_two_steps_loses_nothing,
+    a_batcher_killed_while_it_stops_loses_nothing,
+    a_frame_that_kills_every_batcher_becomes_a_dead_letter_and_the_others_are_written,
+    errors_of_the_disk_in_the_middle_of_everything_lose_nothing,
 }

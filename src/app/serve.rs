@@ -1,30 +1,39 @@
-//! `systole serve`: the door. HTTP in, frames into the buffer.
+//! `systole serve`: the door. HTTP in, frames into the buffer, or with `--spill-dir` into the spill while Redis is away.
 
 use std::sync::Arc;
 
+use prometheus::Registry;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::start::{finish, open_buffer, stop_on_signals};
-use super::{Done, Outcome};
+use super::{Done, Failure, Outcome};
+use crate::buffer::Inlet;
 use crate::buffer::committer::{self, Committer};
 use crate::buffer::monitor::{self, Monitor};
+use crate::buffer::redis::RedisBuffer;
+use crate::buffer::spill;
 use crate::cli::Serve;
 use crate::config::relations;
 use crate::http;
-use crate::telemetry::{health::Health, metrics};
+use crate::telemetry::health::{Affects, Health};
+use crate::telemetry::metrics;
 
-/// Runs until a signal. Stops in order: no new connections, answers to what is in flight, the last frames, the monitor.
+/// Runs until a signal. Stops in order: no new connections, answers to what is in flight, the last frames, the spill, the
+/// monitor.
 pub async fn run(args: Serve) -> Outcome {
     relations::check_serve(&args.buffer, &args.monitor)?;
+    relations::check_spill(&args.buffer, &args.redis, &args.spill)?;
     let stop = stop_on_signals()?;
     let registry = metrics::registry()?;
     let health = Health::new();
     let buffer = open_buffer(&args.buffer, &args.redis).await?;
+    let Door { inlet, buffer_affects, spill } = open_door(&buffer, &args, &health, &registry).await?;
 
     let stop_committer = CancellationToken::new();
     let committer_metrics = committer::Metrics::register(&registry)?;
-    let (intake, mut committer) = Committer::start(buffer.clone(), &args.buffer, committer_metrics);
+    let (intake, mut committer) = Committer::start(inlet, &args.buffer, committer_metrics);
     let committer = tokio::spawn({
         let stop = stop_committer.clone();
         async move { committer.run(stop).await }
@@ -32,7 +41,8 @@ pub async fn run(args: Serve) -> Outcome {
 
     let stop_monitor = CancellationToken::new();
     let monitor_metrics = monitor::Metrics::register(&registry)?;
-    let monitor = Monitor::new(buffer, &args.monitor, *args.buffer.batcher_ttl, &health, monitor_metrics);
+    let ttl = *args.buffer.batcher_ttl;
+    let monitor = Monitor::new(buffer, &args.monitor, ttl, buffer_affects, &health, monitor_metrics);
     let monitor = tokio::spawn({
         let stop = stop_monitor.clone();
         async move { monitor.run(stop).await }
@@ -44,9 +54,61 @@ pub async fn run(args: Serve) -> Outcome {
 
     stop_committer.cancel();
     finish("committer", committer).await?;
+    if let Some(spill) = spill {
+        spill.stop().await?;
+    }
     stop_monitor.cancel();
     finish("monitor", monitor).await?;
     served?;
     info!("stopped");
     Ok(Done::Well)
+}
+
+/// Where heartbeats go.
+struct Door {
+    inlet: Arc<dyn Inlet>,
+    /// What it means that the buffer is out of reach.
+    buffer_affects: Affects,
+    spill: Option<Spilling>,
+}
+
+async fn open_door(
+    buffer: &Arc<RedisBuffer>,
+    args: &Serve,
+    health: &Health,
+    registry: &Registry,
+) -> Result<Door, Failure> {
+    let Some(dir) = args.spill.spill_dir.clone() else {
+        return Ok(Door { inlet: buffer.clone(), buffer_affects: Affects::Readiness, spill: None });
+    };
+    let metrics = spill::Metrics::register(registry)?;
+    let (inlet, service) = spill::start(dir, buffer, &args.buffer, &args.spill, health, metrics).await?;
+    // The door stays open while Redis is away; the spill says whether it is.
+    Ok(Door { inlet: Arc::new(inlet), buffer_affects: Affects::Health, spill: Some(Spilling::run(service)) })
+}
+
+/// The spill at work.
+struct Spilling {
+    service: Arc<spill::SpillService>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Spilling {
+    fn run(service: spill::SpillService) -> Self {
+        let (service, stop) = (Arc::new(service), CancellationToken::new());
+        let task = tokio::spawn({
+            let (service, stop) = (service.clone(), stop.clone());
+            async move { service.run(stop).await }
+        });
+        Self { service, stop, task }
+    }
+
+    async fn stop(self) -> Result<(), Failure> {
+        self.stop.cancel();
+        finish("spill", self.task).await?;
+        // The last handle on the store waits for the disk. A panic there has been logged, and the process ends anyway.
+        let _ = tokio::task::spawn_blocking(move || drop(self.service)).await;
+        Ok(())
+    }
 }

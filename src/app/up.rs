@@ -28,7 +28,7 @@ use crate::config::relations;
 use crate::dataset::Dataset;
 use crate::heartbeat::BatcherId;
 use crate::http::Server;
-use crate::telemetry::health::Health;
+use crate::telemetry::health::{Affects, Health};
 use crate::telemetry::metrics;
 
 /// Runs until a signal. Stops in order: no new connections, answers to what is in flight, the last frames; then all that
@@ -117,7 +117,8 @@ fn keep_watching(
     registry: &Registry,
 ) -> Result<Part, Failure> {
     let metrics = monitor::Metrics::register(registry)?;
-    let monitor = Monitor::new(Arc::new(buffer.clone()), &args.monitor, *args.buffer.batcher_ttl, health, metrics);
+    let (buffer, ttl) = (Arc::new(buffer.clone()), *args.buffer.batcher_ttl);
+    let monitor = Monitor::new(buffer, &args.monitor, ttl, Affects::Readiness, health, metrics);
     let monitor = Arc::new(monitor);
     Ok(supervisor.keep("monitor", move |stop| {
         let monitor = monitor.clone();

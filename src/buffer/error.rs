@@ -22,13 +22,14 @@ pub enum Error {
         /// The deadline that passed.
         after: Duration,
     },
-    /// The buffer cannot be reached, or the connection broke: whether a step under way took effect is unknown.
+    /// The buffer cannot be reached, is still on its way up, or the connection broke: whether a step under way took effect
+    /// is unknown.
     #[error("the buffer is out of reach: {reason}")]
     Unreachable {
         /// What the network said, without secrets.
         reason: String,
     },
-    /// The buffer refused the step with a passing fault of its own (loading, read-only, out of memory, disk error).
+    /// The buffer refused the step with a passing fault of its own (read-only, out of memory, disk error).
     #[error("the buffer refused: {reason}")]
     Refused {
         /// What it said.

@@ -23,6 +23,7 @@ pub mod monitor;
 pub mod options;
 pub mod redis;
 pub mod socket;
+pub mod spill;
 mod types;
 
 pub use contract::{Buffer, Inlet, Inspect, Reach};

@@ -143,19 +143,21 @@ struct Memory {
 }
 
 impl Monitor {
-    /// A batcher without a sign of life for `batcher_ttl` counts as dead.
+    /// A batcher without a sign of life for `batcher_ttl` counts as dead. What a buffer out of reach `affects` depends on
+    /// whether heartbeats can go anywhere else.
     ///
     /// Puts the parts "buffer", "batchers" and "drain" on the board; [`Monitor::run`] keeps them up to date.
     pub fn new(
         buffer: Arc<dyn Inspect>,
         options: &Options,
         batcher_ttl: Duration,
+        affects: Affects,
         health: &Health,
         metrics: Metrics,
     ) -> Self {
         let deadline = SILENCE.max(*options.monitor_every * 3 + LOOK_DEADLINE);
         let parts = Parts {
-            buffer: health.part("buffer", Affects::Readiness, deadline),
+            buffer: health.part("buffer", affects, deadline),
             batchers: health.part("batchers", Affects::Health, deadline),
             drain: health.part("drain", Affects::Health, deadline),
         };

@@ -186,6 +186,22 @@ pub struct Ledger {
     pub bytes: u64,
 }
 
+impl std::ops::Add for Ledger {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            accepted: self.accepted + other.accepted,
+            pending: self.pending + other.pending,
+            claimed: self.claimed + other.claimed,
+            acked: self.acked + other.acked,
+            dead: self.dead + other.dead,
+            dropped: self.dropped + other.dropped,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+}
+
 impl Ledger {
     /// Whether the books of the partition balance.
     pub fn balances(&self) -> bool {

@@ -4,6 +4,8 @@
 //! connect-timeout < push-deadline ≤ step-deadline < lease-ttl       a step must not outlive the lease it was taken under
 //! 3 × renew-every  < lease-ttl                                      two renewals may fail
 //! 3 × announce-every < batcher-ttl                                  two announcements may fail
+//! wait-replicas-timeout < spill-after < push-deadline               too few replicas is no absence; what Redis does not answer
+//!                                                                   is spilled before its producer is given up
 //! max-delay < drain-lag                                             a batch that is due is no lag (checked for `up`; in
 //!                                                                   processes apart the defaults agree: 5 s < 10 s)
 //! min-free < buffer-min-free                                        `up`: on a disk that fills, what waits is drained
@@ -37,6 +39,19 @@ pub fn check_serve(buffer: &buffer::options::Options, monitor: &buffer::monitor:
         )));
     }
     Ok(())
+}
+
+/// Checks the settings of the spill of `systole serve`.
+///
+/// # Errors
+/// One line that names the setting, its value and what is allowed.
+pub fn check_spill(
+    buffer: &buffer::options::Options,
+    redis: &buffer::redis::Options,
+    spill: &buffer::spill::Options,
+) -> Result<(), Error> {
+    let replicas_timeout = (redis.wait_replicas > 0).then_some(*redis.wait_replicas_timeout);
+    spill.check(*buffer.push_deadline, replicas_timeout).map_err(|error| Error::new(error.to_string()))
 }
 
 /// Checks the settings of `systole batch`.
@@ -99,6 +114,8 @@ mod tests {
         check_serve(&buffer, &monitor).unwrap();
         check_batch(&buffer, &batcher).unwrap();
         check_compact(&dataset::Options::default()).unwrap();
+        let spill = buffer::spill::Options { spill_dir: Some("spill".into()), ..Default::default() };
+        check_spill(&buffer, &buffer::redis::Options::default(), &spill).unwrap();
         let (embedded, dataset) = (buffer::embedded::Options::default(), dataset::Options::default());
         check_up(&monitor, &batcher, &embedded, &dataset).unwrap();
     }

@@ -92,6 +92,20 @@ impl Frame {
         Some(Self { bytes: bytes.into(), rows: count })
     }
 
+    /// A frame that was encoded before, by this version or a newer one: to be handed on as it is.
+    ///
+    /// # Errors
+    /// [`FrameError::Truncated`] or [`FrameError::Checksum`]: it is not what was encoded.
+    pub fn from_bytes(bytes: Bytes) -> Result<Self, FrameError> {
+        let rows = match FrameHeader::verify(&bytes) {
+            Ok(header) => header.count,
+            // Whole by its checksum, so the fields that every version has hold what was written.
+            Err(FrameError::UnknownVersion(_)) => FrameHeader::peek(&bytes).map_or(0, |header| header.count),
+            Err(error) => return Err(error),
+        };
+        Ok(Self { bytes, rows })
+    }
+
     /// The encoded frame.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
@@ -302,6 +316,20 @@ mod tests {
             bytes[at] ^= 1_u8 << bit;
             let error = FrameRows::decode(&bytes).unwrap_err();
             prop_assert!(!matches!(error, FrameError::UnknownVersion(_)), "damage must not pass for a newer format");
+        }
+
+        #[test]
+        fn a_frame_is_handed_on_as_it_is_unless_it_is_damaged(rows in proptest::collection::vec(heartbeat(), 1..4), at: prop::sample::Index, bit in 0..8_u8) {
+            let frame = Frame::encode(rows.iter().map(Heartbeat::as_ref)).unwrap();
+            prop_assert_eq!(Frame::from_bytes(frame.bytes().clone()).unwrap(), frame.clone());
+            let mut bytes = frame.bytes().to_vec();
+            bytes[0] = FRAME_VERSION + 1;
+            let sum = checksum(&bytes);
+            bytes[CHECKSUM_AT..CHECKSUM_END].copy_from_slice(&sum.to_le_bytes());
+            prop_assert_eq!(Frame::from_bytes(bytes.clone().into()).unwrap().rows(), frame.rows(), "of a newer version");
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1_u8 << bit;
+            prop_assert!(Frame::from_bytes(bytes.into()).is_err());
         }
 
         #[test]

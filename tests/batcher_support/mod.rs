@@ -1,4 +1,5 @@
-//! A batcher in this process, on a real redis-server and a real dataset whose file system can be made to fail or hang.
+//! A batcher in this process, on a real buffer of either kind and a real dataset whose file system can be made to fail or
+//! hang.
 
 #![allow(dead_code, reason = "each test crate uses its own part of the harness")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a harness that cannot go on must stop")]
@@ -15,8 +16,9 @@ use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
 use systole::batcher::{self, Batcher, Metrics};
+use systole::buffer::embedded::{self, EmbeddedBuffer};
 use systole::buffer::redis::RedisBuffer;
-use systole::buffer::{self, Buffer, Inlet, Inspect, Lease, LeaseAnswer, PartitionStatus, Registration};
+use systole::buffer::{self, Buffer, Lease, LeaseAnswer, PartitionStatus, Registration};
 use systole::dataset::{self, Bucket, Dataset, FileSystem, FragmentName, RealFs};
 use systole::heartbeat::{BatcherId, Frame, Heartbeat, Partition, partition_of};
 use systole::telemetry::health::Health;
@@ -97,10 +99,42 @@ impl FileSystem for FragileFs {
     }
 }
 
+/// The kind of a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Redis,
+    Embedded,
+}
+
+/// Runs each of these as a test of its own, in a world on every kind of buffer.
+macro_rules! on_every_buffer {
+    ($($test:ident),+ $(,)?) => {
+        $crate::batcher_support::on_buffer! { redis, Redis; $($test),+ }
+        $crate::batcher_support::on_buffer! { embedded, Embedded; $($test),+ }
+    };
+}
+
+macro_rules! on_buffer {
+    ($name:ident, $kind:ident; $($test:ident),+) => {
+        mod $name {
+            use $crate::batcher_support::{Kind, World};
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $test() {
+                    super::$test(World::on(Kind::$kind).await).await;
+                }
+            )+
+        }
+    };
+}
+
+#[allow(unused_imports, reason = "each test crate uses its own part of the harness")]
+pub(crate) use {on_buffer, on_every_buffer};
+
 /// Buffer and dataset, registered for each other.
 pub struct World {
-    pub redis: RedisServer,
-    pub buffer: Arc<RedisBuffer>,
+    redis: Option<RedisServer>,
+    pub buffer: Arc<dyn Buffer>,
     pub dataset: Dataset,
     pub options: batcher::Options,
     fragile: Mutex<Vec<Arc<FragileFs>>>,
@@ -115,14 +149,18 @@ impl Drop for World {
 }
 
 impl World {
-    pub async fn new() -> Self {
-        let redis = RedisServer::start();
+    pub async fn on(kind: Kind) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let dataset = open(folder.path(), Arc::new(RealFs), ByteSize(0));
-        let at = buffer::redis::Options { buffer: Some(redis.url().parse().unwrap()), ..Default::default() };
-        let buffer = Arc::new(RedisBuffer::connect(&buffer::options::Options::default(), &at).unwrap());
+        let redis = (kind == Kind::Redis).then(RedisServer::start);
+        let buffer = redis.as_ref().map_or_else(|| embedded(folder.path()), connected);
         buffer.register(Registration { dataset: dataset.id(), partitions: PARTITIONS }).await.unwrap();
         Self { redis, buffer, dataset, options: hasty(), fragile: Mutex::default(), folder }
+    }
+
+    /// Its Redis. For tests that speak of one.
+    pub fn redis(&mut self) -> &mut RedisServer {
+        self.redis.as_mut().expect("a world on Redis")
     }
 
     /// Another handle on the same dataset, on a file system that can be broken.
@@ -212,6 +250,17 @@ impl World {
         }
         rows
     }
+}
+
+fn connected(server: &RedisServer) -> Arc<dyn Buffer> {
+    let at = buffer::redis::Options { buffer: Some(server.url().parse().unwrap()), ..Default::default() };
+    Arc::new(RedisBuffer::connect(&buffer::options::Options::default(), &at).unwrap())
+}
+
+fn embedded(folder: &Path) -> Arc<dyn Buffer> {
+    // A test's disk may have little room.
+    let own = embedded::Options { buffer_min_free: ByteSize(0) };
+    Arc::new(EmbeddedBuffer::open(&folder.join("buffer"), &buffer::options::Options::default(), &own).unwrap())
 }
 
 fn open(folder: &Path, fs: Arc<dyn FileSystem>, min_free: ByteSize) -> Dataset {

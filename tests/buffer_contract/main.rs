@@ -10,6 +10,7 @@ mod backend;
 mod committer;
 mod drain;
 mod embedded_only;
+mod gate;
 mod model;
 mod monitor;
 mod redis_only;
@@ -26,16 +27,23 @@ mod through_socket;
 #[path = "../support/tmpfs.rs"]
 mod tmpfs;
 
-/// Runs each behaviour of the suite as a test of its own, against a fresh backend.
+/// Runs each behaviour of the suite, and of what stands on a buffer, as a test of its own against a fresh backend.
 macro_rules! contract {
-    ($backend:ident, $start:expr; $($behaviour:ident),* $(,)?) => {
+    ($backend:ident, $start:expr; $($behaviour:ident),+; on_it: $($user:ident::$use:ident),+ $(,)?) => {
         mod $backend {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $behaviour() {
                     crate::suite::$behaviour(&mut $start).await;
                 }
-            )*
+            )+
+            $(
+                // On one thread: there a task that is spawned runs up to its first wait before its spawner goes on.
+                #[tokio::test]
+                async fn $use() {
+                    crate::$user::$use(&mut $start).await;
+                }
+            )+
 
             #[test]
             fn the_ledger_balances_after_any_steps() {
@@ -68,7 +76,16 @@ macro_rules! every_behaviour {
             dead_letters_are_listed_shown_retried_and_dropped,
             dead_letters_count_against_the_cap,
             the_living_are_known_and_the_retired_forgotten,
-            a_restart_keeps_everything,
+            a_restart_keeps_everything;
+            on_it:
+            committer::what_arrives_during_a_slow_write_goes_with_the_next_one_in_order,
+            committer::a_caller_that_gave_up_in_time_is_not_pushed,
+            committer::a_slow_buffer_is_answered_for_by_the_deadline,
+            committer::a_request_of_several_partitions_is_kept_whole_or_not_at_all,
+            committer::nothing_is_accepted_before_the_buffer_is_registered,
+            committer::too_much_at_once_is_refused_at_once,
+            committer::what_was_accepted_before_the_end_is_written,
+            monitor::health_names_what_is_wrong_and_gets_well_by_itself,
         }
     };
 }

@@ -1,4 +1,4 @@
-//! The monitor on a real Redis.
+//! The monitor on every backend, and what only a Redis can do to it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,10 +7,10 @@ use prometheus::Registry;
 use systole::buffer::Buffer;
 use systole::buffer::monitor::{Metrics, Monitor, Options};
 use systole::heartbeat::BatcherId;
-use systole::telemetry::health::{Health, PartHealth};
+use systole::telemetry::health::{Affects, Health, PartHealth};
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::{AMPLE, Redis, registered};
+use crate::backend::{AMPLE, Backend, Redis, registered};
 use crate::suite::{MINUTE, claim, frame, lease, push};
 
 struct Watched {
@@ -22,8 +22,8 @@ struct Watched {
 fn watch(buffer: Arc<dyn Buffer>) -> Watched {
     let (health, registry, shutdown) = (Health::new(), Registry::new(), CancellationToken::new());
     let options = Options { monitor_every: Duration::from_millis(20).into(), ..Options::default() };
-    let monitor =
-        Monitor::new(buffer, &options, Duration::from_secs(10), &health, Metrics::register(&registry).unwrap());
+    let metrics = Metrics::register(&registry).unwrap();
+    let monitor = Monitor::new(buffer, &options, Duration::from_secs(10), Affects::Readiness, &health, metrics);
     tokio::spawn({
         let stop = shutdown.clone();
         async move { monitor.run(stop).await }
@@ -55,13 +55,11 @@ impl Watched {
     }
 }
 
-#[tokio::test]
-async fn health_names_what_is_wrong_and_gets_well_by_itself() {
-    let redis = Redis::start();
-    let unregistered = watch(crate::backend::connect(&Default::default(), &redis.place()));
+pub async fn health_names_what_is_wrong_and_gets_well_by_itself(backend: &mut dyn Backend) {
+    let unregistered = watch(backend.open(AMPLE));
     unregistered.until("buffer", false, "not registered").await;
-    let buffer = registered(&redis, AMPLE).await;
-    unregistered.until("buffer", true, "appendfsync always").await;
+    let buffer = registered(backend, AMPLE).await;
+    unregistered.until("buffer", true, "sync").await;
     unregistered.shutdown.cancel();
 
     let watched = watch(buffer.clone());

@@ -7,16 +7,17 @@ use std::time::Duration;
 use reqwest::blocking::{Client as Http, RequestBuilder, Response};
 use serde_json::Value;
 
+use super::address::Address;
 use super::beats::Beat;
 use super::ledger::Ledger;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Posts to one `serve`.
+/// Posts to one door.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: Http,
-    base: String,
+    door: Address,
     ledger: Arc<Ledger>,
 }
 
@@ -48,9 +49,9 @@ impl Answer {
 }
 
 impl Client {
-    /// A client of `base`, such as `http://127.0.0.1:4711`.
-    pub fn new(base: impl Into<String>, ledger: Arc<Ledger>) -> Self {
-        Self { http: http(None), base: base.into(), ledger }
+    /// A client of `door`, such as `http://127.0.0.1:4711`.
+    pub fn new(door: impl Into<Address>, ledger: Arc<Ledger>) -> Self {
+        Self { http: http(None), door: door.into(), ledger }
     }
 
     /// The same from another address of this machine, such as 127.0.0.9.
@@ -69,11 +70,20 @@ impl Client {
         self.try_post_all(beats).unwrap()
     }
 
-    /// An array, where it may be that no answer comes.
-    pub fn try_post_all(&self, beats: &[Beat]) -> reqwest::Result<Answer> {
-        let array = Value::Array(beats.iter().map(Beat::json).collect());
-        let request = self.request().header("content-type", "application/json").body(array.to_string());
-        self.send(request, beats)
+    /// An array, where it may be that no answer comes, or that there is no door.
+    pub fn try_post_all(&self, beats: &[Beat]) -> Result<Answer, String> {
+        self.try_post(&Value::Array(beats.iter().map(Beat::json).collect()), beats)
+    }
+
+    /// One object, likewise.
+    pub fn try_post_one(&self, beat: &Beat) -> Result<Answer, String> {
+        self.try_post(&beat.json(), std::slice::from_ref(beat))
+    }
+
+    fn try_post(&self, body: &Value, beats: &[Beat]) -> Result<Answer, String> {
+        let door = self.door.get().ok_or("there is no door")?;
+        let request = self.request_to(&door).header("content-type", "application/json").body(body.to_string());
+        self.send(request, beats).map_err(|error| error.to_string())
     }
 
     /// Lines.
@@ -110,7 +120,11 @@ impl Client {
     }
 
     fn request(&self) -> RequestBuilder {
-        self.http.post(format!("{}/v1/heartbeats", self.base))
+        self.request_to(&self.door.get().expect("there is a door"))
+    }
+
+    fn request_to(&self, door: &str) -> RequestBuilder {
+        self.http.post(format!("{door}/v1/heartbeats"))
     }
 
     fn send(&self, request: RequestBuilder, beats: &[Beat]) -> reqwest::Result<Answer> {

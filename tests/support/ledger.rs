@@ -51,6 +51,11 @@ impl Ledger {
         self.entries.lock().unwrap().maybe.insert(beat.identity.clone());
     }
 
+    /// How many heartbeats were answered 202, resends among them: as many as the buffer must have accepted at least.
+    pub fn answered(&self) -> u64 {
+        self.answered.lock().unwrap().len() as u64
+    }
+
     /// How many identities were answered 202.
     pub fn kept(&self) -> usize {
         self.entries.lock().unwrap().kept.len()

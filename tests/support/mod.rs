@@ -3,13 +3,18 @@
 //! Constraints: black box. Nothing here imports the `systole` library; what it knows are the command line, HTTP, the
 //! paths of the dataset and Redis's own commands. So a mistake in the library cannot hide itself in its test.
 
-#![allow(dead_code, unused_imports, reason = "each test crate uses its own part of the harness")]
+#![allow(dead_code, unused_imports, unused_macros, reason = "each test crate uses its own part of the harness")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a harness that cannot go on must stop")]
 #![allow(clippy::print_stderr, reason = "what a failed test shows")]
 
+pub mod address;
 pub mod beats;
+pub mod buffers;
 pub mod client;
+pub mod collector;
+pub mod dice;
 pub mod failpoints;
+pub mod holdings;
 pub mod ledger;
 pub mod metrics;
 pub mod oracle;
@@ -24,7 +29,12 @@ pub mod watch;
 pub mod world;
 
 pub use beats::{Beat, Beats};
+pub use buffers::Buffer;
+pub(crate) use buffers::{on_buffer, on_every_buffer};
 pub use client::{Answer, Client};
+pub use collector::Collector;
+pub use dice::Dice;
+pub use holdings::Holdings;
 pub use ledger::Ledger;
 pub use metrics::Metrics;
 pub use oracle::Snapshot;

@@ -32,10 +32,11 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// `systole SUBCOMMAND …`, run in the folder `home`.
+    /// `systole SUBCOMMAND …`, run in the folder `home`; without a subcommand when that is empty.
     pub fn new(subcommand: &str, home: &Path, running: &Running) -> Self {
+        let args = if subcommand.is_empty() { Vec::new() } else { vec![subcommand.to_owned()] };
         let env = vec![("SYSTOLE_LOG_FORMAT".to_owned(), "json".to_owned())];
-        Self { wrapper: Vec::new(), args: vec![subcommand.into()], env, home: home.into(), running: running.clone() }
+        Self { wrapper: Vec::new(), args, env, home: home.into(), running: running.clone() }
     }
 
     /// More arguments. A flag given again as `--flag=value` replaces the one before, which clap would refuse.
@@ -76,13 +77,14 @@ impl Launch {
 
     /// Starts it without waiting for anything.
     pub fn spawn(self) -> Systole {
-        let mut child = self.command().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = self.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let name = self.args.join(" ");
         self.running.lock().unwrap().insert(child.id(), name.clone());
-        let log = Log::default();
+        let (said, log) = (Log::default(), Log::default());
+        said.follow(child.stdout.take().unwrap());
         log.follow(child.stderr.take().unwrap());
         let panics_wanted = self.env.iter().any(|(_, value)| value.contains("=panic"));
-        Systole { name, child, log, address: None, exit: None, panics_wanted, running: self.running }
+        Systole { name, child, said, log, address: None, exit: None, panics_wanted, running: self.running }
     }
 
     /// Runs it to its end.
@@ -105,6 +107,18 @@ impl Launch {
         match end {
             Ok(status) => Finished { name, status, stdout, stderr },
             Err(_) => panic!("`systole {name}` did not end\n{stdout}\n{stderr}"),
+        }
+    }
+
+    /// Runs it to its end, and expects this exit code and exactly one line of advice that names each of `words`.
+    pub fn refused(self, code: i32, words: &[&str]) {
+        let ended = self.run().expect_code(code);
+        let advice: Vec<&str> = ended.stderr.lines().filter(|line| line.starts_with("systole: ")).collect();
+        assert_eq!(advice.len(), 1, "{}", ended.stderr);
+        let plain = ended.stderr.lines().filter(|line| !line.starts_with('{')).count();
+        assert_eq!(plain, 1, "{}", ended.stderr);
+        for word in words {
+            assert!(advice[0].contains(word), "`{word}` is missing: {}", advice[0]);
         }
     }
 
@@ -189,6 +203,7 @@ impl Log {
 pub struct Systole {
     name: String,
     child: Child,
+    said: Log,
     log: Log,
     address: Option<String>,
     exit: Option<ExitStatus>,
@@ -197,25 +212,35 @@ pub struct Systole {
 }
 
 impl Systole {
-    fn await_listening(&mut self) {
-        let (name, log) = (self.name.clone(), self.log.clone());
-        let address = wait::value(&format!("`systole {name}` to listen"), SOON, || {
-            let exit = self.poll_exit();
-            let listening =
-                log.lines().iter().filter_map(|line| serde_json::from_str(line).ok()).find_map(|line: Value| {
-                    (line["message"] == "listening").then(|| line["address"].as_str().map(str::to_owned)).flatten()
-                });
-            match (listening, exit) {
-                (Some(address), _) => Ok(Some(address)),
-                (None, Some(status)) => {
-                    eprintln!("`systole {name}` ended with {status}");
-                    Ok(None)
-                }
-                (None, None) => Err("no line `listening` in its log".to_owned()),
-            }
-        });
-        assert!(address.is_some(), "`systole {name}` ended before it listened\n{}", self.log.lines().join("\n"));
-        self.address = address;
+    /// Waits until it listens.
+    pub fn await_listening(&mut self) {
+        if self.address.is_some() {
+            return;
+        }
+        let name = self.name.clone();
+        let end =
+            wait::value(&format!("`systole {name}` to listen"), SOON, || match (self.listens(), self.poll_exit()) {
+                (true, _) => Ok(None),
+                (false, Some(status)) => Ok(Some(status)),
+                (false, None) => Err("no line `listening` in its log".to_owned()),
+            });
+        if let Some(status) = end {
+            panic!("`systole {name}` ended with {status} before it listened\n{}", self.log.lines().join("\n"));
+        }
+    }
+
+    /// Whether it has said by now that it listens.
+    pub fn listens(&mut self) -> bool {
+        if self.address.is_none() {
+            let lines = self.log.lines();
+            let lines = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let said = lines.filter(|line| line["message"] == "listening").find_map(|line| {
+                let address = line["address"].as_str()?;
+                Some(address.to_owned())
+            });
+            self.address = said;
+        }
+        self.address.is_some()
     }
 
     /// `http://127.0.0.1:PORT`.
@@ -242,6 +267,11 @@ impl Systole {
         })
     }
 
+    /// What it wrote to standard output so far.
+    pub fn said(&self) -> String {
+        self.said.lines().join("\n")
+    }
+
     /// Its log lines so far.
     pub fn log(&self) -> Vec<String> {
         self.log.lines()
@@ -261,6 +291,11 @@ impl Systole {
     /// Asks it to end.
     pub fn sigterm(&self) {
         self.signal(Signal::TERM);
+    }
+
+    /// Asks it to end as Ctrl-C does.
+    pub fn interrupt(&self) {
+        self.signal(Signal::INT);
     }
 
     /// Makes it hang where it is; [`Systole::cont`] ends that.
@@ -295,6 +330,11 @@ impl Systole {
             self.name,
             self.tail()
         );
+    }
+
+    /// Whether it has ended by now.
+    pub fn has_ended(&mut self) -> bool {
+        self.poll_exit().is_some()
     }
 
     /// What the kernel counted: bytes and calls of reading and writing, from `/proc/PID/io`.

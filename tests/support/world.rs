@@ -1,4 +1,6 @@
-//! One test's whole collector: a Redis, a folder, a ledger, and the processes started on them.
+//! One test's whole collector: a buffer, a folder, a ledger, and the processes started on them.
+//!
+//! A test that runs on every buffer asks for a [`Collector`]; one that speaks of Redis starts each role by itself.
 //!
 //! When it goes, it checks that nothing is left behind: no process, and nothing but published files where readers look.
 
@@ -9,42 +11,45 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::client::Client;
+use super::address::Address;
+use super::buffers::Buffer;
+use super::client::{self, Client};
+use super::collector::Collector;
+use super::holdings::Holdings;
 use super::ledger::Ledger;
+use super::metrics::Metrics;
 use super::oracle::{self, Snapshot};
 use super::redis::RedisServer;
 use super::systole::{Finished, Launch, Running, Systole};
-use super::wait;
+use super::{SOON, wait};
 
 /// Partitions of every dataset here, unless a test says otherwise.
 const PARTITIONS: u64 = 4;
-/// Limits off (one test turns them on), and answers within what a test can wait for.
-const SERVE_FLAGS: &[&str] = &[
-    "--user-rate=0",
-    "--address-rate=0",
-    "--max-clock-skew=3days",
-    "--push-deadline=2s",
-    "--step-deadline=2s",
-    "--connect-timeout=500ms",
-    "--monitor-every=200ms",
-];
+/// Limits off (one test turns them on).
+const DOOR_FLAGS: &[&str] = &["--user-rate=0", "--address-rate=0", "--max-clock-skew=3days"];
 /// Waits that are long for people and short for tests.
-const BATCH_FLAGS: &[&str] = &[
+const BATCHER_FLAGS: &[&str] = &[
     "--max-delay=100ms",
     "--look-every=50ms",
-    "--push-deadline=1s",
-    "--step-deadline=1s",
-    "--connect-timeout=500ms",
-    "--lease-ttl=2s",
     "--renew-every=300ms",
     "--announce-every=300ms",
-    "--batcher-ttl=2s",
     "--retry-first=50ms",
     "--retry-most=500ms",
     "--lock-deadline=2s",
     "--min-free=0B",
     "--partitions=4",
 ];
+/// A port of the operating system's choice.
+const LISTEN: &str = "--listen=127.0.0.1:0";
+const COMPACTOR_FLAGS: &[&str] = &["--publish-after=100ms", "--publish-scan-every=50ms"];
+/// A door to Redis answers within what a test can wait for.
+const SERVE_FLAGS: &[&str] =
+    &["--push-deadline=2s", "--step-deadline=2s", "--connect-timeout=500ms", "--monitor-every=200ms"];
+/// The leases of the dead run out within what a test can wait for.
+const BATCH_FLAGS: &[&str] =
+    &["--push-deadline=1s", "--step-deadline=1s", "--connect-timeout=500ms", "--lease-ttl=2s", "--batcher-ttl=2s"];
+/// The tests learn from its metrics what the buffer holds; a test's disk may have little room.
+const UP_FLAGS: &[&str] = &["--monitor-every=50ms", "--buffer-min-free=1MiB"];
 /// More of the same, for tests that wait for the leases of the dead to run out. A machine that is very busy may lose such a
 /// lease by itself.
 pub const QUICK_LEASE: [&str; 7] = [
@@ -56,31 +61,69 @@ pub const QUICK_LEASE: [&str; 7] = [
     "--push-deadline=600ms",
     "--connect-timeout=300ms",
 ];
-/// Of one of the lists above what only Redis has: `up` does not know it.
-const REDIS_FLAG: &str = "--connect-timeout=";
-const COMPACT_FLAGS: &[&str] = &["--publish-after=100ms", "--publish-scan-every=50ms"];
+
+/// Where heartbeats wait.
+#[derive(Debug)]
+enum Place {
+    Redis(RedisServer),
+    /// In the dataset's folder.
+    Embedded,
+}
 
 /// See the module.
 #[derive(Debug)]
 pub struct World {
-    pub redis: RedisServer,
     pub ledger: Arc<Ledger>,
+    pub(super) address: Address,
+    place: Place,
     home: TempDir,
     dataset: PathBuf,
     running: Running,
 }
 
 impl World {
-    /// On a Redis as [`RedisServer::start`] starts it.
-    pub fn new() -> Self {
-        Self::on(RedisServer::start())
+    /// On a buffer of this kind; a Redis as [`RedisServer::start`] starts it.
+    pub fn on(buffer: Buffer) -> Self {
+        Self::at(match buffer {
+            Buffer::Redis => Place::Redis(RedisServer::start()),
+            Buffer::Embedded => Place::Embedded,
+        })
     }
 
     /// On this Redis.
-    pub fn on(redis: RedisServer) -> Self {
+    pub fn on_redis(redis: RedisServer) -> Self {
+        Self::at(Place::Redis(redis))
+    }
+
+    fn at(place: Place) -> Self {
         let home = tempfile::Builder::new().prefix("systole").tempdir().unwrap();
         let dataset = home.path().join("data");
-        Self { redis, ledger: Arc::default(), home, dataset, running: Running::default() }
+        let (ledger, address) = (Arc::default(), Address::default());
+        Self { ledger, address, place, home, dataset, running: Running::default() }
+    }
+
+    /// The kind of its buffer.
+    pub fn kind(&self) -> Buffer {
+        match self.place {
+            Place::Redis(_) => Buffer::Redis,
+            Place::Embedded => Buffer::Embedded,
+        }
+    }
+
+    /// Its Redis. For tests that speak of one.
+    pub fn redis(&self) -> &RedisServer {
+        match &self.place {
+            Place::Redis(redis) => redis,
+            Place::Embedded => panic!("there is no Redis in this world"),
+        }
+    }
+
+    /// The same, to be killed and started.
+    pub fn redis_mut(&mut self) -> &mut RedisServer {
+        match &mut self.place {
+            Place::Redis(redis) => redis,
+            Place::Embedded => panic!("there is no Redis in this world"),
+        }
     }
 
     /// With its dataset in `folder` instead.
@@ -94,37 +137,32 @@ impl World {
         &self.dataset
     }
 
+    /// The collector, to be told what it is to do and started.
+    pub fn collector(&self) -> Collector<'_> {
+        Collector::new(self)
+    }
+
+    /// `systole up`.
+    pub fn up(&self) -> Launch {
+        let flags = [DOOR_FLAGS, BATCHER_FLAGS, COMPACTOR_FLAGS, UP_FLAGS].concat();
+        self.launch("up").args(flags).args([LISTEN.to_owned(), self.data()])
+    }
+
     /// `systole serve`.
     pub fn serve(&self) -> Launch {
-        self.launch("serve")
-            .args(SERVE_FLAGS.iter().copied())
-            .args(["--listen=127.0.0.1:0".to_owned(), format!("--buffer={}", self.redis.url())])
+        self.launch("serve").args([DOOR_FLAGS, SERVE_FLAGS].concat()).args([LISTEN.to_owned(), self.buffer()])
     }
 
     /// `systole batch`.
     pub fn batch(&self) -> Launch {
-        self.launch("batch").args(BATCH_FLAGS.iter().copied()).args([
-            "--listen=127.0.0.1:0".to_owned(),
-            format!("--buffer={}", self.redis.url()),
-            self.data(),
-        ])
+        let flags = [BATCHER_FLAGS, BATCH_FLAGS].concat();
+        self.launch("batch").args(flags).args([LISTEN.to_owned(), self.buffer(), self.data()])
     }
 
     /// `systole compact --watch`.
     pub fn watch(&self) -> Launch {
-        self.launch("compact")
-            .args(["--watch".to_owned(), "--listen=127.0.0.1:0".to_owned(), self.data()])
-            .args(COMPACT_FLAGS.iter().copied())
-    }
-
-    /// `systole up`: all of that in one process, on the buffer in the dataset's folder.
-    pub fn up(&self) -> Launch {
-        let flags = [SERVE_FLAGS, BATCH_FLAGS, COMPACT_FLAGS].concat();
-        self.launch("up").args(flags.into_iter().filter(|flag| !flag.starts_with(REDIS_FLAG))).args([
-            "--listen=127.0.0.1:0".to_owned(),
-            "--buffer-min-free=0B".to_owned(),
-            self.data(),
-        ])
+        let own = ["--watch".to_owned(), LISTEN.to_owned(), self.data()];
+        self.launch("compact").args(own).args(COMPACTOR_FLAGS.iter().copied())
     }
 
     /// `systole compact`: one pass.
@@ -135,11 +173,10 @@ impl World {
     /// `systole audit`, `verify` or `dead-letters …`, with what it must be told.
     pub fn books(&self, words: &[&str]) -> Launch {
         let launch = self.launch(words[0]).args(words[1..].iter().copied());
-        let buffer = format!("--buffer={}", self.redis.url());
-        match words[0] {
-            "verify" => launch.args([self.data()]),
-            "dead-letters" => launch.args([buffer]),
-            _ => launch.args([buffer, self.data()]),
+        match (&self.place, words[0]) {
+            (Place::Embedded, _) | (Place::Redis(_), "verify") => launch.args([self.data()]),
+            (Place::Redis(_), "dead-letters") => launch.args([self.buffer()]),
+            (Place::Redis(_), _) => launch.args([self.buffer(), self.data()]),
         }
     }
 
@@ -148,7 +185,7 @@ impl World {
         Launch::new(subcommand, self.home.path(), &self.running)
     }
 
-    /// A client of `serve` that writes this world's ledger.
+    /// A client of this door that writes this world's ledger.
     pub fn client(&self, serve: &Systole) -> Client {
         Client::new(serve.url(), self.ledger.clone())
     }
@@ -170,26 +207,40 @@ impl World {
         batch.stop();
     }
 
-    /// One field of the hash that each partition has in Redis, summed over the partitions.
-    pub fn in_redis(&self, field: &str) -> u64 {
-        self.by_partition(field).into_iter().sum()
+    /// What the buffer holds: nothing that was answered 202 by now is missing in it.
+    pub fn holdings(&self) -> Holdings {
+        let redis = match &self.place {
+            Place::Redis(redis) => redis,
+            Place::Embedded => return self.holdings_of_door(),
+        };
+        Holdings::in_redis(redis, PARTITIONS)
     }
 
-    /// The same of the partition that has the most.
-    pub fn most_in_redis(&self, field: &str) -> u64 {
-        self.by_partition(field).into_iter().max().unwrap_or(0)
+    /// The same, as the door last saw it: once it has looked since the last 202.
+    fn holdings_of_door(&self) -> Holdings {
+        let answered = self.ledger.answered();
+        wait::value("a look at the buffer", SOON, || {
+            let door = self.address.get().ok_or("there is no door")?;
+            let scrape = client::get(&format!("{door}/metrics")).ok_or("no metrics")?;
+            let holdings = Holdings::in_metrics(&Metrics::parse(&scrape.text))?;
+            let accepted = holdings.sum("accepted");
+            if accepted >= answered { Ok(holdings) } else { Err(format!("{accepted} of {answered} accepted")) }
+        })
     }
 
-    fn by_partition(&self, field: &str) -> Vec<u64> {
-        let key = |partition| format!("systole:{{p{partition}}}:state");
-        (0..PARTITIONS).map(|n| self.redis.cli(&["HGET", &key(n), field]).parse().unwrap_or(0)).collect()
+    /// One column of the ledger of the buffer, summed over the partitions.
+    pub fn held(&self, column: &str) -> u64 {
+        self.holdings().sum(column)
     }
 
     /// Waits until nothing is left to write: neither pending nor claimed.
     pub fn await_drained(&self, deadline: Duration) {
-        wait::value("an empty buffer", deadline, || match (self.in_redis("pending"), self.in_redis("claimed")) {
-            (0, 0) => Ok(()),
-            (pending, claimed) => Err(format!("{pending} pending, {claimed} claimed")),
+        wait::value("an empty buffer", deadline, || {
+            let holdings = self.holdings();
+            match (holdings.sum("pending"), holdings.sum("claimed")) {
+                (0, 0) => Ok(()),
+                (pending, claimed) => Err(format!("{pending} pending, {claimed} claimed")),
+            }
         });
     }
 
@@ -243,6 +294,10 @@ impl World {
 
     fn data(&self) -> String {
         format!("--data={}", self.dataset.display())
+    }
+
+    fn buffer(&self) -> String {
+        format!("--buffer={}", self.redis().url())
     }
 }
 

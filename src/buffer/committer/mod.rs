@@ -299,11 +299,11 @@ impl CommitterService {
         if plan.frames.is_empty() {
             return Ok(());
         }
-        stop_at("committer.before_push")?;
+        reached("committer.before_push")?;
         let begun = Instant::now();
         let held = self.buffer.push(&plan.frames).await;
         self.metrics.push_seconds.observe(begun.elapsed().as_secs_f64());
-        stop_at("committer.after_push")?;
+        reached("committer.after_push")?;
         if held.len() != plan.frames.len() {
             return Err(Error::Corrupt { detail: "the buffer answered for other frames than it was given".into() });
         }
@@ -332,7 +332,7 @@ async fn off_thread<T: Send + 'static>(rows: usize, work: impl FnOnce() -> T + S
     tokio::task::spawn_blocking(work).await.map_err(failed)
 }
 
-fn stop_at(name: &str) -> Result<()> {
+fn reached(name: &str) -> Result<()> {
     failpoint::reached(name).map_err(|error| Error::Refused { reason: error.to_string() })
 }
 

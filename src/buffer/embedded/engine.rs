@@ -21,7 +21,7 @@ use fjall::config::FilterPolicy;
 use fjall::{Database, JournalRecoveryError, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use super::super::{Error, Result};
-use super::{journal, keys};
+use super::{birth, journal, keys};
 use crate::heartbeat::Partition;
 
 // Memory: of the 256 MiB that a whole process may take, the store gets about 36: 4 of cache, and per keyspace one
@@ -128,6 +128,12 @@ fn fault(what: &str, error: &fjall::Error) -> Error {
 impl Engine {
     /// Opens the store in `dir`, making it if need be, and looks at its format.
     pub(super) fn open(dir: &Path, marks: Arc<Marks>) -> Result<Self> {
+        let fault = |error| fault("be made", &fjall::Error::Io(error));
+        birth::ensure(dir, fault, |aside| Self::open_whole(aside, marks.clone()).map(drop))?;
+        Self::open_whole(dir, marks)
+    }
+
+    fn open_whole(dir: &Path, marks: Arc<Marks>) -> Result<Self> {
         let engine = match Self::open_once(dir, &marks) {
             Err(fjall::Error::JournalRecovery(
                 JournalRecoveryError::ChecksumMismatch

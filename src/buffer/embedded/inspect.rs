@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::super::{Batchers, DeadLetter, DeadLetterId, Inspect, PartitionStatus, Result, StandingClaim};
+use super::super::{Batchers, DeadLetter, DeadLetterId, Inspect, Ledger, PartitionStatus, Result, StandingClaim};
 use super::EmbeddedBuffer;
 use super::buffer::{age, caps, is_ahead};
 use super::engine::Engine;
@@ -16,6 +16,16 @@ use crate::heartbeat::Partition;
 
 /// Where a frame's header has the smallest `received_at` (see `heartbeat/frame.rs`).
 const OLDEST_AT: std::ops::Range<usize> = 17..25;
+
+impl EmbeddedBuffer {
+    /// The books of all partitions together, looked at one after the other; all zero before it is registered.
+    ///
+    /// # Errors
+    /// As any step's.
+    pub async fn total(&self) -> Result<Ledger> {
+        self.run(*self.shared.options.step_deadline, |shared| shared.store.total()).await
+    }
+}
 
 #[async_trait]
 impl Inspect for EmbeddedBuffer {

@@ -18,6 +18,7 @@
 //! ```text
 //! <directory>/
 //!   lock             flock of the process that has it, and its id; never deleted
+//!   store.new/       a store that is being made (`birth.rs`); left behind by a process that died meanwhile
 //!   store/           fjall's own: journals (`3.jnl`), `keyspaces/`, `lock`, `version`
 //! ```
 //!
@@ -65,6 +66,7 @@
 //! to be restarted, it cannot open on a torn batch, it may wait for ever inside a commit once its workers are dead, and
 //! it has no group commit.
 
+mod birth;
 mod buffer;
 mod claims;
 mod commits;

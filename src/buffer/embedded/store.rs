@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::super::handover::Mark;
-use super::super::{Error, Registration, Result};
+use super::super::{Error, Ledger, Registration, Result};
 use super::commits::GroupCommit;
 use super::engine::{Engine, Marks, Write};
 use super::keys;
@@ -256,6 +256,13 @@ impl Store {
     pub(super) fn look<T>(&self, partition: Partition, look: impl FnOnce(&Kept, &Engine) -> Result<T>) -> Result<T> {
         let engine = self.engine()?;
         look(&lock(&self.slot(partition)?.kept), &engine)
+    }
+
+    /// The books of all partitions together.
+    pub(super) fn total(&self) -> Result<Ledger> {
+        self.engine()?;
+        let slots = self.slots.get().into_iter().flatten();
+        Ok(slots.fold(Ledger::default(), |total, slot| total + lock(&slot.kept).state.ledger))
     }
 
     /// Takes one step of a partition: what `step` made of the draft is on disk when this returns, or nothing of it where

@@ -42,8 +42,9 @@ fn of_code(code: &str, details: Option<&str>) -> Error {
                 .into(),
         },
         "OOM" => Error::Refused { reason: "Redis has reached its maxmemory".into() },
-        "LOADING" | "READONLY" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "MISCONF" | "NOREPLICAS" | "BUSY"
-        | "NOSCRIPT" => Error::Refused { reason: said },
+        // Nobody in charge is there to take anything: on its way up, or waiting for a primary.
+        "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" => Error::Unreachable { reason: said },
+        "READONLY" | "TRYAGAIN" | "MISCONF" | "NOREPLICAS" | "BUSY" | "NOSCRIPT" => Error::Refused { reason: said },
         "ERR" if said.contains("max number of clients") => Error::Refused { reason: said },
         _ => Error::Corrupt { detail: said },
     }
@@ -61,7 +62,8 @@ pub(super) fn of_pool(error: PoolError<RedisError>) -> Error {
     match error {
         PoolError::Backend(error) => of_call(&error),
         PoolError::Timeout(TimeoutType::Wait) => {
-            Error::Refused { reason: "all connections to Redis are busy (see buffer-connections)".into() }
+            // A process asks for few at a time: they are all busy when Redis does not answer on any.
+            Error::Unreachable { reason: "all connections to Redis are busy (see buffer-connections)".into() }
         }
         PoolError::Timeout(_) => Error::Unreachable { reason: "connecting took longer than connect-timeout".into() },
         other => Error::Unreachable { reason: other.to_string() },
@@ -81,4 +83,25 @@ pub(super) fn spoils_connection(error: &ServerError) -> bool {
                 | ServerErrorKind::Ask
         )
     ) || matches!(error.code(), "NOAUTH" | "UNBLOCKED")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redis_that_is_not_there_yet_is_told_from_one_that_says_no() {
+        for code in ["LOADING", "MASTERDOWN", "CLUSTERDOWN"] {
+            assert!(matches!(of_code(code, None), Error::Unreachable { .. }), "{code}");
+        }
+        for code in ["OOM", "READONLY", "TRYAGAIN", "MISCONF", "NOREPLICAS", "BUSY", "NOSCRIPT"] {
+            assert!(matches!(of_code(code, None), Error::Refused { .. }), "{code}");
+        }
+        for code in ["NOAUTH", "WRONGPASS", "NOPERM", "MOVED"] {
+            assert!(matches!(of_code(code, None), Error::Unsafe { .. }), "{code}");
+        }
+        for code in ["ERR", "WRONGTYPE"] {
+            assert!(matches!(of_code(code, Some("nonsense")), Error::Corrupt { .. }), "{code}");
+        }
+    }
 }

@@ -334,6 +334,7 @@ mod tests {
             ),
             (Error::Fenced { partition: 7 }, r#"{"fenced":{"partition":7}}"#),
             (Error::NotStanding, r#""not_standing""#),
+            (Error::BeingMoved, r#""being_moved""#),
             (Error::Corrupt { detail: text() }, r#"{"corrupt":{"detail":"why"}}"#),
             (Error::Unsafe { advice: text() }, r#"{"unsafe":{"advice":"why"}}"#),
         ] {
