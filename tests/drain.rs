@@ -144,7 +144,7 @@ fn what_cannot_be_moved_is_said_in_one_line_and_left_as_it_was() {
 
     let foreign = World::on(Buffer::Redis);
     foreign.register();
-    refused(outgrown.drain_to(foreign.redis(), 2, &["belongs to dataset"]);
+    refused(outgrown.drain_to(foreign.redis()), 2, &["belongs to dataset"]);
     refused(foreign.launch("adopt").args(adopt(&outgrown.world)), 2, &["systole drain"]);
     let forgetful = RedisServer::with().appendonly("no").start();
     refused(outgrown.drain_to(&forgetful), 2, &["appendonly yes"]);

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use support::{Answer, Beats, Client, Launch, RedisServer, SOON, Systole, World, failpoints, wait};
+use support::{Answer, Beats, Buffer, Client, Launch, RedisServer, SOON, Systole, World, failpoints, wait};
 
 /// The directory of the spill.
 fn spill_dir(world: &World) -> PathBuf {
@@ -174,10 +174,10 @@ fn no_producer_notices(world: &mut World, leave: fn(&mut RedisServer), come_back
     let steady = Steady::start(&world.client(&serve), 4, &Arc::new(Beats::new(50, 2)));
     for _ in 0..2 {
         steady.await_kept(500);
-        leave(&mut world.redis);
+        leave(world.redis_mut());
         steady.await_kept(500);
         await_spilling(&serve, 300);
-        come_back(&mut world.redis);
+        come_back(world.redis_mut());
         await_empty(&serve);
     }
     steady.await_kept(300);
@@ -191,26 +191,26 @@ fn no_producer_notices(world: &mut World, leave: fn(&mut RedisServer), come_back
 
 #[test]
 fn a_redis_that_dies_under_load_is_not_noticed_by_producers() {
-    no_producer_notices(&mut World::new(), RedisServer::kill, RedisServer::restart);
+    no_producer_notices(&mut World::on(Buffer::Redis), RedisServer::kill, RedisServer::restart);
 }
 
 #[test]
 fn a_redis_that_hangs_under_load_is_not_noticed_by_producers() {
-    no_producer_notices(&mut World::new(), |redis| redis.stop_process(), |redis| redis.cont());
+    no_producer_notices(&mut World::on(Buffer::Redis), |redis| redis.stop_process(), |redis| redis.cont());
 }
 
 #[test]
 fn a_redis_that_still_loads_its_file_is_as_good_as_away() {
-    let mut world = World::new();
+    let mut world = World::on(Buffer::Redis);
     let (serve, _batch) = serve_and_batch(&world);
     let steady = Steady::start(&world.client(&serve), 2, &Arc::new(Beats::new(50, 2)));
-    world.redis.kill();
-    let loading = Loading::at(world.redis.port());
+    world.redis_mut().kill();
+    let loading = Loading::at(world.redis().port());
     wait::until("Redis to be looked at twice", SOON, || loading.looks.load(Ordering::Relaxed) >= 2);
     steady.await_kept(100);
     await_spilling(&serve, 100);
     loading.end();
-    world.redis.restart();
+    world.redis_mut().restart();
     steady.await_kept(100);
     steady.stop();
     await_empty(&serve);
@@ -219,21 +219,21 @@ fn a_redis_that_still_loads_its_file_is_as_good_as_away() {
 
 #[test]
 fn an_absence_is_seen_without_any_producer() {
-    let mut world = World::new();
+    let mut world = World::on(Buffer::Redis);
     let (serve, _batch) = serve_and_batch(&world);
-    world.redis.kill();
+    world.redis_mut().kill();
     await_spilling(&serve, 0);
-    world.redis.restart();
+    world.redis_mut().restart();
     serve.await_status("/health", 200, SOON);
     assert_eq!(metric(&serve, "systole_spill_heartbeats_total"), 0);
 }
 
 #[test]
 fn a_serve_killed_while_it_spills_goes_on_spilling_and_loses_nothing() {
-    let mut world = World::new();
+    let mut world = World::on(Buffer::Redis);
     let (mut first, _batch) = serve_and_batch(&world);
     let beats = Beats::new(50, 2);
-    world.redis.kill();
+    world.redis_mut().kill();
     (0..10).for_each(|_| world.client(&first).must_keep(&beats.take(20)));
     first.sigkill();
 
@@ -241,7 +241,7 @@ fn a_serve_killed_while_it_spills_goes_on_spilling_and_loses_nothing() {
     second.await_status("/health/ready", 200, SOON);
     world.client(&second).must_keep(&beats.take(20));
     await_spilling(&second, 220);
-    world.redis.restart();
+    world.redis_mut().restart();
     await_empty(&second);
     second.await_status("/health", 200, SOON);
     judge(&world);
@@ -249,12 +249,12 @@ fn a_serve_killed_while_it_spills_goes_on_spilling_and_loses_nothing() {
 
 #[test]
 fn a_serve_stopped_in_order_leaves_its_spill_to_the_next() {
-    let mut world = World::new();
+    let mut world = World::on(Buffer::Redis);
     let (first, _batch) = serve_and_batch(&world);
-    world.redis.kill();
+    world.redis_mut().kill();
     world.client(&first).must_keep(&Beats::new(50, 2).take(200));
     first.stop();
-    world.redis.restart();
+    world.redis_mut().restart();
     let second = serve(&world).start();
     await_empty(&second);
     assert_eq!(metric(&second, "systole_spill_injected_heartbeats_total"), 200);
@@ -265,14 +265,14 @@ fn a_serve_stopped_in_order_leaves_its_spill_to_the_next() {
 fn a_serve_killed_anywhere_while_the_spill_goes_in_loses_and_doubles_nothing() {
     let points = failpoints::in_part("buffer/spill");
     assert!(points.contains("spill.pushed"), "{points:?}");
-    let mut world = World::new();
+    let mut world = World::on(Buffer::Redis);
     let (mut serving, _batch) = serve_and_batch(&world);
     let beats = Beats::new(50, 2);
     for point in &points {
-        world.redis.kill();
+        world.redis_mut().kill();
         (0..5).for_each(|_| world.client(&serving).must_keep(&beats.take(40)));
         serving.sigkill();
-        world.redis.restart();
+        world.redis_mut().restart();
         // At the first partition, and once more in the middle of the others.
         for skip in [0, 1] {
             let mut dying = serve(&world).failpoints(&format!("{point}=kill+{skip}")).spawn();
@@ -288,13 +288,13 @@ fn a_serve_killed_anywhere_while_the_spill_goes_in_loses_and_doubles_nothing() {
 fn a_step_that_fails_while_the_spill_goes_in_is_tried_again() {
     let points = failpoints::in_part("buffer/spill");
     let errors: Vec<String> = points.iter().map(|point| format!("{point}=error+1*3")).collect();
-    let mut world = World::new();
+    let mut world = World::on(Buffer::Redis);
     let _batch = world.batch().start();
     let serve = serve(&world).failpoints(&errors.join(";")).start();
     serve.await_status("/health", 200, SOON);
-    world.redis.kill();
+    world.redis_mut().kill();
     world.client(&serve).must_keep(&Beats::new(50, 2).take(200));
-    world.redis.restart();
+    world.redis_mut().restart();
     await_empty(&serve);
     judge(&world);
 }
@@ -323,13 +323,13 @@ fn post_until_refused(client: &Client, beats: &Beats, bulk: usize) -> Answer {
 #[test]
 fn a_full_spill_is_503_and_takes_again_once_redis_is_back() {
     const BOUND: u64 = 64 * 1024;
-    let mut world = World::new();
+    let mut world = World::on(Buffer::Redis);
     let _batch = world.batch().start();
     let serve = serve(&world).args([format!("--spill-max-bytes={BOUND}B")]).start();
     serve.await_status("/health", 200, SOON);
     let client = world.client(&serve);
     let beats = Beats::new(50, 2);
-    world.redis.kill();
+    world.redis_mut().kill();
     let refused = post_until_refused(&client, &beats, 20);
     assert!(refused.text.contains("buffer-full"), "{}", refused.text);
     let not_ready = serve.await_status("/health/ready", 503, SOON);
@@ -338,21 +338,21 @@ fn a_full_spill_is_503_and_takes_again_once_redis_is_back() {
     let held = metric(&serve, "systole_spill_waiting_bytes");
     assert!(held <= BOUND && held > BOUND * 8 / 10, "{held}");
 
-    world.redis.restart();
+    world.redis_mut().restart();
     await_empty(&serve);
     serve.await_status("/health", 200, SOON);
     client.must_keep(&beats.take(20));
-    world.redis.kill();
+    world.redis_mut().kill();
     client.must_keep(&beats.take(20));
     await_spilling(&serve, 20);
-    world.redis.restart();
+    world.redis_mut().restart();
     await_empty(&serve);
     judge(&world);
 }
 
 #[test]
 fn a_redis_at_its_cap_is_503_and_never_a_spill() {
-    let world = World::new();
+    let world = World::on(Buffer::Redis);
     world.register();
     let serve = serve(&world).args(["--buffer-max-heartbeats=400"]).start();
     serve.await_status("/health/ready", 200, SOON);
@@ -367,7 +367,7 @@ fn a_redis_at_its_cap_is_503_and_never_a_spill() {
 
 #[test]
 fn a_redis_out_of_memory_is_503_and_never_a_spill() {
-    let world = World::on(RedisServer::with().maxmemory("3mb").start());
+    let world = World::on_redis(RedisServer::with().maxmemory("3mb").start());
     world.register();
     let serve = serve(&world).start();
     serve.await_status("/health/ready", 200, SOON);
@@ -383,15 +383,15 @@ fn a_redis_out_of_memory_is_503_and_never_a_spill() {
 
 #[test]
 fn a_redis_that_comes_back_full_keeps_the_spill_waiting_and_is_not_filled_with_the_same_again() {
-    let mut world = World::new();
+    let mut world = World::on(Buffer::Redis);
     world.register();
     let serve = serve(&world).args(["--buffer-max-heartbeats=400"]).start();
     serve.await_status("/health/ready", 200, SOON);
     let (client, beats) = (world.client(&serve), Beats::new(50, 2));
     client.must_keep(&beats.take(200));
-    world.redis.kill();
+    world.redis_mut().kill();
     (0..60).for_each(|_| client.must_keep(&beats.take(10)));
-    world.redis.restart();
+    world.redis_mut().restart();
     let said = await_part(&serve, "spill", false, "is full");
     assert!(said.contains("waiting"), "{said}");
     // There the door is open, for whom there is room.
@@ -400,28 +400,28 @@ fn a_redis_that_comes_back_full_keeps_the_spill_waiting_and_is_not_filled_with_t
     let _batch = world.batch().start();
     await_empty(&serve);
     world.await_drained(SOON);
-    assert_eq!(world.in_redis("accepted"), 800, "each went in once");
+    assert_eq!(world.held("accepted"), 800, "each went in once");
     judge(&world);
 }
 
 #[test]
 fn an_erased_redis_that_comes_back_gets_nothing_until_it_is_adopted() {
-    let mut world = World::new();
+    let mut world = World::on(Buffer::Redis);
     let (serve, batch) = serve_and_batch(&world);
     let (client, beats) = (world.client(&serve), Beats::new(50, 2));
     client.must_keep(&beats.take(50));
     world.await_drained(SOON);
-    world.redis.kill();
+    world.redis_mut().kill();
     client.must_keep(&beats.take(50));
     await_spilling(&serve, 50);
 
-    world.redis.restart_empty();
+    world.redis_mut().restart_empty();
     await_part(&serve, "spill", false, "not registered");
     serve.await_status("/health/ready", 503, SOON);
     let refused = client.post_all(&beats.take(10));
     assert_eq!(refused.status, 503, "{}", refused.text);
     assert_eq!(metric(&serve, "systole_spill_waiting_heartbeats"), 50);
-    assert_eq!(world.redis.cli(&["EXISTS", "systole:{p0}:pending", "systole:{p1}:pending"]), "0");
+    assert_eq!(world.redis().cli(&["EXISTS", "systole:{p0}:pending", "systole:{p1}:pending"]), "0");
 
     drop(batch);
     world.books(&["adopt"]).run().expect_code(0);
@@ -435,35 +435,35 @@ fn an_erased_redis_that_comes_back_gets_nothing_until_it_is_adopted() {
 
 #[test]
 fn a_redis_that_comes_back_forgetful_gets_nothing_until_it_is_mended() {
-    let mut world = World::new();
+    let mut world = World::on(Buffer::Redis);
     let (serve, _batch) = serve_and_batch(&world);
     let client = world.client(&serve);
     let beats = Beats::new(50, 2);
-    world.redis.kill();
+    world.redis_mut().kill();
     client.must_keep(&beats.take(50));
     await_spilling(&serve, 50);
 
     // `serve` finds it changed already.
     serve.sigstop();
-    world.redis.restart();
-    assert_eq!(world.redis.cli(&["CONFIG", "SET", "appendonly", "no"]), "OK");
+    world.redis_mut().restart();
+    assert_eq!(world.redis().cli(&["CONFIG", "SET", "appendonly", "no"]), "OK");
     serve.cont();
     await_part(&serve, "spill", false, "`appendonly yes`");
     serve.await_status("/health/ready", 503, SOON);
     assert_eq!(client.post_all(&beats.take(5)).status, 503);
     assert_eq!(metric(&serve, "systole_spill_waiting_heartbeats"), 50);
-    assert_eq!(world.in_redis("accepted"), 0);
+    assert_eq!(world.held("accepted"), 0);
 
-    world.redis.cli(&["CONFIG", "SET", "appendonly", "yes"]);
+    world.redis().cli(&["CONFIG", "SET", "appendonly", "yes"]);
     await_empty(&serve);
     judge(&world);
 }
 
 #[test]
 fn without_a_spill_dir_there_is_no_spill() {
-    let mut world = World::new();
+    let mut world = World::on(Buffer::Redis);
     let (serve, _batch) = world.serve_and_batch();
-    world.redis.kill();
+    world.redis_mut().kill();
     assert_eq!(world.client(&serve).post_all(&Beats::new(5, 1).take(5)).status, 503);
     let health = serve.await_status("/health", 503, SOON);
     assert!(!health.text.contains("spill"), "{}", health.text);
@@ -472,19 +472,19 @@ fn without_a_spill_dir_there_is_no_spill() {
 
 #[test]
 fn a_new_spill_takes_nothing_before_redis_was_seen_once() {
-    let mut world = World::new();
+    let mut world = World::on(Buffer::Redis);
     world.register();
-    world.redis.kill();
+    world.redis_mut().kill();
     let serve = serve(&world).start();
     let (client, beats) = (world.client(&serve), Beats::new(50, 2));
     assert_eq!(client.post_all(&beats.take(5)).status, 503);
     serve.await_status("/health/ready", 503, SOON);
 
-    world.redis.restart();
+    world.redis_mut().restart();
     serve.await_status("/health/ready", 200, SOON);
-    world.redis.kill();
+    world.redis_mut().kill();
     client.must_keep(&beats.take(5));
-    world.redis.restart();
+    world.redis_mut().restart();
     let _batch = world.batch().start();
     await_empty(&serve);
     judge(&world);
@@ -492,32 +492,26 @@ fn a_new_spill_takes_nothing_before_redis_was_seen_once() {
 
 #[test]
 fn two_serves_on_one_spill_are_refused_in_one_line() {
-    let world = World::new();
+    let world = World::on(Buffer::Redis);
     let (first, _batch) = serve_and_batch(&world);
-    let refused = serve(&world).run().expect_code(2);
-    let lines: Vec<&str> = refused.stderr.lines().filter(|line| !line.starts_with('{')).collect();
-    assert_eq!(lines.len(), 1, "{}", refused.stderr);
-    assert!(lines[0].contains("spill-dir") && lines[0].contains(&format!("process {}", first.pid())), "{}", lines[0]);
+    serve(&world).refused(2, &["spill-dir", &format!("process {}:", first.pid())]);
 }
 
 #[test]
 fn the_spill_of_another_dataset_is_refused_in_one_line() {
-    let world = World::new();
+    let world = World::on(Buffer::Redis);
     drop(serve_and_batch(&world));
-    let other = World::new();
+    let other = World::on(Buffer::Redis);
     other.register();
-    let dir = format!("--spill-dir={}", spill_dir(&world).display());
-    let refused = other.serve().args([dir, "--spill-after=500ms".to_owned()]).run().expect_code(2);
-    let lines: Vec<&str> = refused.stderr.lines().filter(|line| !line.starts_with('{')).collect();
-    assert_eq!(lines.len(), 1, "{}", refused.stderr);
-    assert!(lines[0].contains("spill-dir") && lines[0].contains("another directory"), "{}", lines[0]);
+    serve(&other)
+        .args([format!("--spill-dir={}", spill_dir(&world).display())])
+        .refused(2, &["spill-dir", "another directory"]);
 }
 
 #[test]
 fn a_spill_that_begins_too_late_is_refused_in_one_line() {
-    let world = World::new();
-    let refused = serve(&world).args(["--spill-after=2s"]).run().expect_code(2);
-    assert!(refused.stderr.contains("spill-after: 2s must be shorter than push-deadline"), "{}", refused.stderr);
+    let world = World::on(Buffer::Redis);
+    serve(&world).args(["--spill-after=2s"]).refused(2, &["spill-after: 2s must be shorter than push-deadline"]);
 }
 
 /// How long a producer may wait at most for the first push into the spill: `spill-after`, and time to spare.
@@ -525,10 +519,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 #[test]
 fn only_the_first_push_waits_for_a_redis_that_hangs() {
-    let world = World::new();
+    let world = World::on(Buffer::Redis);
     let (serve, _batch) = serve_and_batch(&world);
     let (client, beats) = (world.client(&serve), Beats::new(50, 2));
-    world.redis.stop_process();
+    world.redis().stop_process();
     let begun = std::time::Instant::now();
     client.must_keep(&beats.take(10));
     assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
@@ -536,7 +530,7 @@ fn only_the_first_push_waits_for_a_redis_that_hangs() {
     (0..20).for_each(|_| client.must_keep(&beats.take(10)));
     // Twenty times the wait for Redis would be ten seconds.
     assert!(begun.elapsed() < 2 * PATIENCE, "{:?}", begun.elapsed());
-    world.redis.cont();
+    world.redis().cont();
     await_empty(&serve);
     judge(&world);
 }

@@ -46,7 +46,6 @@ pub(super) fn is_away(error: &Error) -> bool {
         | Error::BeingMoved
         | Error::Fenced { .. }
         | Error::NotStanding
-        | Error::BeingMoved
         | Error::Corrupt { .. }
         | Error::Unsafe { .. } => false,
     }
