@@ -65,7 +65,7 @@ async fn adopt_embedded(args: &Adopt, dataset: &Dataset) -> Result<bool, Failure
         )));
     }
     // The lock of a folder that was erased under a running process would not tell.
-    if SocketBuffer::new(&place::socket(dataset), &args.buffer).is_served().await? {
+    if SocketBuffer::new(&dataset.control_socket(), &args.buffer).is_served().await? {
         return Err(Failure::Usage(format!("a process has the buffer of {data}: stop `systole up` first")));
     }
     let buffer = place::open_embedded(dataset, &args.buffer, &embedded::Options::default()).await?;

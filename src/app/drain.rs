@@ -44,7 +44,7 @@ pub async fn run(args: Drain) -> Outcome {
     };
     let to = RedisBuffer::connect(&args.buffer, &args.redis)?;
     let dataset = open_dataset(&args.dataset, false).await?;
-    let folder = place::folder(&dataset);
+    let folder = dataset.buffer_folder();
     let moved = match owner::read(&dataset).await?.as_deref() {
         Some(owner::EMBEDDED) => Some(move_all(&args, &dataset, &to).await?),
         Some(owner::REDIS) => None,
@@ -84,7 +84,7 @@ async fn move_all(args: &Drain, dataset: &Dataset, to: &RedisBuffer) -> Result<P
 /// Opens the embedded buffer, which no `up` may have open.
 async fn open(args: &Drain, dataset: &Dataset) -> Result<EmbeddedBuffer, Failure> {
     place::expect_embedded(dataset)?;
-    let (folder, options) = (place::folder(dataset), args.buffer.clone());
+    let (folder, options) = (dataset.buffer_folder(), args.buffer.clone());
     let opened = tokio::task::spawn_blocking(move || {
         EmbeddedBuffer::open_to_move(&folder, &options, &embedded::Options::default())
     });

@@ -4,7 +4,6 @@
 //! Constraints: a dataset that belongs to its embedded buffer is never held against a Redis, nor the reverse; looking
 //! makes no buffer where there is none.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::start::{open_dataset, reach_buffer};
@@ -14,23 +13,13 @@ use crate::buffer::socket::SocketBuffer;
 use crate::buffer::{Inspect, options, redis};
 use crate::dataset::{self, Dataset};
 
-/// Where the embedded buffer of a dataset is.
-pub fn folder(dataset: &Dataset) -> PathBuf {
-    dataset.root().join("buffer")
-}
-
-/// Where a process that has the embedded buffer of a dataset answers.
-pub fn socket(dataset: &Dataset) -> PathBuf {
-    dataset.root().join(".systole.sock")
-}
-
 /// Looks whether the embedded buffer of a dataset that has one is there: opening makes what is not, and an empty buffer in
 /// the place of a lost one would hide the loss.
 ///
 /// # Errors
 /// It is gone.
 pub fn expect_embedded(dataset: &Dataset) -> Result<(), Failure> {
-    let (folder, data) = (folder(dataset), dataset.root().display());
+    let (folder, data) = (dataset.buffer_folder(), dataset.root().display());
     if folder.is_dir() {
         return Ok(());
     }
@@ -47,7 +36,7 @@ pub async fn open_embedded(
     options: &options::Options,
     own: &embedded::Options,
 ) -> Result<EmbeddedBuffer, Failure> {
-    let (folder, options, own) = (folder(dataset), options.clone(), own.clone());
+    let (folder, options, own) = (dataset.buffer_folder(), options.clone(), own.clone());
     let opened = tokio::task::spawn_blocking(move || EmbeddedBuffer::open(&folder, &options, &own)).await;
     Ok(opened.map_err(|_| Failure::OutOfReach("opening the buffer was cut off".into()))??)
 }
@@ -93,7 +82,7 @@ pub async fn buffer_near(
 }
 
 async fn embedded_of(dataset: &Dataset, options: &options::Options) -> Result<Arc<dyn Inspect>, Failure> {
-    let far = SocketBuffer::new(&socket(dataset), options);
+    let far = SocketBuffer::new(&dataset.control_socket(), options);
     if far.is_served().await? {
         return Ok(Arc::new(far));
     }

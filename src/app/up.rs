@@ -164,7 +164,7 @@ fn keep_compacting(
 
 /// Lets `systole audit` and the like look at the buffer, from before anybody is told that this process listens.
 fn keep_answering(supervisor: &Supervisor, buffer: &EmbeddedBuffer, dataset: &Dataset) -> Part {
-    let (buffer, path) = (Arc::new(buffer.clone()), place::socket(dataset));
+    let (buffer, path) = (Arc::new(buffer.clone()), dataset.control_socket());
     // Where it cannot be bound heartbeats are taken in all the same: the part tries again, and says why.
     let first = Slot::new(ControlSocket::bind(&path).ok());
     supervisor.keep("socket", move |stop| {

@@ -195,6 +195,16 @@ impl Dataset {
         self.paths().root()
     }
 
+    /// Where its embedded buffer is, while it belongs to one.
+    pub fn buffer_folder(&self) -> PathBuf {
+        self.paths().buffer()
+    }
+
+    /// The socket on which the process that has its embedded buffer answers.
+    pub fn control_socket(&self) -> PathBuf {
+        self.paths().control_socket()
+    }
+
     /// What its file system can do.
     pub fn capabilities(&self) -> Capabilities {
         self.inner.capabilities

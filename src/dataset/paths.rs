@@ -5,6 +5,8 @@
 //!
 //! ```text
 //! dataset.json
+//! buffer/                                                     the embedded buffer, where the dataset belongs to one
+//! .systole.sock                                               of the process that has that buffer
 //! heartbeats/date=2026-11-22/partition=7/heartbeats-<file id>-<hash>.parquet
 //! staging/.dataset.lock                                       held while dataset.json is rewritten
 //! staging/.probe-<id>/                                        a start-up probe under way
@@ -265,6 +267,15 @@ impl Layout {
 
     pub(super) fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Its inside is the buffer's own.
+    pub(super) fn buffer(&self) -> PathBuf {
+        self.root.join("buffer")
+    }
+
+    pub(super) fn control_socket(&self) -> PathBuf {
+        self.root.join(".systole.sock")
     }
 
     pub(super) fn manifest(&self) -> PathBuf {
