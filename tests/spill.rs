@@ -494,10 +494,7 @@ fn a_new_spill_takes_nothing_before_redis_was_seen_once() {
 fn two_serves_on_one_spill_are_refused_in_one_line() {
     let world = World::on(Buffer::Redis);
     let (first, _batch) = serve_and_batch(&world);
-    let refused = serve(&world).run().expect_code(2);
-    let lines: Vec<&str> = refused.stderr.lines().filter(|line| !line.starts_with('{')).collect();
-    assert_eq!(lines.len(), 1, "{}", refused.stderr);
-    assert!(lines[0].contains("spill-dir") && lines[0].contains(&format!("process {}", first.pid())), "{}", lines[0]);
+    serve(&world).refused(2, &["spill-dir", &format!("process {}:", first.pid())]);
 }
 
 #[test]
@@ -506,18 +503,15 @@ fn the_spill_of_another_dataset_is_refused_in_one_line() {
     drop(serve_and_batch(&world));
     let other = World::on(Buffer::Redis);
     other.register();
-    let dir = format!("--spill-dir={}", spill_dir(&world).display());
-    let refused = other.serve().args([dir, "--spill-after=500ms".to_owned()]).run().expect_code(2);
-    let lines: Vec<&str> = refused.stderr.lines().filter(|line| !line.starts_with('{')).collect();
-    assert_eq!(lines.len(), 1, "{}", refused.stderr);
-    assert!(lines[0].contains("spill-dir") && lines[0].contains("another directory"), "{}", lines[0]);
+    serve(&other)
+        .args([format!("--spill-dir={}", spill_dir(&world).display())])
+        .refused(2, &["spill-dir", "another directory"]);
 }
 
 #[test]
 fn a_spill_that_begins_too_late_is_refused_in_one_line() {
     let world = World::on(Buffer::Redis);
-    let refused = serve(&world).args(["--spill-after=2s"]).run().expect_code(2);
-    assert!(refused.stderr.contains("spill-after: 2s must be shorter than push-deadline"), "{}", refused.stderr);
+    serve(&world).args(["--spill-after=2s"]).refused(2, &["spill-after: 2s must be shorter than push-deadline"]);
 }
 
 /// How long a producer may wait at most for the first push into the spill: `spill-after`, and time to spare.
