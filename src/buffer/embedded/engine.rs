@@ -128,8 +128,10 @@ fn fault(what: &str, error: &fjall::Error) -> Error {
 impl Engine {
     /// Opens the store in `dir`, making it if need be, and looks at its format.
     pub(super) fn open(dir: &Path, marks: Arc<Marks>) -> Result<Self> {
-        let fault = |error| fault("be made", &fjall::Error::Io(error));
-        birth::ensure(dir, fault, |aside| Self::open_whole(aside, marks.clone()).map(drop))?;
+        let failed = |error: fjall::Error| fault("make the store", &error);
+        // With nothing in it yet, so that its first opening has nothing to replay and to flush.
+        let make = |aside: &Path| Self::open_once(aside, &marks).map(drop).map_err(failed);
+        birth::ensure(dir, |error| failed(fjall::Error::Io(error)), make)?;
         Self::open_whole(dir, marks)
     }
 
