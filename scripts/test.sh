@@ -48,6 +48,12 @@ check_dependencies() {
   fi
 }
 
+# A workspace of its own, so that it changes nothing about Systole's dependencies.
+check_load_generator() {
+  cargo fmt --manifest-path scripts/load/Cargo.toml --check
+  cargo clippy --locked --manifest-path scripts/load/Cargo.toml --target-dir target/load -- -D warnings
+}
+
 need_rust
 need_redis
 need python3 python3
@@ -56,5 +62,6 @@ install_readers
 cargo fmt --check
 run_tests "$@"
 cargo clippy --locked --all-targets -- -D warnings
+check_load_generator
 check_dependencies
 say "all tests and checks passed"

@@ -498,6 +498,17 @@ fn two_serves_on_one_spill_are_refused_in_one_line() {
 }
 
 #[test]
+fn a_spill_in_the_folder_of_a_dataset_is_refused_in_one_line() {
+    let world = World::on(Buffer::Redis);
+    world.register();
+    for folder in ["", "buffer", "staging/deep/spill"] {
+        let dir = format!("--spill-dir={}", world.dataset().join(folder).display());
+        serve(&world).args([dir]).refused(2, &["spill-dir", "lies in the dataset in"]);
+    }
+    assert!(!world.dataset().join("buffer").exists());
+}
+
+#[test]
 fn the_spill_of_another_dataset_is_refused_in_one_line() {
     let world = World::on(Buffer::Redis);
     drop(serve_and_batch(&world));

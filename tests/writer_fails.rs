@@ -161,13 +161,14 @@ fn a_frame_that_kills_every_batcher_becomes_a_dead_letter_and_the_others_are_wri
 
 fn errors_of_the_disk_in_the_middle_of_everything_lose_nothing(buffer: Buffer) {
     let world = World::on(buffer);
-    let errors: Vec<String> = failpoints::in_part("dataset").iter().map(|name| format!("{name}=error+3*2")).collect();
+    // One at each step: the compactor waits twice as long after each error in one bucket.
+    let errors: Vec<String> = failpoints::in_part("dataset").iter().map(|name| format!("{name}=error+3*1")).collect();
     let errors = errors.join(";");
     let collector = world.collector().batcher_failpoints(&errors).compactor_failpoints(&errors).start();
     let producers = Producers::start(vec![collector.client(); 2], Arc::new(Beats::new(50, 2)), 20);
     producers.await_kept(2_000, SOON);
     producers.stop();
-    world.await_published(2 * SOON);
+    world.await_published(4 * SOON);
     world.await_drained(SOON);
     assert_eq!(world.held("dead"), 0, "a fault of the world makes no dead letters");
     world.audit();

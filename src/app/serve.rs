@@ -16,6 +16,7 @@ use crate::buffer::redis::RedisBuffer;
 use crate::buffer::spill;
 use crate::cli::Serve;
 use crate::config::relations;
+use crate::dataset::Dataset;
 use crate::http;
 use crate::telemetry::health::{Affects, Health};
 use crate::telemetry::metrics;
@@ -81,6 +82,14 @@ async fn open_door(
     let Some(dir) = args.spill.spill_dir.clone() else {
         return Ok(Door { inlet: buffer.clone(), buffer_affects: Affects::Readiness, spill: None });
     };
+    if let Some(data) = Dataset::around(&dir) {
+        // The embedded buffer of that dataset would go into Redis without its books: moving it is what `drain` is for.
+        return Err(Failure::Usage(format!(
+            "spill-dir: {} lies in the dataset in {}; give a folder of its own",
+            dir.display(),
+            data.display()
+        )));
+    }
     let metrics = spill::Metrics::register(registry)?;
     let (inlet, service) = spill::start(dir, buffer, &args.buffer, &args.spill, health, metrics).await?;
     // The door stays open while Redis is away; the spill says whether it is.

@@ -138,6 +138,13 @@ impl Dataset {
         Self::with_manifest(options, layout, fs, &manifest)
     }
 
+    /// The folder of the dataset in which `folder` lies, or which it is; `None` for one outside of every dataset.
+    pub fn around(folder: &Path) -> Option<PathBuf> {
+        let folder = std::path::absolute(folder).ok()?;
+        let dataset = folder.ancestors().find(|above| Layout::new((*above).to_owned()).manifest().is_file());
+        dataset.map(Path::to_owned)
+    }
+
     /// Absolute, so that a later change of the working folder moves nothing.
     fn layout(options: &Options) -> Result<Layout> {
         std::path::absolute(&options.data).at("name the folder", &options.data).map(Layout::new)

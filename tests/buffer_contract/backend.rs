@@ -1,7 +1,10 @@
 //! What the suite needs of a backend, and how each gives it.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use bytesize::ByteSize;
 use systole::buffer::embedded::{self, EmbeddedBuffer};
@@ -116,17 +119,47 @@ impl Embedded {
     }
 }
 
-/// Copies a folder as it stands.
+/// Copies a folder as it stands at one instant: while the store still tidies behind its last step, the copy is made anew.
 pub fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
+    let give_up = Instant::now() + Duration::from_secs(20);
+    loop {
+        assert!(Instant::now() < give_up, "{} does not come to rest", from.display());
+        let before = listing(from);
+        if try_copy(from, to).is_ok() && before.is_ok() && before.ok() == listing(from).ok() {
+            return;
+        }
+        std::fs::remove_dir_all(to).unwrap();
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Every file below, with its length and the time of its last change.
+fn listing(folder: &Path) -> io::Result<BTreeMap<PathBuf, (u64, SystemTime)>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            found.append(&mut listing(&entry.path())?);
         } else {
-            std::fs::copy(entry.path(), target).unwrap();
+            let about = entry.metadata()?;
+            found.insert(entry.path(), (about.len(), about.modified()?));
         }
     }
+    Ok(found)
+}
+
+fn try_copy(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            try_copy(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }
 
 impl Backend for Embedded {
