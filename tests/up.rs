@@ -94,26 +94,25 @@ fn a_kill_between_any_two_steps_of_an_answer_loses_and_doubles_nothing() {
 fn a_full_disk_means_503_and_recovery_by_itself() {
     let Some(disk) = Tmpfs::mount("192m") else { return };
     let world = World::on(Buffer::Embedded).dataset_in(disk.path());
-    let floors = ["--min-free=4MiB", "--buffer-min-free=8MiB"];
+    let floors = ["--min-free=4MiB", "--buffer-min-free=64MiB"];
     let mut collector = world.collector().batcher_args(floors).start();
     let load = producers(&collector);
-    // To the last byte, and then so that only the floor of the buffer is passed; in the end it is killed while full.
     for round in 0..3 {
         load.iter().for_each(|load| load.await_kept(50, 2 * SOON));
         let ballast = disk.fill();
-        if round == 1 {
-            let file = std::fs::File::options().write(true).open(&ballast).unwrap();
-            file.set_len(file.metadata().unwrap().len() - (6 << 20)).unwrap();
-        }
         await_refusal(&collector.client());
         collector.door().await_status("/health/ready", 503, SOON);
+        // Some room, and less than pushes need: what waits is written and published all the same.
         if round == 1 {
+            let file = std::fs::File::options().write(true).open(&ballast).unwrap();
+            file.set_len(file.metadata().unwrap().len() - (32 << 20)).unwrap();
             wait::until("the floor to be named", SOON, || {
                 collector.door().get("/health/ready").is_some_and(|answer| answer.text.contains("buffer-min-free"))
             });
-            // What waited is written and published all the same.
-            world.await_published(SOON);
+            world.await_published(2 * SOON);
+            assert_eq!(collector.client().post(&Beats::new(1, 1).named("refused").next()).status, 503);
         }
+        // Killed while it is full.
         if round == 2 {
             collector.kill();
         }

@@ -12,6 +12,13 @@ use std::time::{Duration, Instant};
 /// (each of their heartbeats looks old on arrival) turn every look into a tiny fragment.
 const AGE_FLOOR_SHARE: u32 = 10;
 
+/// After so many owners died with a claim, its frames are tried one at a time, and the one in hand at a death is suspected.
+pub(super) const CAREFUL_AFTER_DEATHS: u32 = 3;
+/// A claim that is to be worked with care is left alone for so long first. Whoever kills the process from outside, over and
+/// over and soon after each start, would else have a frame condemned that only happened to be in hand; a frame that kills by
+/// itself does so however late it is tried.
+const CALM_BEFORE_CARE: Duration = Duration::from_secs(3);
+
 /// What a look at the partition found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Waiting {
@@ -19,8 +26,8 @@ pub(super) struct Waiting {
     pub(super) rows: u64,
     /// How long the oldest of them has waited, by the buffer's clock.
     pub(super) oldest: Option<Duration>,
-    /// Whether a claim stands.
-    pub(super) standing: bool,
+    /// How many owners died with the claim that stands, if one does.
+    pub(super) standing: Option<u32>,
 }
 
 /// What to do next.
@@ -38,6 +45,7 @@ pub(super) struct Cadence {
     max_delay: Duration,
     look_every: Duration,
     full_rows: u64,
+    begun: Instant,
     last: Option<LastClaim>,
 }
 
@@ -48,9 +56,9 @@ struct LastClaim {
 }
 
 impl Cadence {
-    /// `full_rows` is what one claim can hold.
-    pub(super) fn new(max_delay: Duration, look_every: Duration, full_rows: u64) -> Self {
-        Self { max_delay, look_every, full_rows, last: None }
+    /// The rhythm from `now` on. `full_rows` is what one claim can hold.
+    pub(super) fn new(max_delay: Duration, look_every: Duration, full_rows: u64, now: Instant) -> Self {
+        Self { max_delay, look_every, full_rows, begun: now, last: None }
     }
 
     /// A claim of `rows` heartbeats was made.
@@ -59,7 +67,10 @@ impl Cadence {
     }
 
     pub(super) fn next(&self, waiting: Waiting, now: Instant) -> Next {
-        if waiting.standing || waiting.rows >= self.full_rows {
+        if let Some(deaths) = waiting.standing {
+            return self.next_of_standing(deaths, now);
+        }
+        if waiting.rows >= self.full_rows {
             return Next::Claim;
         }
         if waiting.rows == 0 {
@@ -79,6 +90,15 @@ impl Cadence {
             due_in => Next::LookAgainIn(due_in.min(self.look_every)),
         }
     }
+
+    fn next_of_standing(&self, deaths: u32, now: Instant) -> Next {
+        // The last owner's death is counted only when the claim is handed over.
+        let calm = if deaths + 1 < CAREFUL_AFTER_DEATHS { Duration::ZERO } else { CALM_BEFORE_CARE };
+        match calm.saturating_sub(now.saturating_duration_since(self.begun)) {
+            Duration::ZERO => Next::Claim,
+            left => Next::LookAgainIn(left.min(self.look_every)),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -96,7 +116,7 @@ mod tests {
     }
 
     fn after_claim_of(rows: u64, start: Instant) -> Cadence {
-        let mut cadence = Cadence::new(MAX_DELAY, LOOK, FULL);
+        let mut cadence = Cadence::new(MAX_DELAY, LOOK, FULL, start);
         cadence.claimed(rows, start);
         cadence
     }
@@ -105,24 +125,28 @@ mod tests {
     fn a_claim_is_made_when_it_is_due_and_not_before() {
         let start = Instant::now();
         // (rows of the last claim, since then, rows pending, oldest, standing) -> due?
-        let table: &[(u64, Duration, u64, Duration, bool, Next)] = &[
-            (10, ms(0), 0, ms(0), false, Next::LookAgainIn(LOOK)),
-            (10, ms(60_000), 0, ms(0), false, Next::LookAgainIn(LOOK)),
+        let table: &[(u64, Duration, u64, Duration, Option<u32>, Next)] = &[
+            (10, ms(0), 0, ms(0), None, Next::LookAgainIn(LOOK)),
+            (10, ms(60_000), 0, ms(0), None, Next::LookAgainIn(LOOK)),
             // After a quiet spell the first goes straight through.
-            (10, ms(60_000), 1, ms(3), false, Next::Claim),
-            (10, ms(5_000), 1, ms(3), false, Next::Claim),
+            (10, ms(60_000), 1, ms(3), None, Next::Claim),
+            (10, ms(5_000), 1, ms(3), None, Next::Claim),
             // Shortly after a claim it waits, and is looked at when it is due if that comes first.
-            (10, ms(100), 1, ms(3), false, Next::LookAgainIn(LOOK)),
-            (10, ms(4_900), 1, ms(3), false, Next::LookAgainIn(ms(100))),
-            (10, ms(1_000), 1, ms(4_800), false, Next::LookAgainIn(ms(200))),
+            (10, ms(100), 1, ms(3), None, Next::LookAgainIn(LOOK)),
+            (10, ms(4_900), 1, ms(3), None, Next::LookAgainIn(ms(100))),
+            (10, ms(1_000), 1, ms(4_800), None, Next::LookAgainIn(ms(200))),
             // A claim's worth, or a claim left standing, goes at once.
-            (10, ms(0), FULL, ms(3), false, Next::Claim),
-            (10, ms(0), 0, ms(0), true, Next::Claim),
+            (10, ms(0), FULL, ms(3), None, Next::Claim),
+            (10, ms(0), 0, ms(0), Some(1), Next::Claim),
+            // One that owners died with is left alone until nothing has killed this one for a while.
+            (10, ms(0), 0, ms(0), Some(2), Next::LookAgainIn(LOOK)),
+            (10, ms(2_900), FULL, ms(9_000), Some(4), Next::LookAgainIn(ms(100))),
+            (10, ms(3_000), 0, ms(0), Some(3), Next::Claim),
             // A backlog is worked off without a pause; a few that only look old are not.
-            (10, ms(0), 10, ms(5_000), false, Next::Claim),
-            (10, ms(0), 9, ms(5_000), false, Next::LookAgainIn(ms(500))),
-            (10, ms(499), 9, ms(9_000), false, Next::LookAgainIn(ms(1))),
-            (10, ms(500), 9, ms(5_000), false, Next::Claim),
+            (10, ms(0), 10, ms(5_000), None, Next::Claim),
+            (10, ms(0), 9, ms(5_000), None, Next::LookAgainIn(ms(500))),
+            (10, ms(499), 9, ms(9_000), None, Next::LookAgainIn(ms(1))),
+            (10, ms(500), 9, ms(5_000), None, Next::Claim),
         ];
         for (last, since, rows, oldest, standing, expected) in table.iter().copied() {
             let waiting = Waiting { rows, oldest: Some(oldest), standing };
@@ -133,8 +157,8 @@ mod tests {
 
     #[test]
     fn the_first_claim_of_all_waits_for_nothing() {
-        let waiting = Waiting { rows: 1, oldest: None, standing: false };
-        assert_eq!(Cadence::new(MAX_DELAY, LOOK, FULL).next(waiting, Instant::now()), Next::Claim);
+        let waiting = Waiting { rows: 1, oldest: None, standing: None };
+        assert_eq!(Cadence::new(MAX_DELAY, LOOK, FULL, Instant::now()).next(waiting, Instant::now()), Next::Claim);
     }
 
     proptest! {
@@ -143,7 +167,7 @@ mod tests {
             last in 0..2000_u64, rows in 1..2000_u64, oldest in 0..20_000_u64, since in 0..20_000_u64,
         ) {
             let start = Instant::now();
-            let waiting = Waiting { rows, oldest: Some(ms(oldest)), standing: false };
+            let waiting = Waiting { rows, oldest: Some(ms(oldest)), standing: None };
             match after_claim_of(last, start).next(waiting, start + ms(since)) {
                 Next::Claim => {}
                 Next::LookAgainIn(wait) => {

@@ -23,6 +23,7 @@
 //! What dies where: before *settled* nothing of the claim stands on disk, and the next owner may condemn anew. From then
 //! on it makes fragments of the same names, over those that are there. A claim whose owners died with it three times is
 //! tried one frame at a time, each on record before it is touched; the frame in hand at the third such death is condemned.
+//! A worker leaves such a claim alone for its first seconds, so that nobody is blamed for kills that come from outside.
 //!
 //! Files: policy without I/O in `ownership`, `cadence`, `split` and `condemn`; one claim in `write`, one partition
 //! in `worker`, the whole in `service`; what cuts a step short in `interrupt`, `lease` and `fault`; what the outside sees in

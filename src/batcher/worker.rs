@@ -59,7 +59,7 @@ impl Worker {
             busy_since: None,
             problems: shared.problems.clone(),
         };
-        let cadence = Cadence::new(*options.max_delay, *options.look_every, options.claim_rows);
+        let cadence = Cadence::new(*options.max_delay, *options.look_every, options.claim_rows, Instant::now());
         let backoff = Backoff::new(*options.retry_first, *options.retry_most);
         Self { shared, held, signals, cadence, backoff }
     }
@@ -125,7 +125,7 @@ impl Worker {
             // The ledger does not know a frame that no push wrote; it must be cleared away all the same.
             rows: status.ledger.pending.max(status.oldest_pending.is_some().into()),
             oldest: status.oldest_pending,
-            standing: status.claim.is_some(),
+            standing: status.claim.map(|claim| claim.deaths),
         };
         match self.cadence.next(waiting, Instant::now()) {
             Next::LookAgainIn(pause) => Ok(Turn::Idle(pause)),

@@ -15,6 +15,7 @@ use std::time::Instant;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Shared;
+use super::cadence::CAREFUL_AFTER_DEATHS;
 use super::condemn::{Encoded, Frames, add_condemned, condemn_frame, encode_claim, judge_frame};
 use super::fault::Halt;
 use super::interrupt::Signals;
@@ -23,8 +24,6 @@ use crate::dataset::{self, Bucket, EncodedFragment, encode_fragment};
 use crate::failpoint;
 use crate::heartbeat::{ClaimId, HeartbeatRef};
 
-/// After so many owners died with a claim, its frames are tried one at a time.
-const CAREFUL_AFTER_DEATHS: u32 = 3;
 /// After so many owners died with one frame in hand, that frame is condemned.
 const CONDEMN_AFTER_DEATHS: u32 = 3;
 

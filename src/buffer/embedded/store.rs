@@ -29,6 +29,8 @@ const HEADROOM_WAIT: Duration = Duration::from_secs(3);
 const HEADROOM_POLL: Duration = Duration::from_millis(5);
 /// The pause between two tries to open the store after a fault.
 const REOPEN_PAUSE: Duration = Duration::from_secs(1);
+/// With less free disk the store is not opened anew: what it flushes at once would hardly fit.
+const REOPEN_FREE: u64 = 16 << 20;
 /// The pause between two looks for garbage.
 const TIDY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -151,7 +153,8 @@ impl Store {
     }
 
     fn open_anew(&self) -> Result<Arc<Engine>> {
-        self.check_free(0)?;
+        // Not as much as pushes need: on a disk on which they are refused, what waits is drained all the same.
+        self.check_above(REOPEN_FREE.min(self.min_free))?;
         let engine = Engine::open(&self.folder, self.marks.clone())?;
         self.load(&engine)?;
         Ok(Arc::new(engine))
@@ -376,8 +379,12 @@ impl Store {
 
     /// Fails when the disk would be too full for draining with so much more on it.
     pub(super) fn check_free(&self, more: u64) -> Result<()> {
+        self.check_above(self.min_free.saturating_add(more))
+    }
+
+    fn check_above(&self, floor: u64) -> Result<()> {
         let free = fs2::available_space(&self.folder).map_err(fault)?;
-        let enough = free >= self.min_free.saturating_add(more);
+        let enough = free >= floor;
         let refused = || Error::Refused {
             reason: format!(
                 "{} MiB are free on the disk of the buffer, and pushes stop at buffer-min-free, {} MiB",
