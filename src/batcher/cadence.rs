@@ -111,6 +111,10 @@ mod tests {
     const LOOK: Duration = Duration::from_millis(500);
     const FULL: u64 = 1000;
 
+    /// Rows of the last claim, the time since then, rows pending, how old the oldest is, deaths of the claim that stands; and
+    /// what is next.
+    type Case = (u64, Duration, u64, Duration, Option<u32>, Next);
+
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
     }
@@ -124,8 +128,7 @@ mod tests {
     #[test]
     fn a_claim_is_made_when_it_is_due_and_not_before() {
         let start = Instant::now();
-        // (rows of the last claim, since then, rows pending, oldest, standing) -> due?
-        let table: &[(u64, Duration, u64, Duration, Option<u32>, Next)] = &[
+        let table: &[Case] = &[
             (10, ms(0), 0, ms(0), None, Next::LookAgainIn(LOOK)),
             (10, ms(60_000), 0, ms(0), None, Next::LookAgainIn(LOOK)),
             // After a quiet spell the first goes straight through.
