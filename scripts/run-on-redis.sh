@@ -84,7 +84,7 @@ Systole listens on http://$LISTEN. Try it:
 
   curl -i http://$LISTEN/v1/heartbeats -H 'content-type: application/json' -d '{"user_id":"ada","device_id":"laptop","timestamp":"'"\$(date -u +%Y-%m-%dT%H:%M:%SZ)"'"}'
 
-Rows appear within seconds under $DATA/heartbeats/:
+The first rows appear within seconds under $DATA/heartbeats/, later ones within a minute:
 
   duckdb -c "FROM '$DATA/heartbeats/**/*.parquet'"
 

@@ -197,7 +197,7 @@ Systole listens on http://{address}. Try it:
 
   curl -i http://{address}/v1/heartbeats -H 'content-type: application/json' -d '{{"user_id":"ada","device_id":"laptop","timestamp":"'"$(date -u +%Y-%m-%dT%H:%M:%SZ)"'"}}'
 
-Rows appear within seconds under {data}/:
+The first rows appear within seconds under {data}/, later ones within a minute:
 
   duckdb -c "FROM '{data}/**/*.parquet'"
 
