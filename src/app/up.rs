@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex as Slot, PoisonError};
 
 use prometheus::Registry;
 use tokio::sync::Mutex;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::start::{open_dataset, stop_on_signals};
 use super::supervisor::{Part, Supervisor};
@@ -56,7 +56,10 @@ pub async fn run(args: Up) -> Outcome {
     ];
     let door = keep_serving(&supervisor, server);
     info!(%address, "listening");
-    output::line(welcome(address, &dataset))?;
+    if output::line(welcome(address, &dataset)).is_err() {
+        // A full disk behind standard output must not keep the door shut.
+        warn!("standard output takes no text; going on without the welcome");
+    }
 
     stop.cancelled().await;
     door.stop().await;

@@ -31,7 +31,7 @@ impl DirectoryLock {
         let failed = |what: &str, error: io::Error| Error::Unreachable {
             reason: format!("cannot {what} the buffer's directory {}: {error}", dir.display()),
         };
-        fs::create_dir_all(dir).map_err(|error| failed("make", error))?;
+        make_durably(dir).map_err(|error| failed("make", error))?;
         let path = dir.join(NAME);
         let mut file = File::options()
             .read(true)
@@ -59,6 +59,18 @@ impl DirectoryLock {
             Err(error) => error.kind() != io::ErrorKind::NotFound,
         }
     }
+}
+
+/// Makes the folder and what is missing above it, each synced into its parent: an acknowledged frame in a folder that a power
+/// cut takes away would be lost.
+fn make_durably(dir: &Path) -> io::Result<()> {
+    let dir = std::path::absolute(dir)?;
+    let missing: Vec<&Path> = dir.ancestors().take_while(|folder| !folder.exists()).collect();
+    fs::create_dir_all(&dir)?;
+    for parent in missing.into_iter().filter_map(Path::parent) {
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(())
 }
 
 fn write_pid(file: &mut File) -> io::Result<()> {
