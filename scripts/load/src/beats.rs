@@ -32,7 +32,12 @@ pub struct Beats {
     pub devices: u64,
     pub from: u64,
     pub beat_ms: u64,
+    /// The share of them that are an earlier one again, to the last byte.
+    pub doubles: f64,
 }
+
+/// A double is of one of so many before it: clients that retry do so soon.
+const DOUBLES_WITHIN: u64 = 20_000;
 
 impl Beats {
     /// Replaces `body` by one with the heartbeats of these numbers. A single one is a bare object.
@@ -49,9 +54,21 @@ impl Beats {
                 body.extend_from_slice(between.as_bytes());
             }
             // A vector takes whatever is written to it.
-            let _ = self.write_one(number, body);
+            let _ = self.write_one(self.original(number), body);
         }
         body.extend_from_slice(close.as_bytes());
+    }
+
+    /// The number of the heartbeat that this one repeats, or its own.
+    fn original(&self, mut number: u64) -> u64 {
+        while number > 0 && self.doubles > 0.0 {
+            let dice = scramble(!number);
+            if (dice >> 32) as f64 >= self.doubles * f64::from(u32::MAX) {
+                break;
+            }
+            number -= 1 + dice % DOUBLES_WITHIN.min(number);
+        }
+        number
     }
 
     fn write_one(&self, number: u64, body: &mut Vec<u8>) -> io::Result<()> {
