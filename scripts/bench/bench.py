@@ -1,5 +1,6 @@
 """What the scenarios share: programs, folders, and how many rounds."""
 
+import json
 import shutil
 import sys
 from contextlib import contextmanager
@@ -7,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .load import Generator
+from .processes import Child
 from .result import Report
 from .services import LimitApp, Systole
+
+RIVALS = Path(__file__).parent / "rivals"
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,15 @@ class Bench:
 
     def limit_app(self) -> LimitApp:
         return LimitApp(self.programs.limit, self.logs / "limit.log")
+
+    def rival(self, name: str, *args: Path | str, cores: str | None = None, threads: int) -> dict[str, float]:
+        """Runs a program of rivals/; what it prints, and the most that was resident."""
+        self._folders += 1
+        log = self.logs / f"{name}-{self._folders:03}.log"
+        env = {"POLARS_MAX_THREADS": str(threads), "DUCKDB_THREADS": str(threads)}
+        argv = [str(self.programs.python), str(RIVALS / f"{name}.py"), *map(str, args)]
+        used = Child(argv, log, cores=cores, env=env).wait()
+        return json.loads(log.read_text().splitlines()[-1]) | {"peak_rss_kib": used.max_rss_kib}
 
     @contextmanager
     def folder(self, name: str):
