@@ -49,7 +49,7 @@ class Bench:
         """Runs a program of rivals/; what it prints, and the most that was resident."""
         self._folders += 1
         log = self.logs / f"{name}-{self._folders:03}.log"
-        env = {"POLARS_MAX_THREADS": str(threads), "DUCKDB_THREADS": str(threads)}
+        env = {"POLARS_MAX_THREADS": str(threads)}
         argv = [str(self.programs.python), str(RIVALS / f"{name}.py"), *map(str, args)]
         used = Child(argv, log, cores=cores, env=env).wait()
         return json.loads(log.read_text().splitlines()[-1]) | {"peak_rss_kib": used.max_rss_kib}
