@@ -10,11 +10,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from . import drain, growth, intake, machine, merging, processes, table
+from . import drain, growth, intake, lag, machine, merging, pod, processes, table, whole
 from .bench import Bench, Programs
 from .processes import Failed
 
-STAGES = (intake.run, drain.run, merging.run, growth.run)
+STAGES = (intake.run, drain.run, merging.run, growth.run, whole.run, pod.run, lag.run)
 SCENARIOS = range(1, 12)
 
 

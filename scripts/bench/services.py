@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from . import scrape
+from .cgroup import ControlGroup
 from .processes import Child, Failed, wait_until
 
 START_WITHIN_S = 60.0
@@ -83,8 +84,8 @@ class Systole:
         self._logs = logs
         self._started = 0
 
-    def serve(self, redis: Redis, *args: str, await_ready: bool = True) -> Server:
-        return self._listen("serve", f"--buffer={redis.url}", *FREE, *ROOMY, *args, await_ready=await_ready)
+    def serve(self, redis: Redis, *args: str) -> Server:
+        return self._listen("serve", f"--buffer={redis.url}", *FREE, *ROOMY, *args)
 
     def batch(self, redis: Redis, data: Path, *args: str, cores: str | None = None, await_ready: bool = True) -> Server:
         words = ("batch", f"--buffer={redis.url}", f"--data={data}", *ROOMY, *args)
@@ -93,16 +94,20 @@ class Systole:
     def watch(self, data: Path, *args: str) -> Server:
         return self._listen("compact", "--watch", f"--data={data}", *args)
 
-    def up(self, data: Path, *args: str, await_ready: bool = True) -> Server:
-        return self._listen("up", f"--data={data}", *FREE, *ROOMY, *args, await_ready=await_ready)
+    def up(self, data: Path, *args: str, within: ControlGroup | None = None) -> Server:
+        return self._listen("up", f"--data={data}", *FREE, *ROOMY, *args, within=within)
 
     def compact(self, data: Path, *args: str) -> Child:
         """One pass, which ends by itself."""
         return Child([self._binary, "compact", f"--data={data}", *args], self._log("compact"))
 
-    def _listen(self, *args: str, cores: str | None = None, await_ready: bool = True) -> Server:
+    def _listen(
+        self, *args: str, cores: str | None = None, within: ControlGroup | None = None, await_ready: bool = True
+    ) -> Server:
         address = f"127.0.0.1:{free_port()}"
         argv = [self._binary, *args, f"--listen={address}", "--log=warn"]
+        if within is not None:
+            argv = within.wrap(argv)
         return Server(argv, self._log(args[0]), address, cores=cores, await_ready=await_ready)
 
     def _log(self, name: str) -> Path:
