@@ -1,7 +1,8 @@
 """Scenario 5: a backlog from Redis into fragments, on one core.
 
-The batcher has one core, Redis the other. It is timed from its start until everything is acknowledged. Its limit is Polars
-on one core, which writes the very same rows, sorted and as columns in memory already: see rivals/write_polars.py.
+The batcher has one core, Redis the other. It is timed from its start until everything is acknowledged. Its limit is
+Polars on one core, which writes the very same rows, sorted and as columns in memory already: see
+rivals/write_polars.py.
 """
 
 import time

@@ -13,10 +13,10 @@ from .load import BULKS, SINGLES, Load
 from .result import Line, Round
 from .services import HELD_BACK, Redis, Registered, Server, copy
 
-WARM_UP_S = 0.5
-SINGLES_S = 2.5
-BULKS_S = 2.0
-HALF_LOAD_S = 2.5
+WARM_UP_S = 0.4
+SINGLES_S = 2.0
+BULKS_S = 1.5
+HALF_LOAD_S = 2.0
 
 EVERYSEC, ALWAYS, EMBEDDED = "everysec", "always", "embedded"
 BUFFERS = (EVERYSEC, ALWAYS, EMBEDDED)

@@ -1,8 +1,9 @@
 """Scenarios 6 and 10: many sorted files of one bucket into one, against DuckDB and Polars on the same files.
 
-`systole compact` is timed from its start to its end, a process and all; the rivals' clock starts once they have imported what
-they need. Memory is that of the whole process, for each. The rivals write a file and sync it. Systole also checks hashes of
-what it reads, verifies what it wrote, builds the identity index, renames, and deletes what it merged.
+`systole compact` is timed from its start to its end, a process and all; the rivals' clock starts once they have
+imported what they need. Memory is that of the whole process, for each. The rivals write a file and sync it. Systole
+also checks hashes of what it reads, verifies what it wrote, builds the identity index, renames, and deletes what it
+merged.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Scenario 9: `up` with the CPU and the memory of a small pod, the load generator outside of it.
 
-Sustained: what comes in while batcher and compactor work behind it, all defaults. Then 24,000 records in bulks of 100, from
-the first POST until all are published: once as the first of a dataset, with the defaults.
+Sustained: what comes in while batcher and compactor work behind it, all defaults. Then 24,000 records in bulks of
+100, from the first POST until all are published: the first of a dataset, with the defaults.
 """
 
 import time
@@ -41,19 +41,15 @@ def run(bench: Bench) -> None:
     try:
         for name, load in LOADS.items():
             bench.say(f"scenario 9: {name}")
-            with bench.folder("pod") as work:
-                server = bench.systole.up(work / "data", within=group)
+            with bench.folder("pod") as work, bench.systole.up(work / "data", within=group) as server:
                 seen = bench.load.post(server.address, load, may_be_put_off=True)
                 line = bench.report.line(9, f"0.2 cores, 256 MiB: {name}", "heartbeats/s", DURABILITY)
                 more = {name: seen[name] for name in ("p50_ms", "p99_ms", "put_off")}
                 line.add(Round(seen["per_s"], None, server.peak_rss_kib(), more))
-                server.stop()
         bench.say(f"scenario 9: {RECORDS:,} records until they are published")
-        with bench.folder("pod") as work:
-            server = bench.systole.up(work / "data", within=group)
+        with bench.folder("pod") as work, bench.systole.up(work / "data", within=group) as server:
             line = bench.report.line(9, f"0.2 cores, 256 MiB: {RECORDS:,} records until published", "s", DURABILITY)
             line.add(_until_published(bench, server))
-            server.stop()
     finally:
         group.remove()
 

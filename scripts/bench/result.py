@@ -58,7 +58,7 @@ class Line:
         summary = {
             "figure": self.figure(),
             "limit": self.limit(),
-            "ratio": dict(zip(("median", "min", "max"), self.ratios() or ())),
+            "ratio": dict(zip(("median", "min", "max"), self.ratios() or (), strict=False)),
             "peak_rss_kib": self.peak_rss_kib(),
             "more": self.more(),
         }

@@ -15,8 +15,8 @@ START_WITHIN_S = 60.0
 FREE = tuple(f"--{what}=1000000000" for what in ("user-rate", "user-burst", "address-rate", "address-burst"))
 # Room for all that comes, in each of the partitions.
 ROOMY = ("--buffer-max-heartbeats=4000000000", "--buffer-max-bytes=256GiB")
-# Nothing is claimed: a claim would be due in a year, or at more rows than come; the first, which is due at once, is of one
-# frame for each partition.
+# Nothing is claimed: a claim would be due in a year, or at more rows than come; the first, which is due at once, is of
+# one frame for each partition.
 HELD_BACK = ("--max-delay=300days", "--drain-lag=1year", "--claim-rows=1000000000", "--claim-bytes=1")
 # Nothing is published.
 UNPUBLISHED = ("--publish-after=300days", "--publish-rows=1000000000", "--publish-lag=1year")
@@ -65,6 +65,12 @@ class Server:
         self.child = Child(argv, log, cores=cores)
         if await_ready:
             wait_until(self.child.name, START_WITHIN_S, lambda: scrape.is_ready(address), running=(self.child,))
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.stop()
 
     def metrics(self) -> dict[str, float]:
         return scrape.metrics(self.address)

@@ -2,43 +2,59 @@
 
 from .result import Line, Report
 
-HEADINGS = ("#", "scenario", "durability", "figure", "limit", "unit", "ratio", "min", "max", "aim", "MiB", "also (medians)")
-LEFT = {"scenario", "durability", "unit", "aim", "also (medians)"}
+# Headings; those in LEFT hold words, the others numbers.
+HEADINGS = "# scenario durability figure limit unit ratio min max aim MiB also".split()
+LEFT = {"scenario", "durability", "unit", "aim", "also"}
 
 
 def render(report: Report, machine: dict, rounds: int, took_s: float) -> str:
-    rows = [HEADINGS, *(_row(line) for line in report.measured())]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
-    rows.insert(1, tuple("-" * width for width in widths))
-    text = [_aligned(row, widths) for row in rows]
-    text += ["", f"machine: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['kernel']}"]
-    text += [f"files:   {machine['file_system']}"]
-    text += [f"rounds:  {rounds}; figure, limit and ratio are medians, min and max are the ratio's; took {took_s:.0f} s"]
-    text += [f"load average before: {machine['load_before']} (near 0 on a machine of one's own)"]
+    rows = [_row(line) for line in report.measured()]
+    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in HEADINGS}
+    rule = {name: "-" * width for name, width in widths.items()}
+    text = [_aligned(row, widths) for row in ({name: name for name in HEADINGS}, rule, *rows)]
+    text += [
+        "",
+        "Figure, limit and what is also seen: medians of the rounds. Ratio: median, min and max of the rounds' own.",
+        "MiB: the most that was resident of the process measured, in any round.",
+        f"Rounds: {rounds}. It took {took_s:.0f} s.",
+        f"Machine: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['kernel']}",
+        f"Files: {machine['file_system']}",
+        f"Load average before: {machine['load_before']} (near 0 on a machine that does nothing else)",
+    ]
     text += [f"SKIPPED: scenario {number}: {reason}" for number, reason in sorted(report.skipped.items())]
     if report.skipped:
         text.append(f"{len(report.skipped)} skipped")
     return "\n".join(text)
 
 
-def _row(line: Line) -> tuple[str, ...]:
-    ratios = line.ratios()
-    median, least, most = (f"{ratio:.2f}" for ratio in ratios) if ratios else ("", "", "")
-    rss = line.peak_rss_kib()
-    limit = line.limit()
-    also = ", ".join(f"{name.replace('_', ' ')} {number(value)}" for name, value in line.more().items())
-    figures = (number(line.figure()), "" if limit is None else number(limit))
-    resident = "" if rss is None else f"{rss / 1024:.0f}"
-    return (str(line.scenario), line.name, line.durability, *figures, line.unit, median, least, most, line.aim, resident, also)
+def _row(line: Line) -> dict[str, str]:
+    row = dict.fromkeys(HEADINGS, "") | {
+        "#": str(line.scenario),
+        "scenario": line.name,
+        "durability": line.durability,
+        "figure": number(line.figure()),
+        "unit": line.unit,
+        "aim": line.aim,
+        "also": ", ".join(f"{name.replace('_', ' ')} {number(value)}" for name, value in line.more().items()),
+    }
+    if (limit := line.limit()) is not None:
+        row["limit"] = number(limit)
+    if (ratios := line.ratios()) is not None:
+        row |= zip(("ratio", "min", "max"), (f"{ratio:.2f}" for ratio in ratios), strict=True)
+    if (rss_kib := line.peak_rss_kib()) is not None:
+        row["MiB"] = f"{rss_kib / 1024:.0f}"
+    return row
 
 
 def number(value: float) -> str:
     """With as many digits as mean something."""
     if abs(value) >= 1000:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
+    if abs(value) >= 10:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
 
 
-def _aligned(row: tuple[str, ...], widths: list[int]) -> str:
-    cells = zip(row, widths, HEADINGS)
-    return "  ".join(cell.ljust(width) if name in LEFT else cell.rjust(width) for cell, width, name in cells).rstrip()
+def _aligned(row: dict[str, str], widths: dict[str, int]) -> str:
+    cells = (row[name].ljust(width) if name in LEFT else row[name].rjust(width) for name, width in widths.items())
+    return "  ".join(cells).rstrip()

@@ -1,16 +1,16 @@
 """Scenario 8: the whole in one process, `up`: bulks in, published files out.
 
-*Whole* is the number of heartbeats, divided by the time from the first POST until all of them are published, everything at
-work side by side. A *stage alone* is the same number through that stage while the others have nothing to do, on the same
-machine, in the same round, in the same process:
+*Whole* is the number of heartbeats, divided by the time from the first POST until all of them are published,
+everything at work side by side. A *stage alone* is the same number through that stage while the others have nothing
+to do, in the same round:
 
   intake     posted as bulks, nothing claimed: from the first POST to the last answer
   drain      what then waits into fragments, nothing published: from the start until the buffer is empty
   publish    those fragments into published files, by one pass of `systole compact`: from its start to its end
 
 The limit is the slowest of the three. Each of them has all cores to itself, which the whole has to share out: with
-`cpu_bound` cores divided by the sum of the stages' CPU seconds a heartbeat is what the same stages can carry side by side.
-Waits that are there to make fewer files are a second at most here: they are no work.
+`cpu_bound` cores divided by the sum of the stages' CPU seconds a heartbeat is what the same stages can carry side by
+side. Waits that are there to make fewer files are a second at most here: they are no work.
 """
 
 import os
@@ -35,7 +35,9 @@ LOAD = BULKS.exactly(HEARTBEATS).prepared()
 def run(bench: Bench) -> None:
     if not bench.wants(8):
         return
-    line = bench.report.line(8, "the whole: bulks in, published out, `up`", "heartbeats/s", "embedded, fsync", ">= 0.80")
+    line = bench.report.line(
+        8, "the whole: bulks in, published out, `up`", "heartbeats/s", "embedded, fsync", ">= 0.80"
+    )
     for number in range(bench.rounds):
         bench.say(f"scenario 8: round {number + 1} of {bench.rounds}")
         with bench.folder("whole") as work:

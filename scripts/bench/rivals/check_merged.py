@@ -1,4 +1,4 @@
-"""check_merged.py FOLDER_OR_FILE…: rows and distinct identities of each; all must agree, and no identity stand twice."""
+"""check_merged.py FOLDER_OR_FILE…: rows and distinct identities of each; all must agree, and none stand twice."""
 
 import json
 import sys

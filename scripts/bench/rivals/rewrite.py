@@ -1,4 +1,4 @@
-"""rewrite.py FOLDER DUCKDB_OUT POLARS_OUT: the rows of a folder's one file again, in the same order, by either engine."""
+"""rewrite.py FOLDER DUCKDB_OUT POLARS_OUT: the rows of a folder's one file again, in that order, by either engine."""
 
 import sys
 

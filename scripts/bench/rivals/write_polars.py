@@ -23,7 +23,9 @@ def main() -> None:
     def write() -> int:
         for number, (frame, row_group_rows) in enumerate(frames):
             path = f"{out}/{number}.parquet"
-            frame.write_parquet(path, compression="zstd", compression_level=3, statistics="full", row_group_size=row_group_rows)
+            frame.write_parquet(
+                path, compression="zstd", compression_level=3, statistics="full", row_group_size=row_group_rows
+            )
             sync(path)
         return sum(frame.height for frame, _ in frames)
 
