@@ -55,6 +55,7 @@ check_measuring() {
     cargo fmt --manifest-path "scripts/$program/Cargo.toml" --check
     cargo clippy --locked --manifest-path "scripts/$program/Cargo.toml" --target-dir "target/$program" -- -D warnings
   done
+  cargo test --quiet --locked --manifest-path scripts/load/Cargo.toml --target-dir target/load
   PYTHONPYCACHEPREFIX=$PWD/target/pycache python3 -m py_compile scripts/bench/*.py scripts/bench/rivals/*.py
 }
 

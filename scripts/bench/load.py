@@ -7,7 +7,7 @@ from .processes import Failed
 
 # Requests that are made before the clock starts. Many enough that no cache holds them all, few enough for the memory.
 SINGLE_POOL = 20_000
-BULK_POOL = 300
+BULK_POOL = 100
 BULK = 1_000
 
 

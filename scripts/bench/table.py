@@ -9,7 +9,7 @@ LEFT = {"scenario", "durability", "unit", "aim", "also"}
 
 def render(report: Report, machine: dict, rounds: int, took_s: float) -> str:
     rows = [_row(line) for line in report.measured()]
-    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in HEADINGS}
+    widths = {name: max([len(name), *(len(row[name]) for row in rows)]) for name in HEADINGS}
     rule = {name: "-" * width for name, width in widths.items()}
     text = [_aligned(row, widths) for row in ({name: name for name in HEADINGS}, rule, *rows)]
     text += [

@@ -104,3 +104,27 @@ pub fn compress(body: &[u8], to: &mut Vec<u8>) -> io::Result<()> {
     encoder.write_all(body)?;
     encoder.finish().map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn distinct(doubles: f64, count: u64) -> usize {
+        let beats = Beats { users: 10, devices: 50, from: 0, beat_ms: 10, doubles };
+        let mut body = Vec::new();
+        let mut text = |number| {
+            beats.write(number..number + 1, Form::Array, &mut body);
+            body.clone()
+        };
+        (0..count).map(&mut text).collect::<HashSet<_>>().len()
+    }
+
+    #[test]
+    fn as_many_heartbeats_as_are_wanted_are_earlier_ones_again() {
+        assert_eq!(distinct(0.0, 100_000), 100_000);
+        let share = 1.0 - distinct(0.05, 100_000) as f64 / 100_000.0;
+        assert!((share - 0.05).abs() < 0.005, "{share}");
+    }
+}

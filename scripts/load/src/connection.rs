@@ -1,6 +1,7 @@
 //! One connection: a request, its answer, the next request.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -57,33 +58,35 @@ impl Connection {
         due: Instant,
         tally: &mut Tally,
     ) -> io::Result<bool> {
-        let status = self.exchange(request).await?;
+        let answer = self.exchange(request).await?;
         let now = Instant::now();
-        let put_off = matches!(status, 429 | 503);
         if now >= run.counts_from {
-            match status {
-                202 => tally.accepted(heartbeats, request.len(), now - due),
-                429 | 503 => tally.put_off(),
-                _ => tally.refused(),
+            match answer {
+                // Some of a request can be refused with the others taken: that is not what was asked for.
+                Answer::Accepted(accepted) if accepted == heartbeats => {
+                    tally.accepted(heartbeats, request.len(), now - due);
+                }
+                Answer::PutOff => tally.put_off(),
+                Answer::Accepted(_) | Answer::Refused => tally.refused(),
             }
         }
-        Ok(!put_off)
+        Ok(answer != Answer::PutOff)
     }
 
-    /// Sends the request and reads its answer to the end; its status.
-    async fn exchange(&mut self, request: &[u8]) -> io::Result<u16> {
+    /// Sends the request and reads its answer to the end.
+    async fn exchange(&mut self, request: &[u8]) -> io::Result<Answer> {
         self.stream.write_all(request).await?;
         self.answer.clear();
-        let (status, whole) = loop {
+        let head = loop {
             self.read_some().await?;
-            if let Some(head) = read_head(&self.answer)? {
+            if let Some(head) = Head::read(&self.answer)? {
                 break head;
             }
         };
-        while self.answer.len() < whole {
+        while self.answer.len() < head.body.end {
             self.read_some().await?;
         }
-        Ok(status)
+        Ok(Answer::of(head.status, &self.answer[head.body]))
     }
 
     async fn read_some(&mut self) -> io::Result<()> {
@@ -94,17 +97,77 @@ impl Connection {
     }
 }
 
-/// The status and the length of the whole answer, once its head is there.
-fn read_head(answer: &[u8]) -> io::Result<Option<(u16, usize)>> {
-    let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else {
-        return if answer.len() > MAX_HEAD { Err(io::ErrorKind::InvalidData.into()) } else { Ok(None) };
-    };
-    let head = String::from_utf8_lossy(&answer[..end]);
-    let mut lines = head.split("\r\n");
-    let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok());
-    let length =
-        lines.filter_map(|line| line.split_once(':')).find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-    let length = length.map_or(Some(0), |(_, value)| value.trim().parse().ok());
-    let (status, length): (u16, usize) = status.zip(length).ok_or(io::ErrorKind::InvalidData)?;
-    Ok(Some((status, end + 4 + length)))
+/// What the server made of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    /// So many heartbeats are kept.
+    Accepted(u64),
+    PutOff,
+    Refused,
+}
+
+impl Answer {
+    fn of(status: u16, body: &[u8]) -> Self {
+        match status {
+            202 => accepted(body).map_or(Self::Refused, Self::Accepted),
+            429 | 503 => Self::PutOff,
+            _ => Self::Refused,
+        }
+    }
+}
+
+/// The number that the body of a 202 begins with.
+fn accepted(body: &[u8]) -> Option<u64> {
+    let rest = body.strip_prefix(br#"{"accepted":"#)?;
+    let digits = rest.iter().position(|byte| !byte.is_ascii_digit())?;
+    std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()
+}
+
+/// The head of an answer: its status, and where its body lies.
+#[derive(Debug, PartialEq, Eq)]
+struct Head {
+    status: u16,
+    body: Range<usize>,
+}
+
+impl Head {
+    /// Once it is there as a whole.
+    fn read(answer: &[u8]) -> io::Result<Option<Self>> {
+        let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else {
+            return if answer.len() > MAX_HEAD { Err(io::ErrorKind::InvalidData.into()) } else { Ok(None) };
+        };
+        let head = String::from_utf8_lossy(&answer[..end]);
+        let mut lines = head.split("\r\n");
+        let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok());
+        let length =
+            lines.filter_map(|line| line.split_once(':')).find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+        let length: Option<usize> = length.map_or(Some(0), |(_, value)| value.trim().parse().ok());
+        let (status, length) = status.zip(length).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Some(Self { status, body: end + 4..end + 4 + length }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANSWER: &[u8] =
+        b"HTTP/1.1 202 Accepted\r\ncontent-length: 31\r\ndate: today\r\n\r\n{\"accepted\":1000,\"rejected\":[]}";
+
+    #[test]
+    fn an_answer_is_read_once_its_head_is_there() {
+        for some in 0..ANSWER.len() - 31 {
+            assert_eq!(Head::read(&ANSWER[..some]).unwrap(), None, "{some}");
+        }
+        let head = Head::read(ANSWER).unwrap().unwrap();
+        assert_eq!(Answer::of(head.status, &ANSWER[head.body]), Answer::Accepted(1000));
+    }
+
+    #[test]
+    fn only_what_is_kept_counts_as_accepted() {
+        assert_eq!(Answer::of(202, br#"{"accepted":7,"rejected":[{"index":3}]}"#), Answer::Accepted(7));
+        assert_eq!(Answer::of(202, b"{}"), Answer::Refused);
+        assert_eq!(Answer::of(503, b""), Answer::PutOff);
+        assert_eq!(Answer::of(422, br#"{"accepted":7}"#), Answer::Refused);
+    }
 }
