@@ -35,7 +35,11 @@ while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" && exit ;;
     --json) arguments+=(--json "$(cd "$caller" && realpath --canonicalize-missing "${2:?--json needs a file}")") && shift ;;
-    --only) arguments+=(--only "${2:?--only needs scenarios, as in 1,4}") && shift ;;
+    --only)
+      [[ ${2:?--only needs scenarios, as in 1,4} =~ ^([1-9]|1[01])(,([1-9]|1[01]))*$ ]] ||
+        die "--only $2: give numbers of scenarios, as in 1,4; see $0 --help"
+      arguments+=(--only "$2") && shift
+      ;;
     --rounds)
       case ${2:?--rounds needs a number} in '' | 0 | *[!0-9]*) die "--rounds $2: at least 1 is needed" ;; esac
       arguments+=(--rounds "$2") && shift

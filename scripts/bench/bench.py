@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,7 @@ class Bench:
         return json.loads(log.read_text().splitlines()[-1]) | {"peak_rss_kib": used.max_rss_kib}
 
     @contextmanager
-    def folder(self, name: str):
+    def folder(self, name: str) -> Iterator[Path]:
         """A folder that is gone afterwards."""
         self._folders += 1
         path = self._work / f"{self._folders:03}-{name}"

@@ -3,8 +3,8 @@
 Each round starts every server afresh on an empty buffer, so that no round pays for the one before it.
 """
 
-from collections.abc import Callable
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -56,11 +56,28 @@ SHAPES = (
 
 @dataclass
 class Door:
-    """A server that is ready, and what it holds."""
+    """A server that is ready, and its buffer: a Redis, or the embedded one in a folder."""
 
     server: Server
-    # Bytes that its buffer takes, by what they are counted in.
-    bytes_held: Callable[[], dict[str, float]]
+    redis: Redis | None
+    folder: Path
+
+    def cpu_s(self) -> dict[str, float]:
+        used = {"cpu": self.server.child.cpu_s()}
+        return used if self.redis is None else used | {"redis_cpu": self.redis.child.cpu_s()}
+
+    def bytes_held(self) -> dict[str, float]:
+        """What the buffer takes. A file that was allocated ahead counts as a whole."""
+        if self.redis is None:
+            return {"disk": float(sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file()))}
+        info = self.redis.info()
+        return {"redis": float(info["used_memory"]), "aof": float(info["aof_current_size"])}
+
+    def frame_bytes_each(self) -> dict[str, float]:
+        """By the monitor, which looks every two seconds: a little old, yet bytes and heartbeats are of one moment."""
+        seen = self.server.metrics()
+        heartbeats = seen.get("buffer_heartbeats")
+        return {"frame_bytes_each": seen["buffer_bytes"] / heartbeats} if heartbeats else {}
 
 
 def run(bench: Bench) -> None:
@@ -99,20 +116,17 @@ def _measure(bench: Bench, registered: Registered, shape: Shape, buffers: list[s
 
 
 def _limit(bench: Bench, load: Load) -> float:
-    app = bench.limit_app()
-    try:
+    with bench.limit_app() as app:
         return bench.load.post(app.address, load)["per_s"]
-    finally:
-        app.stop()
 
 
 def _one_round(bench: Bench, door: Door, shape: Shape, limit: float, line: Line, half: Line | None) -> None:
-    before, cpu_before = door.bytes_held(), door.server.child.cpu_s()
+    bytes_before, cpu_before = door.bytes_held(), door.cpu_s()
     seen = bench.load.post(door.server.address, shape.load)
-    cpu_s = door.server.child.cpu_s() - cpu_before
-    more = {"p99_ms": seen["p99_ms"], "cpu_us_each": cpu_s / seen["sent"] * 1e6}
-    for what, held in door.bytes_held().items():
-        more[f"{what}_bytes_each"] = (held - before[what]) / seen["sent"]
+    sent, more = seen["sent"], {"p99_ms": seen["p99_ms"]}
+    more |= {f"{what}_us_each": (cpu_s - cpu_before[what]) / sent * 1e6 for what, cpu_s in door.cpu_s().items()}
+    more |= {f"{what}_bytes_each": (held - bytes_before[what]) / sent for what, held in door.bytes_held().items()}
+    more |= door.frame_bytes_each()
     line.add(Round(seen["per_s"], limit, door.server.peak_rss_kib(), more))
     if half is not None:
         load = shape.load.for_(HALF_LOAD_S, WARM_UP_S).at(seen["per_s"] / 2)
@@ -122,29 +136,12 @@ def _one_round(bench: Bench, door: Door, shape: Shape, limit: float, line: Line,
 
 
 @contextmanager
-def _door(bench: Bench, registered: Registered, buffer: str):
-    with bench.folder(buffer) as folder:
+def _door(bench: Bench, registered: Registered, buffer: str) -> Iterator[Door]:
+    with bench.folder(buffer) as folder, ExitStack() as servers:
         if buffer == EMBEDDED:
-            server = bench.systole.up(folder / "data", *HELD_BACK)
-            try:
-                yield Door(server, lambda: {"disk": _size_of(folder / "data" / "buffer")})
-            finally:
-                server.stop()
-            return
-        redis = Redis(copy(registered.redis, folder / "redis"), buffer)
-        server = bench.systole.serve(redis)
-        try:
-            yield Door(server, lambda: _held_by(redis))
-        finally:
-            server.stop()
-            redis.stop()
-
-
-def _held_by(redis: Redis) -> dict[str, float]:
-    info = redis.info()
-    return {"redis": float(info["used_memory"]), "aof": float(info["aof_current_size"])}
-
-
-def _size_of(folder: Path) -> float:
-    """What it takes on the disk, in bytes: journals are allocated beyond what is in them, so blocks are not counted."""
-    return float(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
+            server = servers.enter_context(bench.systole.up(folder / "data", *HELD_BACK))
+            yield Door(server, None, folder / "data" / "buffer")
+        else:
+            redis = servers.enter_context(Redis(copy(registered.redis, folder / "redis"), buffer))
+            server = servers.enter_context(bench.systole.serve(redis))
+            yield Door(server, redis, folder / "redis")

@@ -5,10 +5,11 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import Self
 
 from . import scrape
 from .cgroup import ControlGroup
-from .processes import Child, Failed, wait_until
+from .processes import Child, Failed, Usage, wait_until
 
 START_WITHIN_S = 60.0
 # Rate limits out of the way, yet at work: they are part of what a request costs.
@@ -28,7 +29,22 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-class Redis:
+class Service:
+    """What runs in a process of its own until it is stopped; as a context, stopped at its end."""
+
+    child: Child
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> Usage:
+        return self.child.stop()
+
+
+class Redis(Service):
     """A Redis with an append-only file in `folder`, where it finds what an earlier one left."""
 
     def __init__(self, folder: Path, fsync: str, *, cores: str | None = None):
@@ -49,15 +65,12 @@ class Redis:
         script = "local n = 0; for _, key in ipairs(KEYS) do n = n + redis.call('LLEN', key) end; return n"
         return int(self._ask("EVAL", script, str(len(lists)), *lists))
 
-    def stop(self):
-        return self.child.stop()
-
     def _ask(self, *words: str) -> str:
         argv = ["redis-cli", "-p", str(self.port), *words]
         return subprocess.run(argv, capture_output=True, text=True, check=False).stdout
 
 
-class Server:
+class Server(Service):
     """A process that listens, from when it is ready on."""
 
     def __init__(self, argv: list[str], log: Path, address: str, *, cores: str | None = None, await_ready: bool = True):
@@ -66,20 +79,11 @@ class Server:
         if await_ready:
             wait_until(self.child.name, START_WITHIN_S, lambda: scrape.is_ready(address), running=(self.child,))
 
-    def __enter__(self) -> "Server":
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.stop()
-
     def metrics(self) -> dict[str, float]:
         return scrape.metrics(self.address)
 
     def peak_rss_kib(self) -> int:
         return self.child.peak_rss_kib()
-
-    def stop(self):
-        return self.child.stop()
 
 
 class Systole:
@@ -121,16 +125,13 @@ class Systole:
         return self._logs / f"{self._started:04}-{name}.log"
 
 
-class LimitApp:
+class LimitApp(Service):
     """The limit of the intake: see scripts/limit."""
 
     def __init__(self, binary: Path, log: Path):
         self.address = f"127.0.0.1:{free_port()}"
         self.child = Child([str(binary), self.address], log)
         wait_until("the limit app", START_WITHIN_S, self._listens, running=(self.child,))
-
-    def stop(self):
-        return self.child.stop()
 
     def _listens(self) -> bool:
         host, port = self.address.split(":")
