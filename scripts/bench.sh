@@ -26,7 +26,7 @@ cd "$(dirname "$0")/.."
 # shellcheck source=scripts/lib.sh
 . scripts/lib.sh
 
-DISK_MIB=8192
+DISK_MIB=4096
 VENV=$PWD/target/bench/venv
 REQUIREMENTS=$PWD/scripts/bench/requirements.txt
 

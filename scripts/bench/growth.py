@@ -26,6 +26,8 @@ LATE_BEATS = 10
 # Files of the size that a publish makes in a day under load, none of which is merged again.
 FILL = ("--publish-rows=1000000", "--large-file-rows=500000")
 CLAIM_ROWS = 100_000
+# They wait in the memory of a Redis.
+FILL_AT_ONCE = 2_000_000
 STEPS = ("batch", "publish")
 
 
@@ -75,13 +77,13 @@ def _post_new(bench: Bench, redis_folder: Path) -> None:
 
 
 def _fill(bench: Bench, registered: Registered, before: int, size: int) -> None:
-    if size == before:
-        return
-    redis = Redis(registered.redis, "everysec")
-    beats = (f"--from={yesterday_at(FILLED_FROM_HOUR)}", f"--beat-ms={BEAT_MS}", f"--first={before}")
-    fill(bench, registered, redis, BULKS.exactly(size - before, *beats), CLAIM_ROWS)
-    redis.stop()
-    bench.systole.compact(registered.data, *FILL).wait()
+    beats = (f"--from={yesterday_at(FILLED_FROM_HOUR)}", f"--beat-ms={BEAT_MS}")
+    for first in range(before, size, FILL_AT_ONCE):
+        rows = min(FILL_AT_ONCE, size - first)
+        redis = Redis(registered.redis, "everysec")
+        fill(bench, registered, redis, BULKS.exactly(rows, *beats, f"--first={first}"), CLAIM_ROWS)
+        redis.stop()
+        bench.systole.compact(registered.data, *FILL).wait()
 
 
 def _round(bench: Bench, new: Path, templates: dict[int, Path], lines: dict, folder: Path) -> None:

@@ -115,19 +115,24 @@ def _measure(bench: Bench, registered: Registered, shape: Shape, buffers: list[s
                 _one_round(bench, door, shape, limit, lines[buffer], halves.get(buffer))
 
 
-def _limit(bench: Bench, load: Load) -> float:
+def _limit(bench: Bench, load: Load) -> tuple[float, float]:
+    """Heartbeats a second of the limit app, and its CPU time for each, in microseconds."""
     with bench.limit_app() as app:
-        return bench.load.post(app.address, load)["per_s"]
+        seen = bench.load.post(app.address, load)
+        return seen["per_s"], app.child.cpu_s() / seen["sent"] * 1e6
 
 
-def _one_round(bench: Bench, door: Door, shape: Shape, limit: float, line: Line, half: Line | None) -> None:
+def _one_round(
+    bench: Bench, door: Door, shape: Shape, limit: tuple[float, float], line: Line, half: Line | None
+) -> None:
     bytes_before, cpu_before = door.bytes_held(), door.cpu_s()
     seen = bench.load.post(door.server.address, shape.load)
     sent, more = seen["sent"], {"p99_ms": seen["p99_ms"]}
     more |= {f"{what}_us_each": (cpu_s - cpu_before[what]) / sent * 1e6 for what, cpu_s in door.cpu_s().items()}
+    limit_per_s, more["limit_cpu_us_each"] = limit
     more |= {f"{what}_bytes_each": (held - bytes_before[what]) / sent for what, held in door.bytes_held().items()}
     more |= door.frame_bytes_each()
-    line.add(Round(seen["per_s"], limit, door.server.peak_rss_kib(), more))
+    line.add(Round(seen["per_s"], limit_per_s, door.server.peak_rss_kib(), more))
     if half is not None:
         load = shape.load.for_(HALF_LOAD_S, WARM_UP_S).at(seen["per_s"] / 2)
         at_half = bench.load.post(door.server.address, load)

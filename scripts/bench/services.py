@@ -12,6 +12,8 @@ from .cgroup import ControlGroup
 from .processes import Child, Failed, Usage, wait_until
 
 START_WITHIN_S = 60.0
+# Between two looks at the metrics of what is measured, which cost it something.
+POLL_S = 0.05
 # Rate limits out of the way, yet at work: they are part of what a request costs.
 FREE = tuple(f"--{what}=1000000000" for what in ("user-rate", "user-burst", "address-rate", "address-burst"))
 # Room for all that comes, in each of the partitions.
@@ -180,7 +182,7 @@ def await_drained(batch: Server, redis: Redis, rows: int, partitions: int, *, wi
         except OSError:
             return False
 
-    wait_until(f"{rows} rows in fragments", within_s, written, poll_s=0.02, running=running)
+    wait_until(f"{rows} rows in fragments", within_s, written, poll_s=POLL_S, running=running)
     wait_until("the last acknowledgement", within_s, lambda: redis.waiting_frames(partitions) == 0, running=running)
     done = time.monotonic()
     if (found := batch.metrics()["batcher_rows_total"]) != rows:

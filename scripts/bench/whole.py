@@ -21,11 +21,10 @@ from .bench import Bench
 from .load import BULKS
 from .processes import wait_until
 from .result import Round
-from .services import HELD_BACK, UNPUBLISHED, Server
+from .services import HELD_BACK, POLL_S, UNPUBLISHED, Server
 
 HEARTBEATS = 2_000_000
 WITHIN_S = 120.0
-POLL_S = 0.02
 CLAIM_PROMPTLY = ("--max-delay=500ms", "--monitor-every=100ms")
 PUBLISH_PROMPTLY = ("--publish-after=1s", "--publish-scan-every=200ms")
 # Every request is made before the clock starts, and is sent once.
