@@ -72,6 +72,7 @@ install_rivals() {
 need_rust
 need_redis
 need python3 python3
+python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "Python 3.11 or newer is needed, this is $(python3 -V)"
 need taskset util-linux
 check_limit_app
 install_rivals

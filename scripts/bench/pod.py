@@ -1,7 +1,8 @@
 """Scenario 9: `up` with the CPU and the memory of a small pod, the load generator outside of it.
 
 Sustained: what comes in while batcher and compactor work behind it, all defaults. Then 24,000 records in bulks of
-100, from the first POST until all are published: the first of a dataset, with the defaults.
+100, from the first POST until all are published, with `publish-after` at a second: at its default of a minute it is up
+to a minute more, in which nothing is done.
 """
 
 import time
@@ -12,7 +13,7 @@ from .cgroup import ControlGroup, Unavailable
 from .load import BULKS, SINGLES
 from .processes import wait_until
 from .result import Round
-from .services import Server
+from .services import PUBLISH_PROMPTLY, Server
 
 CORES = 0.2
 MEMORY_BYTES = 256 << 20
@@ -47,7 +48,7 @@ def run(bench: Bench) -> None:
                 more = {name: seen[name] for name in ("p50_ms", "p99_ms", "put_off")}
                 line.add(Round(seen["per_s"], None, server.peak_rss_kib(), more))
         bench.say(f"scenario 9: {RECORDS:,} records until they are published")
-        with bench.folder("pod") as work, bench.systole.up(work / "data", within=group) as server:
+        with bench.folder("pod") as work, bench.systole.up(work / "data", *PUBLISH_PROMPTLY, within=group) as server:
             line = bench.report.line(9, f"0.2 cores, 256 MiB: {RECORDS:,} records until published", "s", DURABILITY)
             line.add(_until_published(bench, server))
     finally:

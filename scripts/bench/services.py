@@ -21,6 +21,8 @@ ROOMY = ("--buffer-max-heartbeats=4000000000", "--buffer-max-bytes=256GiB")
 # Nothing is claimed: a claim would be due in a year, or at more rows than come; the first, which is due at once, is of
 # one frame for each partition.
 HELD_BACK = ("--max-delay=300days", "--drain-lag=1year", "--claim-rows=1000000000", "--claim-bytes=1")
+# A bucket waits for a second only, which makes more and smaller files.
+PUBLISH_PROMPTLY = ("--publish-after=1s", "--publish-scan-every=200ms")
 # Nothing is published.
 UNPUBLISHED = ("--publish-after=300days", "--publish-rows=1000000000", "--publish-lag=1year")
 

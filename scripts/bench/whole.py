@@ -21,12 +21,11 @@ from .bench import Bench
 from .load import BULKS
 from .processes import wait_until
 from .result import Round
-from .services import HELD_BACK, POLL_S, UNPUBLISHED, Server
+from .services import HELD_BACK, POLL_S, PUBLISH_PROMPTLY, UNPUBLISHED, Server
 
 HEARTBEATS = 2_000_000
 WITHIN_S = 120.0
 CLAIM_PROMPTLY = ("--max-delay=500ms", "--monitor-every=100ms")
-PUBLISH_PROMPTLY = ("--publish-after=1s", "--publish-scan-every=200ms")
 # Every request is made before the clock starts, and is sent once.
 LOAD = BULKS.exactly(HEARTBEATS).prepared()
 
