@@ -1,8 +1,7 @@
 //! Rows as columns of a Parquet file, and back.
 //!
 //! Constraints: one fixed schema, never inferred; in memory one row group that is written, or one that is read,
-//! compressed, and a window of its rows; the same rows
-//! make the same bytes in every run; and no row group is decoded before its bytes were checked against its hash: pages have
+//! compressed, and a page of each of its columns; the same rows make the same bytes in every run; and no row group is decoded before its bytes were checked against its hash: pages have
 //! no checksum of their own, most flipped bits in them read back as other rows, and some make the Parquet library ask for
 //! more memory than there is, which ends the process. The footer has no such net but the hash of the whole file.
 //!
@@ -17,7 +16,10 @@
 
 mod batch;
 mod columns;
+mod delta;
 mod encode;
+mod group;
+mod pages;
 mod reader;
 mod schema;
 mod writer;
