@@ -108,7 +108,7 @@ fn a_batch_and_a_publish_cost_the_same_on_a_filled_day_as_on_an_empty_one(buffer
     day.round(200);
     let empty = day.cost();
     // Many rows, and many files.
-    day.round(60_000);
+    day.round(120_000);
     (0..20).for_each(|_| day.round(50));
     let filled = day.cost();
 
@@ -122,7 +122,7 @@ fn a_batch_and_a_publish_cost_the_same_on_a_filled_day_as_on_an_empty_one(buffer
     let files = oracle::published_files(day.world.dataset());
     assert!(files.len() > 30, "the day was not filled: {} files", files.len());
     let bytes: u64 = files.iter().map(|path| path.metadata().unwrap().len()).sum();
-    assert!(bytes > 5 * allowed(empty[1]), "the day was not filled: {bytes} bytes");
+    assert!(bytes > 4 * allowed(empty[1]), "the day was not filled: {bytes} bytes");
     day.world.judge();
 }
 

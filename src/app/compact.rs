@@ -28,7 +28,7 @@ pub async fn run(args: Compact) -> Outcome {
 async fn pass(args: Compact, stop: CancellationToken) -> Outcome {
     let dataset = open_dataset(&args.dataset, false).await?;
     let registry = metrics::registry()?;
-    let compactor = Compactor::new(dataset, args.compactor, compactor::Metrics::register(&registry)?);
+    let compactor = Compactor::new(dataset, args.compactor.for_single_pass(), compactor::Metrics::register(&registry)?);
     let pass = tokio::task::spawn_blocking(move || compactor.pass(&Bar::new(), &stop));
     let summary = pass.await.map_err(|failed| Failure::OutOfReach(format!("the pass failed: {failed}")))??;
     if args.output.json {

@@ -1,4 +1,5 @@
-//! Rows between the merge and the new file: some thousand at a time, so that identities are looked up in one go.
+//! Rows between the merge and the new file: some thousand at a time, so that identities are looked up in one go, and handed
+//! from the thread that merges to the one that writes.
 
 use crate::heartbeat::{Heartbeat, HeartbeatRef};
 
@@ -30,9 +31,15 @@ impl Chunk {
     /// Takes the row over; `false` when the last row has its identity, so that the lowest in the sort order stays.
     pub fn push(&mut self, row: HeartbeatRef<'_>) -> bool {
         let last = self.last().or(self.before.as_ref().map(Heartbeat::as_ref));
-        if last.is_some_and(|last| last.identity() == row.identity()) {
+        if last.is_some_and(|last| last.has_identity_of(&row)) {
             return false;
         }
+        self.append(row);
+        true
+    }
+
+    /// The same for a row that may have the identity of the last one.
+    pub fn append(&mut self, row: HeartbeatRef<'_>) {
         let start = self.text.len();
         let mut append = |text: &str| {
             self.text.push_str(text);
@@ -42,7 +49,6 @@ impl Chunk {
         let (id_end, attributes_end) = (row.id.map(&mut append), row.attributes.map(&mut append));
         let (timestamp, received_at) = (row.timestamp, row.received_at);
         self.rows.push(Row { start, user_end, device_end, id_end, attributes_end, timestamp, received_at });
-        true
     }
 
     pub fn is_full(&self) -> bool {
@@ -53,20 +59,21 @@ impl Chunk {
         self.rows.iter().map(|row| self.read(row)).collect()
     }
 
-    /// Empties the chunk, keeping in mind its last row.
-    pub fn clear(&mut self) {
-        if let Some(last) = self.last() {
-            self.before = Some(Heartbeat {
+    /// Empties the chunk, to be filled with what comes after `chunk`.
+    pub fn follow(&mut self, chunk: &Self) {
+        self.text.clear();
+        self.rows.clear();
+        self.before = match chunk.last() {
+            None => chunk.before.clone(),
+            Some(last) => Some(Heartbeat {
                 user_id: last.user_id.to_owned(),
                 device_id: last.device_id.to_owned(),
                 timestamp: last.timestamp,
                 id: last.id.map(str::to_owned),
                 received_at: last.received_at,
                 attributes: None,
-            });
-        }
-        self.text.clear();
-        self.rows.clear();
+            }),
+        };
     }
 
     fn last(&self) -> Option<HeartbeatRef<'_>> {
@@ -112,7 +119,10 @@ mod tests {
         let mut chunk = Chunk::default();
         assert!(chunk.push(BASE));
         assert!(!chunk.push(HeartbeatRef { received_at: 3, ..BASE }));
-        chunk.clear();
+        let mut next = Chunk::default();
+        assert!(next.push(HeartbeatRef { timestamp: 9, ..BASE }));
+        next.follow(&chunk);
+        let mut chunk = next;
         assert!(!chunk.push(HeartbeatRef { received_at: 4, attributes: Some("{}"), ..BASE }));
         assert!(chunk.push(HeartbeatRef { timestamp: 2, ..BASE }));
         assert_eq!(chunk.rows().len(), 1);

@@ -47,6 +47,9 @@ pub enum Error {
     /// A test made a step fail.
     #[error("a failpoint stopped the step: {0}")]
     Failpoint(#[from] io::Error),
+    /// The system has no thread for a merge.
+    #[error("no thread for the merge could be started: {0}")]
+    NoThread(#[source] io::Error),
     /// The work on the bucket panicked.
     #[error("the work on the bucket panicked: {message}")]
     Panicked {

@@ -2,6 +2,11 @@
 
 use crate::settings;
 
+/// The memory of a merge unless set: a watching compactor runs two, beside all else that `up` does.
+pub(super) const MERGE_MEMORY: bytesize::ByteSize = bytesize::ByteSize::mib(16);
+/// The same for a single pass: one merge, and nothing else in the process. 200 fragments are merged in one step.
+const PASS_MERGE_MEMORY: bytesize::ByteSize = bytesize::ByteSize::mib(128);
+
 /// When the compactor publishes and consolidates, and how much memory a merge may take.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Compactor")]
@@ -28,16 +33,24 @@ pub struct Options {
     #[arg(long, env = "SYSTOLE_LARGE_FILE_ROWS", default_value = "1000000", value_name = "ROWS",
           value_parser = clap::value_parser!(u64).range(1..))]
     pub large_file_rows: u64,
-    /// Memory for the sorted runs that one merge holds open; more runs are merged in several steps
-    // A watching compactor runs two merges at most, one for each of its jobs.
-    #[arg(long, env = "SYSTOLE_MERGE_MEMORY", default_value = "16MiB", value_name = "SIZE")]
-    pub merge_memory: bytesize::ByteSize,
+    /// Memory for the sorted runs that one merge holds open (16 MiB unless set, 128 MiB in a single pass of compact); more
+    /// runs are merged in several steps
+    #[arg(long, env = "SYSTOLE_MERGE_MEMORY", value_name = "SIZE")]
+    pub merge_memory: Option<bytesize::ByteSize>,
     /// How long files replaced by consolidation are kept for readers that are still in their folder
     // Readers go by path, and the paths are exchanged at once: only one that holds the old folder itself open (a backup
     // walking it, a shell inside it) still needs it. A quarter of an hour outlasts a walk through one bucket; each
     // further minute is disk space held twice.
     #[arg(long, env = "SYSTOLE_READER_GRACE", default_value = "15m", value_name = "DURATION")]
     pub reader_grace: humantime::Duration,
+}
+
+impl Options {
+    /// The same for a process that makes a single pass and does nothing else.
+    #[must_use]
+    pub fn for_single_pass(self) -> Self {
+        Self { merge_memory: self.merge_memory.or(Some(PASS_MERGE_MEMORY)), ..self }
+    }
 }
 
 impl Default for Options {

@@ -73,7 +73,10 @@ impl Visit<'_> {
     }
 
     /// Writes a merge of these fragments as a published file, then deletes exactly them.
-    fn publish_merge<R: Run>(&mut self, merge: &mut Merge<R>, fragments: &[FragmentName]) -> Result<(), Error> {
+    fn publish_merge<R: Run + Send>(&mut self, merge: &mut Merge<R>, fragments: &[FragmentName]) -> Result<(), Error>
+    where
+        R::Batch: Send,
+    {
         // Listed anew for each file: what the slice before published counts as standing.
         let standing = self.dataset.list_published(self.bucket)?;
         let mut file = self.dataset.begin_published(self.bucket)?;

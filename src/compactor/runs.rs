@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::Error;
-use super::merge::{Batch, Budget, Fault, Label, Merge, Run, Runs};
-use super::options::Options;
+use super::funnel::{Repeats, drain};
+use super::merge::{Batch, Budget, Label, Merge, Run, Runs};
+use super::options::{MERGE_MEMORY, Options};
 use super::visit::Watcher;
 use crate::dataset::{self, Bucket, Dataset, FragmentName, PublishedName, RowBatch, RowReader, TempRun};
 use crate::heartbeat::HeartbeatRef;
@@ -13,7 +14,7 @@ use crate::heartbeat::HeartbeatRef;
 const OPEN_RUNS: usize = 256;
 
 pub(super) fn budget(options: &Options) -> Budget {
-    Budget { bytes: options.merge_memory.as_u64(), runs: OPEN_RUNS }
+    Budget { bytes: options.merge_memory.unwrap_or(MERGE_MEMORY).as_u64(), runs: OPEN_RUNS }
 }
 
 impl Batch for RowBatch {
@@ -115,16 +116,12 @@ impl Runs for BucketRuns<'_> {
 
     fn spill(&mut self, merge: &mut Merge<FileRun>) -> Result<Source, Error> {
         let mut run = self.dataset.begin_run(self.bucket)?;
-        let mut rows = 0_u64;
-        while let Some(row) = merge.peek() {
-            run.push(row)?;
-            merge.advance().map_err(|fault: Fault| Error::from(fault))?;
-            rows += 1;
-            if rows.is_multiple_of(8192) {
-                self.watcher.check()?;
-                self.watcher.rows(0);
-            }
-        }
+        drain(merge, Repeats::Keep, |rows, _| {
+            self.watcher.check()?;
+            rows.iter().try_for_each(|row| run.push(*row))?;
+            self.watcher.rows(0);
+            Ok(())
+        })?;
         Ok(Source::Intermediate(run.finish()?))
     }
 }

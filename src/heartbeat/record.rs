@@ -29,6 +29,15 @@ impl<'a> HeartbeatRef<'a> {
         (self.user_id, self.device_id, self.timestamp, self.id)
     }
 
+    /// Whether both have the same [`identity`](Self::identity).
+    pub fn has_identity_of(&self, other: &HeartbeatRef<'_>) -> bool {
+        // What differs most often is compared first.
+        self.timestamp == other.timestamp
+            && self.device_id == other.device_id
+            && self.user_id == other.user_id
+            && self.id == other.id
+    }
+
     /// A 64-bit hash of the identity (xxh3; each text preceded by its length, so that no two identities share an input).
     ///
     /// It stands in identity indexes on disk: changing it is a format change.

@@ -58,7 +58,7 @@ fn publishing_survives_a_crash_at_every_step() {
 #[test]
 fn merging_in_several_steps_survives_a_crash_at_every_step() {
     survives_a_crash_at_every_step(
-        || Options { merge_memory: bytesize::ByteSize::b(1), ..Options::default() },
+        || Options { merge_memory: Some(bytesize::ByteSize::b(1)), ..Options::default() },
         |scene| {
             for claim in 0..4 {
                 scene.stage(claim, &beats("u", claim * 10..claim * 10 + 15));

@@ -98,7 +98,7 @@ fn a_backlog_is_published_in_files_of_a_bounded_size() {
 
 #[test]
 fn the_memory_budget_changes_the_steps_and_not_the_rows() {
-    let scene = Scene::with(Options { merge_memory: ByteSize::b(1), ..Options::default() });
+    let scene = Scene::with(Options { merge_memory: Some(ByteSize::b(1)), ..Options::default() });
     for claim in 0..9 {
         scene.stage(claim, &beats("u", claim * 7..claim * 7 + 30));
     }

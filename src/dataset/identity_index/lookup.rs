@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::error::{Error, Result};
 use super::super::paths::Staged;
-use super::super::{Bucket, Dataset, PublishedName};
+use super::super::{Bucket, Dataset, PublishedName, RowBatch, RowReader};
 use super::{Header, IndexFile, key_of, minute_of};
 use crate::heartbeat::HeartbeatRef;
 
@@ -42,6 +42,9 @@ impl IdentityLookup {
     /// [`Error::Damaged`] or [`Error::NotFound`] for a published file, [`Error::Io`].
     pub fn contains(&mut self, rows: &[HeartbeatRef<'_>]) -> Result<Vec<bool>> {
         let mut stands = vec![false; rows.len()];
+        if self.files.is_empty() {
+            return Ok(stands);
+        }
         let mut keys: Vec<_> = rows.iter().enumerate().map(|(i, row)| (key_of(row), i)).collect();
         // Rows stand in the order of users, the index in the order of minutes.
         keys.sort_unstable();
@@ -102,17 +105,33 @@ impl IdentityLookup {
         let group_of = |row: u32| starts.partition_point(|start| *start <= u64::from(row)).saturating_sub(1);
         for in_group in candidates.chunk_by(|a, b| group_of(a.row_in_file) == group_of(b.row_in_file)) {
             let group = group_of(in_group[0].row_in_file);
-            let batch = reader.read_row_group(group)?;
+            reader.turn_to(group)?;
+            let (mut batch, mut first) = (None, starts[group]);
             for candidate in in_group {
-                let row = u64::from(candidate.row_in_file) - starts[group];
-                let row = usize::try_from(row).ok().filter(|row| *row < batch.len());
-                let row = row.ok_or_else(|| Error::damaged(reader.path(), "it is shorter than its identity index"))?;
-                if batch.row(row).identity() == rows[candidate.asked].identity() {
+                let row = u64::from(candidate.row_in_file);
+                // Candidates are sorted: no batch is asked for twice.
+                let holding = loop {
+                    let current = match batch.take() {
+                        Some(current) => current,
+                        None => reader.next_batch()?.ok_or_else(|| too_short(&reader))?,
+                    };
+                    let current: RowBatch = current;
+                    if row < first + current.len() as u64 {
+                        break current;
+                    }
+                    first += current.len() as u64;
+                };
+                if holding.row((row - first) as usize).has_identity_of(&rows[candidate.asked]) {
                     stands[candidate.asked] = true;
                 }
+                batch = Some(holding);
             }
         }
         self.bytes_read += reader.bytes_read();
         Ok(())
     }
+}
+
+fn too_short(reader: &RowReader) -> Error {
+    Error::damaged(reader.path(), "it is shorter than its identity index")
 }

@@ -1,25 +1,23 @@
 //! Some rows of one row group.
 
-use polars::prelude::{Int64Chunked, StringChunked};
+use std::fmt;
 
+use super::pages::{Part, Texts, Times};
 use crate::heartbeat::HeartbeatRef;
 
-/// Some rows of one row group, as columns. Each column is one whole array; those that must not be null are not.
-#[derive(Debug)]
+/// Some rows of one row group: parts of the decoded pages of its columns, which are shared, not copied. What must not be
+/// null is not.
 pub struct RowBatch {
     pub(super) len: usize,
-    pub(super) user_id: StringChunked,
-    pub(super) device_id: StringChunked,
-    pub(super) timestamp: Int64Chunked,
-    pub(super) received_at: Int64Chunked,
-    pub(super) id: StringChunked,
-    pub(super) attributes: StringChunked,
+    pub(super) user_id: Part<Texts>,
+    pub(super) device_id: Part<Texts>,
+    pub(super) timestamp: Part<Times>,
+    pub(super) received_at: Part<Times>,
+    pub(super) id: Part<Texts>,
+    pub(super) attributes: Part<Texts>,
 }
 
 impl RowBatch {
-    /// Bytes that a row takes in memory beside its texts: four string views of 16 bytes, two integers, null bits.
-    pub(super) const ROW_OVERHEAD: u64 = 84;
-
     /// Rows in it.
     pub fn len(&self) -> usize {
         self.len
@@ -35,18 +33,30 @@ impl RowBatch {
     /// # Panics
     /// `i` is not below [`len`](Self::len), as with a slice.
     pub fn row(&self, i: usize) -> HeartbeatRef<'_> {
+        assert!(i < self.len, "row {i} of {}", self.len);
+        fn text(part: &Part<Texts>, i: usize) -> Option<&str> {
+            part.0.get(part.1 + i)
+        }
+        let time = |part: &Part<Times>| part.0.get(part.1 + i);
         HeartbeatRef {
-            user_id: self.user_id.downcast_as_array().value(i),
-            timestamp: self.timestamp.downcast_as_array().value(i),
-            device_id: self.device_id.downcast_as_array().value(i),
-            id: self.id.downcast_as_array().get(i),
-            received_at: self.received_at.downcast_as_array().value(i),
-            attributes: self.attributes.downcast_as_array().get(i),
+            // The reader has seen that neither is null.
+            user_id: text(&self.user_id, i).unwrap_or_default(),
+            timestamp: time(&self.timestamp),
+            device_id: text(&self.device_id, i).unwrap_or_default(),
+            id: text(&self.id, i),
+            received_at: time(&self.received_at),
+            attributes: text(&self.attributes, i),
         }
     }
 
     /// All rows in order.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = HeartbeatRef<'_>> {
         (0..self.len).map(|i| self.row(i))
+    }
+}
+
+impl fmt::Debug for RowBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RowBatch").field("len", &self.len).finish_non_exhaustive()
     }
 }

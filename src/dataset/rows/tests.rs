@@ -81,8 +81,9 @@ fn a_row_group_ends_at_128k_rows_or_8_mib() {
     let small: Vec<_> = (0..131_073).map(|n| row(n, None)).collect();
     let mut reader = read(encode_fragment(&small).unwrap().bytes).unwrap();
     assert_eq!(reader.row_group_starts(), [0, 131_072]);
-    assert_eq!(reader.read_row_group(1).unwrap().row(0).timestamp, 131_072);
-    assert!(matches!(reader.read_row_group(2), Err(Error::Damaged { .. })));
+    reader.turn_to(1).unwrap();
+    assert_eq!(reader.next_batch().unwrap().unwrap().row(0).timestamp, 131_072);
+    assert!(matches!(reader.turn_to(2), Err(Error::Damaged { .. })));
 
     let text = "x".repeat(4096 - 18);
     let large: Vec<_> = (0..2_049).map(|n| row(n, Some(text.as_str()))).collect();

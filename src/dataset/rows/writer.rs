@@ -4,14 +4,13 @@ use std::fmt;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use polars::prelude::{
-    BatchedWriter, ChunkedBuilder, DataFrame, Int64Type, IntoColumn, IntoSeries, KeyValueMetadata, ParquetCompression,
-    ParquetWriter, PolarsError, PrimitiveChunkedBuilder, StatisticsOptions, StringChunkedBuilder, TimeUnit, TimeZone,
-};
-
+use polars::prelude::{CompatLevel, SchemaExt};
+use polars_parquet::write::{FileWriter, KeyValue};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::super::FORMAT_VERSION;
+use super::columns::Columns;
+use super::encode::{self, compressed_pages};
 use super::{CONTENT_KEY, GROUPS_KEY, VERSION_KEY, guarded, schema};
 use crate::heartbeat::{Heartbeat, HeartbeatRef};
 
@@ -19,8 +18,6 @@ use crate::heartbeat::{Heartbeat, HeartbeatRef};
 const ROW_GROUP_ROWS: usize = 128 * 1024;
 /// or with the row that reaches this many raw bytes ([`HeartbeatRef::raw_len`]).
 const ROW_GROUP_BYTES: usize = 8 << 20;
-/// Raw bytes of a page: small against what a reader takes of a row group at once.
-pub(super) const PAGE_BYTES: usize = 128 << 10;
 
 /// Why rows were not written.
 #[derive(Debug)]
@@ -33,7 +30,7 @@ pub(in super::super) enum WriteError {
 
 /// Writes rows, pushed in the sort order. After an error it is of no more use.
 pub(in super::super) struct RowWriter<W: Write> {
-    parquet: BatchedWriter<Sink<W>>,
+    parquet: FileWriter<Sink<W>>,
     sink: Sink<W>,
     columns: Columns,
     raw_bytes: usize,
@@ -47,13 +44,7 @@ impl<W: Write> RowWriter<W> {
     pub(in super::super) fn new(sink: W) -> Result<Self, WriteError> {
         let sink = Sink(Arc::new(Mutex::new(SinkState { inner: Some(sink), fault: None, hash: Xxh3::new(), len: 0 })));
         let parquet = guarded(|| {
-            ParquetWriter::new(sink.clone())
-                .with_compression(ParquetCompression::Zstd(None))
-                .with_statistics(StatisticsOptions::full())
-                .with_data_page_size(Some(PAGE_BYTES))
-                // One thread a file: the same bytes everywhere, and batchers work on many partitions at once anyway.
-                .set_parallel(false)
-                .batched(&schema::schema())
+            FileWriter::try_new(sink.clone(), schema::schema().to_arrow(CompatLevel::newest()), encode::options()?)
         });
         let parquet = parquet.map_err(|reason| sink.fault_or(reason))?;
         Ok(Self { parquet, sink, columns: Columns::new(), raw_bytes: 0, rows: 0, groups: Vec::new(), last: None })
@@ -68,7 +59,7 @@ impl<W: Write> RowWriter<W> {
         self.columns.push(row);
         self.rows += 1;
         self.raw_bytes += row.raw_len();
-        if self.columns.len >= ROW_GROUP_ROWS || self.raw_bytes >= ROW_GROUP_BYTES {
+        if self.columns.len() >= ROW_GROUP_ROWS || self.raw_bytes >= ROW_GROUP_BYTES {
             self.end_row_group()?;
         }
         Ok(())
@@ -93,11 +84,16 @@ impl<W: Write> RowWriter<W> {
     fn end_row_group(&mut self) -> Result<(), WriteError> {
         self.raw_bytes = 0;
         let columns = std::mem::replace(&mut self.columns, Columns::new());
-        if columns.len == 0 {
+        let rows = columns.len() as u64;
+        if rows == 0 {
             return Ok(());
         }
         let parquet = &mut self.parquet;
-        guarded(|| parquet.write_batch(&columns.finish()?)).map_err(|reason| self.sink.fault_or(reason))?;
+        guarded(|| {
+            let pages = compressed_pages(columns, parquet.parquet_schema().fields())?;
+            parquet.write(rows, pages)
+        })
+        .map_err(|reason| self.sink.fault_or(reason))?;
         let (len, hash) = self.sink.with(|state| (state.len, std::mem::replace(&mut state.hash, Xxh3::new()).digest()));
         self.groups.push(format!("{len}-{hash:016x}"));
         Ok(())
@@ -113,14 +109,10 @@ impl<W: Write> RowWriter<W> {
         metadata.insert(0, (VERSION_KEY.into(), FORMAT_VERSION.to_string()));
         metadata.insert(1, (CONTENT_KEY.into(), content.into()));
         metadata.insert(2, (GROUPS_KEY.into(), self.groups.join(",")));
-        let pairs = match KeyValueMetadata::from_static(metadata) {
-            KeyValueMetadata::Static(pairs) => pairs,
-            KeyValueMetadata::DynamicRust(_) => Vec::new(),
-        };
-        // Not `BatchedWriter::finish`, which would add an Arrow schema that makes readers see views instead of strings.
-        let writer = self.parquet.get_writer();
-        guarded(|| writer.lock().unwrap_or_else(PoisonError::into_inner).end(Some(pairs)))
-            .map_err(|reason| self.sink.fault_or(reason))?;
+        let pairs = metadata.into_iter().map(|(key, value)| KeyValue { key, value: Some(value) }).collect();
+        // With pairs of our own it adds no Arrow schema, which would make readers see views instead of strings.
+        let parquet = &mut self.parquet;
+        guarded(|| parquet.end(Some(pairs))).map_err(|reason| self.sink.fault_or(reason))?;
         self.sink.take().ok_or_else(|| WriteError::Rows("the sink is gone".into()))
     }
 }
@@ -152,60 +144,6 @@ fn remember(last: &mut Option<Heartbeat>, row: HeartbeatRef<'_>) {
     copy(&mut last.id, row.id);
     copy(&mut last.attributes, row.attributes);
     (last.timestamp, last.received_at) = (row.timestamp, row.received_at);
-}
-
-/// The columns of the row group being gathered.
-struct Columns {
-    len: usize,
-    user_id: StringChunkedBuilder,
-    device_id: StringChunkedBuilder,
-    timestamp: PrimitiveChunkedBuilder<Int64Type>,
-    received_at: PrimitiveChunkedBuilder<Int64Type>,
-    id: StringChunkedBuilder,
-    attributes: StringChunkedBuilder,
-}
-
-impl Columns {
-    fn new() -> Self {
-        let text = |name: &str| StringChunkedBuilder::new(name.into(), 0);
-        let time = |name: &str| PrimitiveChunkedBuilder::new(name.into(), 0);
-        Self {
-            len: 0,
-            user_id: text(schema::USER_ID),
-            device_id: text(schema::DEVICE_ID),
-            timestamp: time(schema::TIMESTAMP),
-            received_at: time(schema::RECEIVED_AT),
-            id: text(schema::ID),
-            attributes: text(schema::ATTRIBUTES),
-        }
-    }
-
-    fn push(&mut self, row: HeartbeatRef<'_>) {
-        self.len += 1;
-        self.user_id.append_value(row.user_id);
-        self.device_id.append_value(row.device_id);
-        self.timestamp.append_value(row.timestamp);
-        self.received_at.append_value(row.received_at);
-        self.id.append_option(row.id);
-        self.attributes.append_option(row.attributes);
-    }
-
-    fn finish(self) -> Result<DataFrame, PolarsError> {
-        let time = |times: PrimitiveChunkedBuilder<Int64Type>| {
-            times.finish().into_datetime(TimeUnit::Milliseconds, Some(TimeZone::UTC)).into_column()
-        };
-        DataFrame::new(
-            self.len,
-            vec![
-                self.user_id.finish().into_series().into_column(),
-                self.device_id.finish().into_series().into_column(),
-                time(self.timestamp),
-                time(self.received_at),
-                self.id.finish().into_series().into_column(),
-                self.attributes.finish().into_series().into_column(),
-            ],
-        )
-    }
 }
 
 /// The sink, shared with the Parquet writer, which neither hands it back nor keeps the kind of its faults.
