@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 
 use crate::dataset::Bucket;
-use crate::heartbeat::{HeartbeatRef, Partition};
+use crate::heartbeat::{self, HeartbeatRef, Partition};
+
+const DAY_MS: i64 = 86_400_000;
 
 /// The rows of each bucket, in the sort order; buckets in order of their date.
 ///
@@ -18,14 +20,36 @@ pub(super) fn split<'a, E>(
     partition: Partition,
 ) -> Result<BTreeMap<Bucket, Vec<HeartbeatRef<'a>>>, E> {
     let mut buckets: BTreeMap<Bucket, Vec<HeartbeatRef<'a>>> = BTreeMap::new();
-    for row in rows {
-        let row = row?;
-        buckets.entry(Bucket::of(row.timestamp, partition)).or_default().push(row);
+    for (day, mut rows) in by_day(rows)? {
+        // Days that no date can name share the nearest one.
+        buckets.entry(Bucket::of(day.saturating_mul(DAY_MS), partition)).or_default().append(&mut rows);
     }
     for rows in buckets.values_mut() {
-        rows.sort_unstable();
+        heartbeat::sort(rows);
     }
     Ok(buckets)
+}
+
+/// The rows of each day since the Unix epoch. Most rows are of the same day as the one before, which costs a division
+/// where their dates would cost a calendar and a look into a map.
+fn by_day<'a, E>(
+    rows: impl IntoIterator<Item = Result<HeartbeatRef<'a>, E>>,
+) -> Result<BTreeMap<i64, Vec<HeartbeatRef<'a>>>, E> {
+    let mut days = BTreeMap::new();
+    let (mut day, mut of_day) = (0, Vec::new());
+    for row in rows {
+        let row = row?;
+        let its_day = row.timestamp.div_euclid(DAY_MS);
+        if its_day != day {
+            let next = days.remove(&its_day).unwrap_or_default();
+            days.insert(day, std::mem::replace(&mut of_day, next));
+            day = its_day;
+        }
+        of_day.push(row);
+    }
+    days.insert(day, of_day);
+    days.retain(|_, rows| !rows.is_empty());
+    Ok(days)
 }
 
 #[cfg(test)]
@@ -36,7 +60,6 @@ mod tests {
 
     use super::*;
 
-    const DAY_MS: i64 = 86_400_000;
     const BASE: HeartbeatRef<'static> =
         HeartbeatRef { user_id: "u", timestamp: 0, device_id: "d", id: None, received_at: 0, attributes: None };
 

@@ -9,6 +9,7 @@ mod ids;
 mod parse;
 mod record;
 mod reject;
+mod sort;
 mod text;
 
 pub use frame::{FRAME_HEADER_LEN, FRAME_VERSION, Frame, FrameError, FrameHeader, FrameRows};
@@ -16,3 +17,4 @@ pub use ids::{BatcherId, ClaimId, DatasetId, Partition, partition_of};
 pub use parse::{Limits, Parsed, parse_array, parse_one};
 pub use record::{Heartbeat, HeartbeatRef};
 pub use reject::{RejectCode, Rejection};
+pub use sort::sort;
