@@ -4,14 +4,16 @@ use std::fmt;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use polars::prelude::{
-    BatchedWriter, ChunkedBuilder, DataFrame, Int64Type, IntoColumn, IntoSeries, KeyValueMetadata, ParquetCompression,
-    ParquetWriter, PolarsError, PrimitiveChunkedBuilder, StatisticsOptions, StringChunkedBuilder, TimeUnit, TimeZone,
+use polars::prelude::{CompatLevel, KeyValueMetadata, PolarsError, PolarsResult, SchemaExt, StatisticsOptions};
+use polars_parquet::write::{
+    CompressedPage, CompressionOptions, DynIter, DynStreamingIterator, FileWriter, Version, WriteOptions,
+    fallible_streaming_iterator,
 };
-
 use xxhash_rust::xxh3::Xxh3;
 
 use super::super::FORMAT_VERSION;
+use super::columns::Columns;
+use super::pages::Pages;
 use super::{CONTENT_KEY, GROUPS_KEY, VERSION_KEY, guarded, schema};
 use crate::heartbeat::{Heartbeat, HeartbeatRef};
 
@@ -33,42 +35,57 @@ pub(in super::super) enum WriteError {
 
 /// Writes rows, pushed in the sort order. After an error it is of no more use.
 pub(in super::super) struct RowWriter<W: Write> {
-    parquet: BatchedWriter<Sink<W>>,
+    parquet: FileWriter<Sink<W>>,
     sink: Sink<W>,
+    pages: Pages,
     columns: Columns,
     raw_bytes: usize,
     rows: u64,
     /// Where each row group ended, and the hash of its bytes.
     groups: Vec<String>,
-    last: Option<Heartbeat>,
+    /// The last row of the row group before.
+    carried: Option<Heartbeat>,
+    #[cfg(test)]
+    forgotten: Option<u64>,
 }
 
 impl<W: Write> RowWriter<W> {
     pub(in super::super) fn new(sink: W) -> Result<Self, WriteError> {
         let sink = Sink(Arc::new(Mutex::new(SinkState { inner: Some(sink), fault: None, hash: Xxh3::new(), len: 0 })));
-        let parquet = guarded(|| {
-            ParquetWriter::new(sink.clone())
-                .with_compression(ParquetCompression::Zstd(None))
-                .with_statistics(StatisticsOptions::full())
-                .with_data_page_size(Some(PAGE_BYTES))
-                // One thread a file: the same bytes everywhere, and batchers work on many partitions at once anyway.
-                .set_parallel(false)
-                .batched(&schema::schema())
-        });
-        let parquet = parquet.map_err(|reason| sink.fault_or(reason))?;
-        Ok(Self { parquet, sink, columns: Columns::new(), raw_bytes: 0, rows: 0, groups: Vec::new(), last: None })
+        let options = WriteOptions {
+            statistics: StatisticsOptions::full(),
+            version: Version::V1,
+            compression: CompressionOptions::Zstd(None),
+            data_page_size: Some(PAGE_BYTES),
+        };
+        let begin = || {
+            let schema = schema::schema().to_arrow(CompatLevel::newest());
+            PolarsResult::Ok((FileWriter::try_new(sink.clone(), schema, options)?, Pages::new(options)?))
+        };
+        let (parquet, pages) = guarded(begin).map_err(|reason| sink.fault_or(reason))?;
+        Ok(Self {
+            parquet,
+            sink,
+            pages,
+            columns: Columns::default(),
+            raw_bytes: 0,
+            rows: 0,
+            groups: Vec::new(),
+            carried: None,
+            #[cfg(test)]
+            forgotten: None,
+        })
     }
 
     /// Adds a row, which must not stand before the last one in the sort order.
     pub(in super::super) fn push(&mut self, row: HeartbeatRef<'_>) -> Result<(), WriteError> {
-        if self.last.as_ref().is_some_and(|last| last.as_ref() > row) {
+        if self.last().is_some_and(|last| last > row) {
             return Err(WriteError::Rows(format!("row {} stands before the one ahead of it", self.rows)));
         }
-        remember(&mut self.last, row);
         self.columns.push(row);
         self.rows += 1;
         self.raw_bytes += row.raw_len();
-        if self.columns.len >= ROW_GROUP_ROWS || self.raw_bytes >= ROW_GROUP_BYTES {
+        if self.columns.len() >= ROW_GROUP_ROWS || self.raw_bytes >= ROW_GROUP_BYTES {
             self.end_row_group()?;
         }
         Ok(())
@@ -81,23 +98,33 @@ impl<W: Write> RowWriter<W> {
 
     /// The last row pushed.
     pub(in super::super) fn last(&self) -> Option<HeartbeatRef<'_>> {
-        self.last.as_ref().map(Heartbeat::as_ref)
+        #[cfg(test)]
+        if self.forgotten == Some(self.rows) {
+            return None;
+        }
+        self.columns.last().or(self.carried.as_ref().map(Heartbeat::as_ref))
     }
 
     /// Takes the next row wherever it stands: for tests of those who check files.
     #[cfg(test)]
     pub(in super::super) fn forget_last(&mut self) {
-        self.last = None;
+        self.forgotten = Some(self.rows);
     }
 
     fn end_row_group(&mut self) -> Result<(), WriteError> {
         self.raw_bytes = 0;
-        let columns = std::mem::replace(&mut self.columns, Columns::new());
-        if columns.len == 0 {
+        if self.columns.len() == 0 {
             return Ok(());
         }
-        let parquet = &mut self.parquet;
-        guarded(|| parquet.write_batch(&columns.finish()?)).map_err(|reason| self.sink.fault_or(reason))?;
+        let Self { parquet, pages, columns, .. } = self;
+        guarded(|| {
+            let pages = pages.of(columns, parquet.parquet_schema().fields())?;
+            let of_columns = pages.iter().map(|pages| PolarsResult::Ok(stream(pages)));
+            parquet.write(columns.len() as u64, DynIter::new(of_columns))
+        })
+        .map_err(|reason| self.sink.fault_or(reason))?;
+        self.carried = self.columns.last().map(|row| row.to_heartbeat());
+        self.columns.clear();
         let (len, hash) = self.sink.with(|state| (state.len, std::mem::replace(&mut state.hash, Xxh3::new()).digest()));
         self.groups.push(format!("{len}-{hash:016x}"));
         Ok(())
@@ -117,10 +144,9 @@ impl<W: Write> RowWriter<W> {
             KeyValueMetadata::Static(pairs) => pairs,
             KeyValueMetadata::DynamicRust(_) => Vec::new(),
         };
-        // Not `BatchedWriter::finish`, which would add an Arrow schema that makes readers see views instead of strings.
-        let writer = self.parquet.get_writer();
-        guarded(|| writer.lock().unwrap_or_else(PoisonError::into_inner).end(Some(pairs)))
-            .map_err(|reason| self.sink.fault_or(reason))?;
+        // With metadata given, no Arrow schema is added, which would make readers see views instead of strings.
+        let parquet = &mut self.parquet;
+        guarded(|| parquet.end(Some(pairs))).map_err(|reason| self.sink.fault_or(reason))?;
         self.sink.take().ok_or_else(|| WriteError::Rows("the sink is gone".into()))
     }
 }
@@ -131,81 +157,9 @@ impl<W: Write> fmt::Debug for RowWriter<W> {
     }
 }
 
-/// Keeps a copy of `row`, in the memory of the copy before it.
-fn remember(last: &mut Option<Heartbeat>, row: HeartbeatRef<'_>) {
-    fn copy(to: &mut Option<String>, from: Option<&str>) {
-        match (to.as_mut(), from) {
-            (Some(to), Some(from)) => from.clone_into(to),
-            _ => *to = from.map(str::to_owned),
-        }
-    }
-    let last = last.get_or_insert_with(|| Heartbeat {
-        user_id: String::new(),
-        device_id: String::new(),
-        timestamp: 0,
-        id: None,
-        received_at: 0,
-        attributes: None,
-    });
-    row.user_id.clone_into(&mut last.user_id);
-    row.device_id.clone_into(&mut last.device_id);
-    copy(&mut last.id, row.id);
-    copy(&mut last.attributes, row.attributes);
-    (last.timestamp, last.received_at) = (row.timestamp, row.received_at);
-}
-
-/// The columns of the row group being gathered.
-struct Columns {
-    len: usize,
-    user_id: StringChunkedBuilder,
-    device_id: StringChunkedBuilder,
-    timestamp: PrimitiveChunkedBuilder<Int64Type>,
-    received_at: PrimitiveChunkedBuilder<Int64Type>,
-    id: StringChunkedBuilder,
-    attributes: StringChunkedBuilder,
-}
-
-impl Columns {
-    fn new() -> Self {
-        let text = |name: &str| StringChunkedBuilder::new(name.into(), 0);
-        let time = |name: &str| PrimitiveChunkedBuilder::new(name.into(), 0);
-        Self {
-            len: 0,
-            user_id: text(schema::USER_ID),
-            device_id: text(schema::DEVICE_ID),
-            timestamp: time(schema::TIMESTAMP),
-            received_at: time(schema::RECEIVED_AT),
-            id: text(schema::ID),
-            attributes: text(schema::ATTRIBUTES),
-        }
-    }
-
-    fn push(&mut self, row: HeartbeatRef<'_>) {
-        self.len += 1;
-        self.user_id.append_value(row.user_id);
-        self.device_id.append_value(row.device_id);
-        self.timestamp.append_value(row.timestamp);
-        self.received_at.append_value(row.received_at);
-        self.id.append_option(row.id);
-        self.attributes.append_option(row.attributes);
-    }
-
-    fn finish(self) -> Result<DataFrame, PolarsError> {
-        let time = |times: PrimitiveChunkedBuilder<Int64Type>| {
-            times.finish().into_datetime(TimeUnit::Milliseconds, Some(TimeZone::UTC)).into_column()
-        };
-        DataFrame::new(
-            self.len,
-            vec![
-                self.user_id.finish().into_series().into_column(),
-                self.device_id.finish().into_series().into_column(),
-                time(self.timestamp),
-                time(self.received_at),
-                self.id.finish().into_series().into_column(),
-                self.attributes.finish().into_series().into_column(),
-            ],
-        )
-    }
+/// Pages as the Parquet writer takes them.
+fn stream(pages: &[CompressedPage]) -> DynStreamingIterator<'_, CompressedPage, PolarsError> {
+    DynStreamingIterator::new(fallible_streaming_iterator::convert(pages.iter().map(PolarsResult::Ok)))
 }
 
 /// The sink, shared with the Parquet writer, which neither hands it back nor keeps the kind of its faults.

@@ -1,0 +1,340 @@
+//! From columns to Parquet pages, compressed.
+//!
+//! The Parquet library writes pages of any encoding, but chooses encodings by hashing every value of every column, and
+//! makes a compressor anew for each page. Here a column's kind decides: times are delta-packed, texts stand in a
+//! dictionary where they repeat.
+//!
+//! Constraint: the same rows make the same bytes. What depends on chance (the hasher's seed) decides about no byte, and a
+//! compressor serves one file only, so that nothing of another file is left in it.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
+use foldhash::fast::RandomState;
+use polars::prelude::{Int64Chunked, PolarsResult, polars_err};
+use polars_parquet::parquet::CowBuffer;
+use polars_parquet::parquet::compression::Compression;
+use polars_parquet::parquet::encoding::hybrid_rle;
+use polars_parquet::parquet::page::{
+    CompressedDataPage, CompressedDictPage, DataPageHeader, DataPageHeaderV1, FormatEncoding,
+};
+use polars_parquet::parquet::statistics::BinaryStatistics;
+use polars_parquet::write::{
+    CompressedPage, Descriptor, Encoding, Page, ParquetType, Version, WriteOptions, array_to_columns, write_def_levels,
+};
+use zstd::bulk::Compressor;
+use zstd::zstd_safe::compress_bound;
+
+use super::columns::{Columns, Texts};
+use super::writer::PAGE_BYTES;
+
+/// What `zstd` and most writers of Parquet take unless told otherwise.
+const ZSTD_LEVEL: i32 = 3;
+/// Keys of a dictionary in a page.
+const PAGE_KEYS: usize = PAGE_BYTES / size_of::<u32>();
+/// A dictionary larger than this is not worth reading whole.
+const DICTIONARY_BYTES: usize = 1 << 20;
+/// Longer smallest and largest values are cut to this in statistics, as most writers do.
+const STATISTICS_BYTES: usize = 64;
+
+/// Makes the pages of one file.
+pub(super) struct Pages {
+    zstd: Compressor<'static>,
+    options: WriteOptions,
+    /// A page, before it is compressed,
+    page: Vec<u8>,
+    /// and after.
+    compressed: Vec<u8>,
+}
+
+impl Pages {
+    pub(super) fn new(options: WriteOptions) -> PolarsResult<Self> {
+        let zstd = Compressor::new(ZSTD_LEVEL)?;
+        Ok(Self { zstd, options, page: Vec::new(), compressed: Vec::new() })
+    }
+
+    /// The pages of each column. `types` are those of the columns in the file's order.
+    pub(super) fn of(&mut self, columns: &Columns, types: &[ParquetType]) -> PolarsResult<Vec<Vec<CompressedPage>>> {
+        let [user_id, device_id, timestamp, received_at, id, attributes] = types else {
+            return Err(polars_err!(ComputeError: "{} columns", types.len()));
+        };
+        Ok(vec![
+            self.texts(&columns.user_id, user_id)?,
+            self.texts(&columns.device_id, device_id)?,
+            self.times(&columns.timestamp, timestamp)?,
+            self.times(&columns.received_at, received_at)?,
+            self.texts(&columns.id, id)?,
+            self.texts(&columns.attributes, attributes)?,
+        ])
+    }
+
+    fn times(&mut self, times: &[i64], type_: &ParquetType) -> PolarsResult<Vec<CompressedPage>> {
+        let array = Int64Chunked::from_vec("".into(), times.to_vec());
+        let mut compressed = Vec::new();
+        for chunk in array.chunks() {
+            let columns = array_to_columns(chunk, type_.clone(), self.options, &[Encoding::DeltaBinaryPacked])?;
+            for page in columns.into_iter().flatten() {
+                let Page::Data(mut page) = page? else { continue };
+                std::mem::swap(&mut self.page, page.buffer_mut());
+                let (header, rows) = (page.header().clone(), page.num_rows().unwrap_or_default());
+                compressed.push(self.data_page(header, page.descriptor, rows)?);
+            }
+        }
+        Ok(compressed)
+    }
+
+    fn texts(&mut self, texts: &Texts, type_: &ParquetType) -> PolarsResult<Vec<CompressedPage>> {
+        let ParquetType::PrimitiveType(type_) = type_ else {
+            return Err(polars_err!(ComputeError: "a column of texts is not primitive"));
+        };
+        let descriptor = Descriptor { primitive_type: type_.clone(), max_def_level: 0, max_rep_level: 0 };
+        match dictionary(texts) {
+            Some(dictionary) => self.texts_by_key(texts, &dictionary, &descriptor),
+            None => self.plain_texts(texts, &descriptor),
+        }
+    }
+
+    fn plain_texts(&mut self, texts: &Texts, descriptor: &Descriptor) -> PolarsResult<Vec<CompressedPage>> {
+        let mut pages = Vec::new();
+        let mut start = 0;
+        while start < texts.len() {
+            let rows = plain_page(texts, start);
+            start = rows.end;
+            self.page.clear();
+            put_levels(&mut self.page, texts, rows.clone())?;
+            let mut bounds = Bounds::default();
+            for text in rows.clone().filter_map(|row| texts.get(row)) {
+                put_plain(&mut self.page, text);
+                bounds.include(text);
+            }
+            let header = header(FormatEncoding::PLAIN, texts, &rows, &bounds, descriptor);
+            pages.push(self.data_page(header, descriptor.clone(), rows.len())?);
+        }
+        Ok(pages)
+    }
+
+    fn texts_by_key(
+        &mut self,
+        texts: &Texts,
+        dictionary: &Dictionary<'_>,
+        descriptor: &Descriptor,
+    ) -> PolarsResult<Vec<CompressedPage>> {
+        self.page.clear();
+        let mut bounds = Bounds::default();
+        for text in &dictionary.values {
+            put_plain(&mut self.page, text);
+            bounds.include(text);
+        }
+        let (buffer, len) = (CowBuffer::Owned(self.compress()?), self.page.len());
+        let values = CompressedDictPage::new(buffer, Compression::Zstd, len, dictionary.values.len(), false);
+        let mut pages = vec![CompressedPage::Dict(values)];
+
+        let largest = dictionary.values.len().saturating_sub(1) as u32;
+        let width = u32::BITS - largest.leading_zeros();
+        let mut keys = dictionary.keys.as_slice();
+        for start in (0..texts.len()).step_by(PAGE_KEYS) {
+            let rows = start..texts.len().min(start + PAGE_KEYS);
+            let present = texts.present()[rows.clone()].iter().filter(|present| **present).count();
+            let (of_page, rest) = keys.split_at(present);
+            keys = rest;
+            self.page.clear();
+            put_levels(&mut self.page, texts, rows.clone())?;
+            self.page.push(width as u8);
+            hybrid_rle::encode::<u32, _, _>(&mut self.page, of_page.iter().copied(), width)?;
+            let header = header(FormatEncoding::RLE_DICTIONARY, texts, &rows, &bounds, descriptor);
+            pages.push(self.data_page(header, descriptor.clone(), rows.len())?);
+        }
+        Ok(pages)
+    }
+
+    fn data_page(&mut self, header: DataPageHeader, of: Descriptor, rows: usize) -> PolarsResult<CompressedPage> {
+        let buffer = CowBuffer::Owned(self.compress()?);
+        let page = CompressedDataPage::new(header, buffer, Compression::Zstd, self.page.len(), of, rows);
+        Ok(CompressedPage::Data(page))
+    }
+
+    fn compress(&mut self) -> PolarsResult<Vec<u8>> {
+        self.compressed.clear();
+        self.compressed.reserve(compress_bound(self.page.len()));
+        self.zstd.compress_to_buffer(&self.page, &mut self.compressed)?;
+        Ok(self.compressed.as_slice().to_vec())
+    }
+}
+
+/// The rows that fill a page from `start` on, at least one.
+fn plain_page(texts: &Texts, start: usize) -> Range<usize> {
+    let mut bytes = 0;
+    let full = (start..texts.len()).find(|row| {
+        bytes += texts.get(*row).map_or(0, |text| size_of::<u32>() + text.len());
+        bytes >= PAGE_BYTES
+    });
+    start..full.map_or(texts.len(), |row| row + 1)
+}
+
+fn put_plain(page: &mut Vec<u8>, text: &str) {
+    page.extend_from_slice(&(text.len() as u32).to_le_bytes());
+    page.extend_from_slice(text.as_bytes());
+}
+
+/// Which rows are not null, behind the length of that.
+fn put_levels(page: &mut Vec<u8>, texts: &Texts, rows: Range<usize>) -> PolarsResult<()> {
+    if texts.nulls() == 0 {
+        return write_def_levels(page, true, None, rows.len(), Version::V1);
+    }
+    let start = page.len();
+    page.extend_from_slice(&[0; 4]);
+    hybrid_rle::encode::<bool, _, _>(page, texts.present()[rows].iter().copied(), 1)?;
+    let len = (page.len() - start - 4) as u32;
+    page[start..start + 4].copy_from_slice(&len.to_le_bytes());
+    Ok(())
+}
+
+fn header(
+    encoding: FormatEncoding,
+    texts: &Texts,
+    rows: &Range<usize>,
+    bounds: &Bounds<'_>,
+    descriptor: &Descriptor,
+) -> DataPageHeader {
+    let nulls = texts.present()[rows.clone()].iter().filter(|present| !**present).count();
+    let statistics = BinaryStatistics {
+        primitive_type: descriptor.primitive_type.clone(),
+        null_count: Some(nulls as i64),
+        distinct_count: None,
+        max_value: bounds.largest.map(|text| cut_above(text).into_bytes()),
+        min_value: bounds.smallest.map(|text| cut_below(text).as_bytes().to_vec()),
+    };
+    DataPageHeader::V1(DataPageHeaderV1 {
+        num_values: rows.len() as i32,
+        encoding,
+        definition_level_encoding: FormatEncoding::RLE,
+        repetition_level_encoding: FormatEncoding::RLE,
+        statistics: Some(statistics.serialize()),
+    })
+}
+
+/// The smallest and the largest of some texts.
+#[derive(Default)]
+struct Bounds<'a> {
+    smallest: Option<&'a str>,
+    largest: Option<&'a str>,
+}
+
+impl<'a> Bounds<'a> {
+    fn include(&mut self, text: &'a str) {
+        self.smallest = Some(self.smallest.map_or(text, |smallest| smallest.min(text)));
+        self.largest = Some(self.largest.map_or(text, |largest| largest.max(text)));
+    }
+}
+
+/// Not above `text`, and short.
+fn cut_below(text: &str) -> &str {
+    &text[..text.floor_char_boundary(STATISTICS_BYTES)]
+}
+
+/// Not below `text`, and short where there is anything short above it.
+fn cut_above(text: &str) -> String {
+    let start = cut_below(text);
+    let above = |(at, last): (usize, char)| Some((at, char::from_u32(u32::from(last) + 1)?));
+    match start.char_indices().rev().find_map(above) {
+        Some((at, next)) if start.len() < text.len() => format!("{}{next}", &start[..at]),
+        _ => text.to_owned(),
+    }
+}
+
+/// Distinct texts in order of their first row, and the key of each row that is not null.
+struct Dictionary<'a> {
+    values: Vec<&'a str>,
+    keys: Vec<u32>,
+}
+
+/// `None` where most texts stand only once.
+fn dictionary(texts: &Texts) -> Option<Dictionary<'_>> {
+    if !repeats(texts) {
+        return None;
+    }
+    let most = most_distinct(texts.len() - texts.nulls());
+    let (mut values, mut bytes) = (Vec::new(), 0);
+    let mut keys: Vec<u32> = Vec::with_capacity(texts.len() - texts.nulls());
+    let mut known: HashMap<&str, u32, RandomState> = HashMap::default();
+    let mut before = None;
+    for text in texts.iter().flatten() {
+        let key = match before {
+            // A sorted column repeats itself at once.
+            Some((same, key)) if same == text => key,
+            _ => match known.entry(text) {
+                Entry::Occupied(found) => *found.get(),
+                Entry::Vacant(place) => {
+                    let key = values.len() as u32;
+                    values.push(text);
+                    bytes += size_of::<u32>() + text.len();
+                    if values.len() > most || bytes > DICTIONARY_BYTES {
+                        return None;
+                    }
+                    *place.insert(key)
+                }
+            },
+        };
+        keys.push(key);
+        before = Some((text, key));
+    }
+    Some(Dictionary { values, keys })
+}
+
+/// Whether texts repeat, judged by some of them: a whole dictionary is costly to build in vain.
+fn repeats(texts: &Texts) -> bool {
+    const EACH_ONE: usize = 1024;
+    let step = if texts.len() > EACH_ONE { 4 } else { 1 };
+    let mut looked_at = 0;
+    let mut distinct: HashSet<&str, RandomState> = HashSet::default();
+    for text in texts.iter().step_by(step).flatten() {
+        looked_at += 1;
+        distinct.insert(text);
+    }
+    looked_at > 0 && distinct.len() <= most_distinct(looked_at)
+}
+
+/// Of so many texts, this many may be distinct for a dictionary to pay.
+fn most_distinct(texts: usize) -> usize {
+    texts - texts / 4
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_are_cut_outwards() {
+        let long = "é".repeat(40);
+        assert_eq!(cut_below(&long), "é".repeat(32));
+        assert_eq!(cut_above(&long), format!("{}ê", "é".repeat(31)));
+        let top = "\u{10ffff}".repeat(20);
+        assert_eq!(cut_above(&top), top, "nothing short stands above it");
+        let nearly_top = format!("a{top}");
+        assert_eq!(cut_above(&nearly_top), "b");
+        for text in ["", "short", &long, &top, &nearly_top] {
+            assert!(cut_below(text) <= text && text <= cut_above(text).as_str(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_dictionary_is_made_where_texts_repeat() {
+        let column = |texts: &mut dyn Iterator<Item = Option<String>>| {
+            let mut column = Texts::default();
+            texts.for_each(|text| column.push(text.as_deref()));
+            column
+        };
+        let numbers = |range: Range<usize>, of: usize| column(&mut range.map(|n| Some((n % of).to_string())));
+        assert!(dictionary(&numbers(0..5_000, 5_000)).is_none(), "each stands once");
+        let few = numbers(0..5_000, 10);
+        let dictionary_of_few = dictionary(&few).unwrap();
+        assert_eq!((dictionary_of_few.values.len(), dictionary_of_few.keys.len()), (10, 5_000));
+        assert!(dictionary(&column(&mut std::iter::repeat_n(None, 10))).is_none(), "there is nothing to hold");
+        let large = column(&mut (0..2_000).map(|n| Some(format!("{:04000}", n % 1_000))));
+        assert!(dictionary(&large).is_none(), "it would be larger than a dictionary may be");
+        let with_nulls =
+            column(&mut ["a", "", "a", "b"].map(|text| (!text.is_empty()).then(|| text.to_owned())).into_iter());
+        assert_eq!(dictionary(&with_nulls).unwrap().keys, [0, 0, 1]);
+    }
+}
