@@ -26,7 +26,7 @@ use polars_parquet::write::{
 use zstd::bulk::Compressor;
 use zstd::zstd_safe::compress_bound;
 
-use super::columns::{Columns, Texts};
+use super::columns::RowGroup;
 use super::writer::PAGE_BYTES;
 
 /// What `zstd` and most writers of Parquet take unless told otherwise.
@@ -55,22 +55,23 @@ impl Pages {
     }
 
     /// The pages of each column. `types` are those of the columns in the file's order.
-    pub(super) fn of(&mut self, columns: &Columns, types: &[ParquetType]) -> PolarsResult<Vec<Vec<CompressedPage>>> {
+    pub(super) fn of(&mut self, rows: &impl RowGroup, types: &[ParquetType]) -> PolarsResult<Vec<Vec<CompressedPage>>> {
         let [user_id, device_id, timestamp, received_at, id, attributes] = types else {
             return Err(polars_err!(ComputeError: "{} columns", types.len()));
         };
+        let len = rows.len();
         Ok(vec![
-            self.texts(&columns.user_id, user_id)?,
-            self.texts(&columns.device_id, device_id)?,
-            self.times(&columns.timestamp, timestamp)?,
-            self.times(&columns.received_at, received_at)?,
-            self.texts(&columns.id, id)?,
-            self.texts(&columns.attributes, attributes)?,
+            self.texts(&Texts::new(len, |at| Some(rows.user_id(at))), user_id)?,
+            self.texts(&Texts::new(len, |at| Some(rows.device_id(at))), device_id)?,
+            self.times((0..len).map(|at| rows.timestamp(at)).collect(), timestamp)?,
+            self.times((0..len).map(|at| rows.received_at(at)).collect(), received_at)?,
+            self.texts(&Texts::new(len, |at| rows.id(at)), id)?,
+            self.texts(&Texts::new(len, |at| rows.attributes(at)), attributes)?,
         ])
     }
 
-    fn times(&mut self, times: &[i64], type_: &ParquetType) -> PolarsResult<Vec<CompressedPage>> {
-        let array = Int64Chunked::from_vec("".into(), times.to_vec());
+    fn times(&mut self, times: Vec<i64>, type_: &ParquetType) -> PolarsResult<Vec<CompressedPage>> {
+        let array = Int64Chunked::from_vec("".into(), times);
         let mut compressed = Vec::new();
         for chunk in array.chunks() {
             let columns = array_to_columns(chunk, type_.clone(), self.options, &[Encoding::DeltaBinaryPacked])?;
@@ -84,7 +85,7 @@ impl Pages {
         Ok(compressed)
     }
 
-    fn texts(&mut self, texts: &Texts, type_: &ParquetType) -> PolarsResult<Vec<CompressedPage>> {
+    fn texts<'a>(&mut self, texts: &Texts<impl Get<'a>>, type_: &ParquetType) -> PolarsResult<Vec<CompressedPage>> {
         let ParquetType::PrimitiveType(type_) = type_ else {
             return Err(polars_err!(ComputeError: "a column of texts is not primitive"));
         };
@@ -95,16 +96,20 @@ impl Pages {
         }
     }
 
-    fn plain_texts(&mut self, texts: &Texts, descriptor: &Descriptor) -> PolarsResult<Vec<CompressedPage>> {
+    fn plain_texts<'a>(
+        &mut self,
+        texts: &Texts<impl Get<'a>>,
+        descriptor: &Descriptor,
+    ) -> PolarsResult<Vec<CompressedPage>> {
         let mut pages = Vec::new();
         let mut start = 0;
-        while start < texts.len() {
+        while start < texts.len {
             let rows = plain_page(texts, start);
             start = rows.end;
             self.page.clear();
             put_levels(&mut self.page, texts, rows.clone())?;
             let mut bounds = Bounds::default();
-            for text in rows.clone().filter_map(|row| texts.get(row)) {
+            for text in rows.clone().filter_map(&texts.get) {
                 put_plain(&mut self.page, text);
                 bounds.include(text);
             }
@@ -114,9 +119,9 @@ impl Pages {
         Ok(pages)
     }
 
-    fn texts_by_key(
+    fn texts_by_key<'a>(
         &mut self,
-        texts: &Texts,
+        texts: &Texts<impl Get<'a>>,
         dictionary: &Dictionary<'_>,
         descriptor: &Descriptor,
     ) -> PolarsResult<Vec<CompressedPage>> {
@@ -133,10 +138,9 @@ impl Pages {
         let largest = dictionary.values.len().saturating_sub(1) as u32;
         let width = u32::BITS - largest.leading_zeros();
         let mut keys = dictionary.keys.as_slice();
-        for start in (0..texts.len()).step_by(PAGE_KEYS) {
-            let rows = start..texts.len().min(start + PAGE_KEYS);
-            let present = texts.present()[rows.clone()].iter().filter(|present| **present).count();
-            let (of_page, rest) = keys.split_at(present);
+        for start in (0..texts.len).step_by(PAGE_KEYS) {
+            let rows = start..texts.len.min(start + PAGE_KEYS);
+            let (of_page, rest) = keys.split_at(rows.len() - texts.nulls_in(&rows));
             keys = rest;
             self.page.clear();
             put_levels(&mut self.page, texts, rows.clone())?;
@@ -162,14 +166,41 @@ impl Pages {
     }
 }
 
+/// Gives the text of a row.
+trait Get<'a>: Fn(usize) -> Option<&'a str> {}
+
+impl<'a, F: Fn(usize) -> Option<&'a str>> Get<'a> for F {}
+
+/// A column of texts, some of which may be null.
+struct Texts<G> {
+    len: usize,
+    get: G,
+    nulls: usize,
+}
+
+impl<'a, G: Get<'a>> Texts<G> {
+    fn new(len: usize, get: G) -> Self {
+        let nulls = (0..len).filter(|at| get(*at).is_none()).count();
+        Self { len, get, nulls }
+    }
+
+    fn nulls_in(&self, rows: &Range<usize>) -> usize {
+        if self.nulls == 0 { 0 } else { rows.clone().filter(|at| (self.get)(*at).is_none()).count() }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Option<&'a str>> {
+        (0..self.len).map(&self.get)
+    }
+}
+
 /// The rows that fill a page from `start` on, at least one.
-fn plain_page(texts: &Texts, start: usize) -> Range<usize> {
+fn plain_page<'a>(texts: &Texts<impl Get<'a>>, start: usize) -> Range<usize> {
     let mut bytes = 0;
-    let full = (start..texts.len()).find(|row| {
-        bytes += texts.get(*row).map_or(0, |text| size_of::<u32>() + text.len());
+    let full = (start..texts.len).find(|row| {
+        bytes += (texts.get)(*row).map_or(0, |text| size_of::<u32>() + text.len());
         bytes >= PAGE_BYTES
     });
-    start..full.map_or(texts.len(), |row| row + 1)
+    start..full.map_or(texts.len, |row| row + 1)
 }
 
 fn put_plain(page: &mut Vec<u8>, text: &str) {
@@ -178,29 +209,28 @@ fn put_plain(page: &mut Vec<u8>, text: &str) {
 }
 
 /// Which rows are not null, behind the length of that.
-fn put_levels(page: &mut Vec<u8>, texts: &Texts, rows: Range<usize>) -> PolarsResult<()> {
-    if texts.nulls() == 0 {
+fn put_levels<'a>(page: &mut Vec<u8>, texts: &Texts<impl Get<'a>>, rows: Range<usize>) -> PolarsResult<()> {
+    if texts.nulls == 0 {
         return write_def_levels(page, true, None, rows.len(), Version::V1);
     }
     let start = page.len();
     page.extend_from_slice(&[0; 4]);
-    hybrid_rle::encode::<bool, _, _>(page, texts.present()[rows].iter().copied(), 1)?;
+    hybrid_rle::encode::<bool, _, _>(page, rows.map(|row| (texts.get)(row).is_some()), 1)?;
     let len = (page.len() - start - 4) as u32;
     page[start..start + 4].copy_from_slice(&len.to_le_bytes());
     Ok(())
 }
 
-fn header(
+fn header<'a>(
     encoding: FormatEncoding,
-    texts: &Texts,
+    texts: &Texts<impl Get<'a>>,
     rows: &Range<usize>,
     bounds: &Bounds<'_>,
     descriptor: &Descriptor,
 ) -> DataPageHeader {
-    let nulls = texts.present()[rows.clone()].iter().filter(|present| !**present).count();
     let statistics = BinaryStatistics {
         primitive_type: descriptor.primitive_type.clone(),
-        null_count: Some(nulls as i64),
+        null_count: Some(texts.nulls_in(rows) as i64),
         distinct_count: None,
         max_value: bounds.largest.map(|text| cut_above(text).into_bytes()),
         min_value: bounds.smallest.map(|text| cut_below(text).as_bytes().to_vec()),
@@ -250,13 +280,13 @@ struct Dictionary<'a> {
 }
 
 /// `None` where most texts stand only once.
-fn dictionary(texts: &Texts) -> Option<Dictionary<'_>> {
+fn dictionary<'a>(texts: &Texts<impl Get<'a>>) -> Option<Dictionary<'a>> {
     if !repeats(texts) {
         return None;
     }
-    let most = most_distinct(texts.len() - texts.nulls());
+    let most = most_distinct(texts.len - texts.nulls);
     let (mut values, mut bytes) = (Vec::new(), 0);
-    let mut keys: Vec<u32> = Vec::with_capacity(texts.len() - texts.nulls());
+    let mut keys: Vec<u32> = Vec::with_capacity(texts.len - texts.nulls);
     let mut known: HashMap<&str, u32, RandomState> = HashMap::default();
     let mut before = None;
     for text in texts.iter().flatten() {
@@ -283,9 +313,9 @@ fn dictionary(texts: &Texts) -> Option<Dictionary<'_>> {
 }
 
 /// Whether texts repeat, judged by some of them: a whole dictionary is costly to build in vain.
-fn repeats(texts: &Texts) -> bool {
+fn repeats<'a>(texts: &Texts<impl Get<'a>>) -> bool {
     const EACH_ONE: usize = 1024;
-    let step = if texts.len() > EACH_ONE { 4 } else { 1 };
+    let step = if texts.len > EACH_ONE { 4 } else { 1 };
     let mut looked_at = 0;
     let mut distinct: HashSet<&str, RandomState> = HashSet::default();
     for text in texts.iter().step_by(step).flatten() {
@@ -320,21 +350,18 @@ mod tests {
 
     #[test]
     fn a_dictionary_is_made_where_texts_repeat() {
-        let column = |texts: &mut dyn Iterator<Item = Option<String>>| {
-            let mut column = Texts::default();
-            texts.for_each(|text| column.push(text.as_deref()));
-            column
+        let values_and_keys = |texts: &[Option<String>]| {
+            let found = dictionary(&Texts::new(texts.len(), |at| texts[at].as_deref()));
+            found.map(|found| (found.values.len(), found.keys))
         };
-        let numbers = |range: Range<usize>, of: usize| column(&mut range.map(|n| Some((n % of).to_string())));
-        assert!(dictionary(&numbers(0..5_000, 5_000)).is_none(), "each stands once");
-        let few = numbers(0..5_000, 10);
-        let dictionary_of_few = dictionary(&few).unwrap();
-        assert_eq!((dictionary_of_few.values.len(), dictionary_of_few.keys.len()), (10, 5_000));
-        assert!(dictionary(&column(&mut std::iter::repeat_n(None, 10))).is_none(), "there is nothing to hold");
-        let large = column(&mut (0..2_000).map(|n| Some(format!("{:04000}", n % 1_000))));
-        assert!(dictionary(&large).is_none(), "it would be larger than a dictionary may be");
-        let with_nulls =
-            column(&mut ["a", "", "a", "b"].map(|text| (!text.is_empty()).then(|| text.to_owned())).into_iter());
-        assert_eq!(dictionary(&with_nulls).unwrap().keys, [0, 0, 1]);
+        let numbers = |of: usize| (0..5_000).map(|n| Some((n % of).to_string())).collect::<Vec<_>>();
+        assert_eq!(values_and_keys(&numbers(5_000)), None, "each stands once");
+        let (values, keys) = values_and_keys(&numbers(10)).unwrap();
+        assert_eq!((values, keys.len(), &keys[8..12]), (10, 5_000, &[8, 9, 0, 1][..]));
+        assert_eq!(values_and_keys(&[None, None]), None, "there is nothing to hold");
+        let large: Vec<_> = (0..2_000).map(|n| Some(format!("{:04000}", n % 1_000))).collect();
+        assert_eq!(values_and_keys(&large), None, "it would be larger than a dictionary may be");
+        let with_nulls = [Some("a"), None, Some("a"), Some("b"), Some("b")].map(|text| text.map(str::to_owned));
+        assert_eq!(values_and_keys(&with_nulls), Some((2, vec![0, 0, 1, 1])));
     }
 }

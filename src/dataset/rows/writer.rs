@@ -12,7 +12,7 @@ use polars_parquet::write::{
 use xxhash_rust::xxh3::Xxh3;
 
 use super::super::FORMAT_VERSION;
-use super::columns::Columns;
+use super::columns::{Columns, RowGroup};
 use super::pages::Pages;
 use super::{CONTENT_KEY, GROUPS_KEY, VERSION_KEY, guarded, schema};
 use crate::heartbeat::{Heartbeat, HeartbeatRef};
@@ -80,7 +80,7 @@ impl<W: Write> RowWriter<W> {
     /// Adds a row, which must not stand before the last one in the sort order.
     pub(in super::super) fn push(&mut self, row: HeartbeatRef<'_>) -> Result<(), WriteError> {
         if self.last().is_some_and(|last| last > row) {
-            return Err(WriteError::Rows(format!("row {} stands before the one ahead of it", self.rows)));
+            return Err(misplaced_row(self.rows));
         }
         self.columns.push(row);
         self.rows += 1;
@@ -111,20 +111,54 @@ impl<W: Write> RowWriter<W> {
         self.forgotten = Some(self.rows);
     }
 
+    /// Adds rows that stand together already, without copying them. The first begins a row group.
+    pub(in super::super) fn push_all(&mut self, rows: &[HeartbeatRef<'_>]) -> Result<(), WriteError> {
+        let Some((first, last)) = rows.first().zip(rows.last()) else {
+            return Ok(());
+        };
+        let misplaced = rows.windows(2).position(|pair| pair[0] > pair[1]).map(|before| before as u64 + 1);
+        if let Some(row) = self.last().is_some_and(|last| last > *first).then_some(0).or(misplaced) {
+            return Err(misplaced_row(self.rows + row));
+        }
+        self.end_row_group()?;
+        let (mut start, mut raw_bytes) = (0, 0);
+        for (at, row) in rows.iter().enumerate() {
+            raw_bytes += row.raw_len();
+            if at + 1 - start >= ROW_GROUP_ROWS || raw_bytes >= ROW_GROUP_BYTES {
+                self.write_row_group(&&rows[start..=at])?;
+                (start, raw_bytes) = (at + 1, 0);
+            }
+        }
+        self.write_row_group(&&rows[start..])?;
+        self.rows += rows.len() as u64;
+        self.carried = Some(last.to_heartbeat());
+        Ok(())
+    }
+
     fn end_row_group(&mut self) -> Result<(), WriteError> {
         self.raw_bytes = 0;
-        if self.columns.len() == 0 {
+        let Some(last) = self.columns.last().map(|row| row.to_heartbeat()) else {
+            return Ok(());
+        };
+        self.carried = Some(last);
+        let mut columns = std::mem::take(&mut self.columns);
+        self.write_row_group(&columns)?;
+        columns.clear();
+        self.columns = columns;
+        Ok(())
+    }
+
+    fn write_row_group(&mut self, rows: &impl RowGroup) -> Result<(), WriteError> {
+        if rows.len() == 0 {
             return Ok(());
         }
-        let Self { parquet, pages, columns, .. } = self;
+        let Self { parquet, pages, .. } = self;
         guarded(|| {
-            let pages = pages.of(columns, parquet.parquet_schema().fields())?;
+            let pages = pages.of(rows, parquet.parquet_schema().fields())?;
             let of_columns = pages.iter().map(|pages| PolarsResult::Ok(stream(pages)));
-            parquet.write(columns.len() as u64, DynIter::new(of_columns))
+            parquet.write(rows.len() as u64, DynIter::new(of_columns))
         })
         .map_err(|reason| self.sink.fault_or(reason))?;
-        self.carried = self.columns.last().map(|row| row.to_heartbeat());
-        self.columns.clear();
         let (len, hash) = self.sink.with(|state| (state.len, std::mem::replace(&mut state.hash, Xxh3::new()).digest()));
         self.groups.push(format!("{len}-{hash:016x}"));
         Ok(())
@@ -155,6 +189,10 @@ impl<W: Write> fmt::Debug for RowWriter<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RowWriter").field("rows", &self.rows).finish_non_exhaustive()
     }
+}
+
+fn misplaced_row(row: u64) -> WriteError {
+    WriteError::Rows(format!("row {row} stands before the one ahead of it"))
 }
 
 /// Pages as the Parquet writer takes them.
