@@ -48,10 +48,15 @@ check_dependencies() {
   fi
 }
 
-# A workspace of its own, so that it changes nothing about Systole's dependencies.
-check_load_generator() {
-  cargo fmt --manifest-path scripts/load/Cargo.toml --check
-  cargo clippy --locked --manifest-path scripts/load/Cargo.toml --target-dir target/load -- -D warnings
+# The programs of the measurements: workspaces of their own, so that they change nothing about Systole's dependencies.
+check_measuring() {
+  local program
+  for program in load limit; do
+    cargo fmt --manifest-path "scripts/$program/Cargo.toml" --check
+    cargo clippy --locked --manifest-path "scripts/$program/Cargo.toml" --target-dir "target/$program" -- -D warnings
+  done
+  cargo test --quiet --locked --manifest-path scripts/load/Cargo.toml --target-dir target/load
+  PYTHONPYCACHEPREFIX=$PWD/target/pycache python3 -m py_compile scripts/bench/*.py scripts/bench/rivals/*.py
 }
 
 need_rust
@@ -62,6 +67,6 @@ install_readers
 cargo fmt --check
 run_tests "$@"
 cargo clippy --locked --all-targets -- -D warnings
-check_load_generator
+check_measuring
 check_dependencies
 say "all tests and checks passed"

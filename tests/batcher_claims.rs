@@ -7,7 +7,7 @@ mod batcher_support;
 use batcher_support::{DAY_MS, Kind, NOON, PARTITIONS, World, beat, each_once, on_every_buffer, until};
 use systole::buffer::ClaimBudget;
 use systole::dataset::{Bucket, encode_fragment};
-use systole::heartbeat::{ClaimId, Frame, FrameRows, Heartbeat};
+use systole::heartbeat::{ClaimId, Frame, Heartbeat, OpenFrame};
 
 const ALL: ClaimBudget = ClaimBudget { rows: 1000, bytes: 1 << 20, frames: 1000 };
 
@@ -49,7 +49,8 @@ async fn a_standing_claim_of_a_dead_owner_is_written_to_the_same_names(world: Wo
     // An owner that stored one of its two fragments, and died.
     let lease = world.lease_of_one_who_dies(1).await;
     let claim = world.buffer.claim(&lease, ClaimId::new(), ALL).await.unwrap().unwrap();
-    let mut rows: Vec<_> = claim.frames.iter().flat_map(|frame| FrameRows::decode(frame).unwrap()).collect();
+    let opened: Vec<_> = claim.frames.iter().map(|frame| OpenFrame::open(frame).unwrap()).collect();
+    let mut rows: Vec<_> = opened.iter().flat_map(|frame| frame.all_rows().unwrap()).collect();
     rows.sort();
     rows.retain(|row| row.timestamp >= NOON);
     let bucket = Bucket::of(NOON, 1);

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{Done, Failure, Outcome, output, place};
 use crate::buffer::{DeadLetter, DeadLetterId, Inspect};
 use crate::cli::{DeadLetterAction, DeadLetterBuffer, DeadLetters, OneDeadLetter, SomeDeadLetters};
-use crate::heartbeat::{ClaimId, FrameRows, HeartbeatRef, Partition};
+use crate::heartbeat::{ClaimId, FrameError, HeartbeatRef, OpenFrame, Partition};
 
 /// Letters fetched in one call while going through all of them.
 const PAGE: u32 = 100;
@@ -110,20 +110,21 @@ async fn show(one: &OneDeadLetter) -> Outcome {
     for partition in 0..partitions(&*buffer).await? {
         if let Some(letter) = buffer.dead_letter(partition, one.id).await? {
             // JSON either way: a frame is a list of records, and this is how they came.
-            output::json(&shown(partition, &letter))?;
+            let opened = OpenFrame::open(&letter.bytes);
+            output::json(&shown(partition, &letter, &opened))?;
             return Ok(Done::Well);
         }
     }
     Err(no_such(one.id))
 }
 
-fn shown(partition: Partition, letter: &DeadLetter) -> Shown<'_> {
+fn shown<'a>(partition: Partition, letter: &'a DeadLetter, opened: &'a Result<OpenFrame<'_>, FrameError>) -> Shown<'a> {
     let mut decoded = Vec::new();
     let mut undecodable = None;
-    match FrameRows::new(&letter.bytes) {
+    match opened {
         Err(error) => undecodable = Some(error.to_string()),
-        Ok(rows) => {
-            for row in rows {
+        Ok(frame) => {
+            for row in frame.rows() {
                 match row {
                     Ok(row) => decoded.push(row.into()),
                     Err(error) => undecodable = Some(error.to_string()),

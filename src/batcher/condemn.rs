@@ -7,6 +7,7 @@
 //! - A frame of a format version that this binary does not know is a fault of the world: nothing is condemned for it.
 //! - No reason carries user data: reasons are shown to people and logged.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,7 +18,7 @@ use super::fault::Fault;
 use super::split::split;
 use crate::buffer::{Condemned, DeadLetterId};
 use crate::dataset::{self, Bucket, EncodedFragment};
-use crate::heartbeat::{Frame, FrameError, FrameHeader, FrameRows, HeartbeatRef, Partition};
+use crate::heartbeat::{Frame, FrameError, FrameHeader, HeartbeatRef, OpenFrame, Partition};
 
 /// Makes a fragment of sorted rows.
 pub(super) type Encode<'a> = dyn Fn(&[HeartbeatRef<'_>]) -> Result<EncodedFragment, dataset::Error> + 'a;
@@ -47,7 +48,8 @@ pub(super) struct Frames<'a> {
 /// # Errors
 /// Faults of the world only: [`Fault::UnknownFrame`] and [`Fault::Dataset`].
 pub(super) fn encode_claim(claim: Frames<'_>, encode: &Encode<'_>) -> Result<Encoded, Fault> {
-    let mut search = Search::new(claim, encode);
+    let opened = Opened::new(claim.frames);
+    let mut search = Search::new(claim, &opened, encode);
     let mut isolated_in_vain = false;
     loop {
         match search.try_encode(search.all()) {
@@ -66,7 +68,8 @@ pub(super) fn encode_claim(claim: Frames<'_>, encode: &Encode<'_>) -> Result<Enc
 /// # Errors
 /// Those of [`encode_claim`].
 pub(super) fn judge_frame(claim: Frames<'_>, frame: u32, encode: &Encode<'_>) -> Result<Vec<Condemned>, Fault> {
-    let mut search = Search::new(claim, encode);
+    let opened = Opened::new(claim.frames);
+    let mut search = Search::new(claim, &opened, encode);
     search.judge(frame)?;
     Ok(search.condemned)
 }
@@ -93,9 +96,7 @@ pub(super) fn add_condemned(list: &mut Vec<Condemned>, entry: Condemned) {
 
 /// None for what cannot be a header: damage there must not make it look like thousands.
 fn rows_by_header(frame: &[u8]) -> u32 {
-    FrameHeader::peek(frame)
-        .filter(|header| header.count <= header.length && header.length as usize <= frame.len())
-        .map_or(0, |header| header.count)
+    FrameHeader::plausible(frame).map_or(0, |header| header.count)
 }
 
 #[derive(Debug, Default)]
@@ -121,21 +122,29 @@ impl LeftOut {
     }
 }
 
-/// The rows of a frame with their index, without those left out.
-fn rows_of<'a>(
-    bytes: &'a [u8],
-    frame: u32,
-    left_out: &LeftOut,
-) -> impl Iterator<Item = Result<(u32, HeartbeatRef<'a>), FrameError>> {
-    let (rows, fault) = match FrameRows::new(bytes) {
-        Ok(rows) => (Some(rows), None),
-        Err(fault) => (None, Some(Err(fault))),
-    };
-    let indexed = (0_u32..).zip(rows.into_iter().flatten()).map(|(index, row)| Ok((index, row?)));
-    fault.into_iter().chain(indexed).filter(move |row| match row {
-        Ok((index, _)) => !left_out.rows.contains(&(frame, *index)),
-        Err(_) => true,
-    })
+/// The frames of a claim, each opened when its rows are first asked for.
+struct Opened<'a> {
+    frames: &'a [Bytes],
+    open: Vec<OnceCell<Result<OpenFrame<'a>, FrameError>>>,
+}
+
+impl<'a> Opened<'a> {
+    fn new(frames: &'a [Bytes]) -> Self {
+        Self { frames, open: frames.iter().map(|_| OnceCell::new()).collect() }
+    }
+
+    /// The rows of a frame with their index; none of one that there is not.
+    fn rows(&self, frame: u32) -> impl Iterator<Item = Result<(u32, HeartbeatRef<'_>), FrameError>> {
+        let place = frame as usize;
+        let opened = self.frames.get(place).zip(self.open.get(place));
+        let (rows, fault) = match opened.map(|(bytes, open)| open.get_or_init(|| OpenFrame::open(bytes))) {
+            Some(Ok(frame)) => (Some(frame.rows()), None),
+            Some(Err(fault)) => (None, Some(Err(fault.clone()))),
+            None => (None, None),
+        };
+        let indexed = (0_u32..).zip(rows.into_iter().flatten()).map(|(index, row)| Ok((index, row?)));
+        fault.into_iter().chain(indexed)
+    }
 }
 
 /// Why some frames could not be made fragments.
@@ -147,14 +156,15 @@ enum Bad {
 
 struct Search<'a> {
     claim: Frames<'a>,
+    opened: &'a Opened<'a>,
     left_out: LeftOut,
     condemned: Vec<Condemned>,
     encode: &'a Encode<'a>,
 }
 
 impl<'a> Search<'a> {
-    fn new(claim: Frames<'a>, encode: &'a Encode<'a>) -> Self {
-        Self { claim, left_out: LeftOut::new(claim.known), condemned: Vec::new(), encode }
+    fn new(claim: Frames<'a>, opened: &'a Opened<'a>, encode: &'a Encode<'a>) -> Self {
+        Self { claim, opened, left_out: LeftOut::new(claim.known), condemned: Vec::new(), encode }
     }
 
     fn all(&self) -> Range<u32> {
@@ -162,9 +172,13 @@ impl<'a> Search<'a> {
         0..u32::try_from(self.claim.frames.len()).unwrap_or(u32::MAX)
     }
 
+    /// The rows of a frame with their index, without those left out.
     fn rows(&self, frame: u32) -> impl Iterator<Item = Result<(u32, HeartbeatRef<'a>), FrameError>> {
-        let bytes = (!self.left_out.frames.contains(&frame)).then(|| self.claim.frames.get(frame as usize)).flatten();
-        bytes.into_iter().flat_map(move |bytes| rows_of(bytes, frame, &self.left_out))
+        let wanted = (!self.left_out.frames.contains(&frame)).then(|| self.opened.rows(frame));
+        wanted.into_iter().flatten().filter(move |row| match row {
+            Ok((index, _)) => !self.left_out.rows.contains(&(frame, *index)),
+            Err(_) => true,
+        })
     }
 
     fn try_encode(&self, frames: Range<u32>) -> Result<Vec<(Bucket, EncodedFragment)>, Bad> {

@@ -3,14 +3,20 @@
 use async_trait::async_trait;
 
 use super::Result;
-use crate::heartbeat::Heartbeat;
+use crate::heartbeat::{Block, Partition};
+
+/// Heartbeats of one partition, ready to become part of a frame.
+pub type Parcel = (Partition, Block);
 
 /// Takes heartbeats in.
 #[async_trait]
 pub trait Intake: std::fmt::Debug + Send + Sync + 'static {
-    /// Holds all of `heartbeats`, of any mix of partitions, or says why not.
+    /// Into how many partitions heartbeats are to be cut. Fixed for a dataset's life: asked of the buffer once.
+    async fn partitions(&self) -> Result<Partition>;
+
+    /// Holds all of `parcels`, of any mix of partitions, or says why not.
     ///
-    /// `Ok` means that every one is held at the buffer's durability. After an error some may be held: identity makes
+    /// `Ok` means that every heartbeat is held at the buffer's durability. After an error some may be held: identity makes
     /// sending all of them again safe. Room is checked in all partitions before anything is pushed to any.
-    async fn accept(&self, heartbeats: Vec<Heartbeat>) -> Result<()>;
+    async fn accept(&self, parcels: Vec<Parcel>) -> Result<()>;
 }

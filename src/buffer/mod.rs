@@ -28,7 +28,7 @@ mod types;
 
 pub use contract::{Buffer, Inlet, Inspect, Reach};
 pub use error::Error;
-pub use intake::Intake;
+pub use intake::{Intake, Parcel};
 pub use types::{
     Batchers, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, Durability, InHand, Lease, LeaseAnswer, Ledger,
     PartitionStatus, Registration, Room, StandingClaim,

@@ -7,33 +7,39 @@
 //!
 //! ```text
 //! offset  size  field
-//!      0     1  version               1
+//!      0     1  version               2
 //!      1     4  count                 heartbeats in the frame, at least 1
 //!      5     4  length                bytes of the payload
 //!      9     8  checksum              xxh3_64 of the whole frame without these 8 bytes
 //!     17     8  oldest                the smallest received_at, ms since the Unix epoch
-//!     25     …  payload               `count` rows
+//!     25     4  raw                   bytes of its rows once all blocks are opened: the measure of a claim's memory
+//!     29     …  payload               blocks (see `block.rs`) that hold `count` rows
 //! ```
 //!
 //! The first four fields stand so in every version to come; that is how an unknown version is told from a damaged frame.
-//!
-//! A row: `flags` u8 (bit 0: has id, bit 1: has attributes), `timestamp` i64, `received_at` i64, `user_id` and
-//! `device_id` as one length byte and text, `id` likewise when flagged, `attributes` as u16 length and text when flagged.
+//! Version 1, which is still read, has no `raw`: its payload, at 25, is the rows as they are.
+
+use std::borrow::Cow;
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::block::{Block, open_all, take_row};
 use super::record::HeartbeatRef;
 
 /// The version that this binary writes, and the newest that it reads.
-pub const FRAME_VERSION: u8 = 1;
-/// Bytes before the payload.
-pub const FRAME_HEADER_LEN: usize = 25;
+pub const FRAME_VERSION: u8 = 2;
+/// Bytes before the payload of a frame that this binary writes.
+pub const FRAME_HEADER_LEN: usize = 29;
+/// Rows of a frame may take so many bytes at most once they are opened. What is written stays far below.
+pub const MAX_FRAME_RAW: usize = 32 << 20;
 
+const HEADER_LEN_V1: usize = 25;
 const CHECKSUM_AT: usize = 9;
 const CHECKSUM_END: usize = 17;
-const HAS_ID: u8 = 1;
-const HAS_ATTRIBUTES: u8 = 2;
+const RAW_AT: usize = 25;
+/// LZ4 packs up to so many bytes into one.
+const MOST_PACKED: usize = 256;
 
 /// Why a frame cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +58,12 @@ pub enum FrameError {
     /// Whole, but written by a newer Systole. Not a fault of the data: a newer binary can read it.
     #[error("format version {0} is newer than this binary knows")]
     UnknownVersion(u8),
+    /// Whole and of a known version, but its rows cannot be unpacked.
+    #[error("its payload cannot be opened: {reason}")]
+    Payload {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// Whole and of a known version, but row `row` makes no sense.
     #[error("row {row} cannot be decoded: {reason}")]
     Row {
@@ -70,26 +82,31 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// Encodes heartbeats that passed validation. `None` for none of them: an empty frame does not exist.
-    pub fn encode<'a>(rows: impl IntoIterator<Item = HeartbeatRef<'a>>) -> Option<Self> {
-        let mut bytes = vec![0_u8; FRAME_HEADER_LEN];
-        let (mut count, mut oldest) = (0_u32, i64::MAX);
-        for row in rows {
-            count += 1;
-            oldest = oldest.min(row.received_at);
-            put_row(&mut bytes, &row);
-        }
-        if count == 0 {
+    /// A frame of these blocks. `None` for none of them: an empty frame does not exist.
+    pub fn of(blocks: &[Block]) -> Option<Self> {
+        let rows = blocks.iter().map(Block::rows).sum();
+        if rows == 0 {
             return None;
         }
-        bytes[0] = FRAME_VERSION;
-        bytes[1..5].copy_from_slice(&count.to_le_bytes());
-        let length = (bytes.len() - FRAME_HEADER_LEN) as u32;
-        bytes[5..9].copy_from_slice(&length.to_le_bytes());
-        bytes[17..25].copy_from_slice(&oldest.to_le_bytes());
+        let length = blocks.iter().map(Block::stored_len).sum::<usize>();
+        let raw = blocks.iter().map(Block::raw_len).sum::<usize>();
+        let mut bytes = Vec::with_capacity(FRAME_HEADER_LEN + length);
+        bytes.push(FRAME_VERSION);
+        bytes.extend_from_slice(&u32::to_le_bytes(rows));
+        bytes.extend_from_slice(&(length as u32).to_le_bytes());
+        bytes.extend_from_slice(&[0; CHECKSUM_END - CHECKSUM_AT]);
+        let oldest = blocks.iter().map(Block::oldest).min().unwrap_or_default();
+        bytes.extend_from_slice(&oldest.to_le_bytes());
+        bytes.extend_from_slice(&(raw as u32).to_le_bytes());
+        blocks.iter().for_each(|block| bytes.extend_from_slice(block.bytes()));
         let checksum = checksum(&bytes);
         bytes[CHECKSUM_AT..CHECKSUM_END].copy_from_slice(&checksum.to_le_bytes());
-        Some(Self { bytes: bytes.into(), rows: count })
+        Some(Self { bytes: bytes.into(), rows })
+    }
+
+    /// Encodes heartbeats that passed validation. `None` for none of them.
+    pub fn encode<'a>(heartbeats: impl IntoIterator<Item = HeartbeatRef<'a>>) -> Option<Self> {
+        Self::of(&Block::encode(heartbeats))
     }
 
     /// A frame that was encoded before, by this version or a newer one: to be handed on as it is.
@@ -117,28 +134,11 @@ impl Frame {
     }
 }
 
-fn put_row(out: &mut Vec<u8>, row: &HeartbeatRef<'_>) {
-    let flags = if row.id.is_some() { HAS_ID } else { 0 } | if row.attributes.is_some() { HAS_ATTRIBUTES } else { 0 };
-    out.push(flags);
-    out.extend_from_slice(&row.timestamp.to_le_bytes());
-    out.extend_from_slice(&row.received_at.to_le_bytes());
-    // Validation bounds names by 128 bytes and attributes by 4 KiB, so neither length is ever cut here.
-    for name in [Some(row.user_id), Some(row.device_id), row.id].into_iter().flatten() {
-        debug_assert!(u8::try_from(name.len()).is_ok());
-        out.push(name.len() as u8);
-        out.extend_from_slice(name.as_bytes());
-    }
-    if let Some(attributes) = row.attributes {
-        debug_assert!(u16::try_from(attributes.len()).is_ok());
-        out.extend_from_slice(&(attributes.len() as u16).to_le_bytes());
-        out.extend_from_slice(attributes.as_bytes());
-    }
-}
-
+/// Of all but the checksum itself. What is too short to have one has no other content either.
 fn checksum(frame: &[u8]) -> u64 {
     let mut hash = Xxh3::new();
-    hash.update(&frame[..CHECKSUM_AT]);
-    hash.update(&frame[CHECKSUM_END..]);
+    hash.update(frame.get(..CHECKSUM_AT).unwrap_or_default());
+    hash.update(frame.get(CHECKSUM_END..).unwrap_or_default());
     hash.digest()
 }
 
@@ -151,16 +151,44 @@ pub struct FrameHeader {
     pub count: u32,
     /// Bytes of the payload.
     pub length: u32,
+    /// Bytes of the rows once they are opened; for a version that this binary does not know, of the frame.
+    pub raw: u32,
 }
 
 impl FrameHeader {
     /// Reads the header without judging the frame, as the buffer's scripts do. `None` when there is no whole header.
     pub fn peek(frame: &[u8]) -> Option<Self> {
-        Some(Self {
-            version: *frame.first()?,
-            count: u32::from_le_bytes(array(frame, 1)?),
-            length: u32::from_le_bytes(array(frame, 5)?),
+        let version = *frame.first()?;
+        let count = u32::from_le_bytes(array(frame, 1)?);
+        let length = u32::from_le_bytes(array(frame, 5)?);
+        let raw = match version {
+            1 => length,
+            FRAME_VERSION => u32::from_le_bytes(array(frame, RAW_AT)?),
+            _ => u32::try_from(frame.len()).unwrap_or(u32::MAX),
+        };
+        Some(Self { version, count, length, raw })
+    }
+
+    /// The same for what may be anything: `None` for what no push has written, by the look of it.
+    pub fn plausible(frame: &[u8]) -> Option<Self> {
+        Self::peek(frame).filter(|header| {
+            let (size, length) = (frame.len(), header.length as usize);
+            let whole = header.header_len().is_none_or(|header_len| header_len.checked_add(length) == Some(size));
+            header.version != 0
+                && header.count >= 1
+                && header.count as usize <= length.saturating_mul(MOST_PACKED)
+                && length < size
+                && whole
         })
+    }
+
+    /// Bytes before the payload, of a version that this binary knows.
+    fn header_len(&self) -> Option<usize> {
+        match self.version {
+            1 => Some(HEADER_LEN_V1),
+            FRAME_VERSION => Some(FRAME_HEADER_LEN),
+            _ => None,
+        }
     }
 
     /// Reads the header and checks the whole frame against it.
@@ -169,91 +197,71 @@ impl FrameHeader {
     /// [`FrameError::Truncated`], [`FrameError::Checksum`] or [`FrameError::UnknownVersion`].
     pub fn verify(frame: &[u8]) -> Result<Self, FrameError> {
         let truncated = |want| FrameError::Truncated { have: frame.len(), want };
-        if frame.len() < FRAME_HEADER_LEN {
-            return Err(truncated(FRAME_HEADER_LEN));
-        }
         let header = Self::peek(frame).ok_or_else(|| truncated(FRAME_HEADER_LEN))?;
+        let want = header.header_len().map(|header_len| header_len + header.length as usize);
         let sum = array(frame, CHECKSUM_AT).map(u64::from_le_bytes);
         if sum != Some(checksum(frame)) {
-            let want = FRAME_HEADER_LEN + header.length as usize;
-            let cut = header.version == FRAME_VERSION && frame.len() < want;
-            return Err(if cut { truncated(want) } else { FrameError::Checksum });
+            let cut = want.filter(|&want| frame.len() < want);
+            return Err(cut.map_or(FrameError::Checksum, truncated));
         }
-        if header.version != FRAME_VERSION {
-            return Err(FrameError::UnknownVersion(header.version));
+        match want {
+            None => Err(FrameError::UnknownVersion(header.version)),
+            Some(want) if want != frame.len() => Err(truncated(want)),
+            Some(_) => Ok(header),
         }
-        Ok(header)
     }
 }
 
-/// The heartbeats of a frame, borrowed from its bytes.
-///
-/// Yields a [`FrameError::Row`] and then ends where a row makes no sense: behind it no row boundary can be trusted.
+/// A frame whose rows can be read.
 #[derive(Debug)]
-pub struct FrameRows<'a> {
-    rest: &'a [u8],
-    next: usize,
+pub struct OpenFrame<'a> {
+    rows: Cow<'a, [u8]>,
     count: usize,
 }
 
-impl<'a> FrameRows<'a> {
-    /// Checks the frame and begins to read its rows.
+impl<'a> OpenFrame<'a> {
+    /// Checks the frame and unpacks its rows.
     ///
     /// # Errors
-    /// Those of [`FrameHeader::verify`].
-    pub fn new(frame: &'a [u8]) -> Result<Self, FrameError> {
+    /// Those of [`FrameHeader::verify`], and [`FrameError::Payload`].
+    pub fn open(frame: &'a [u8]) -> Result<Self, FrameError> {
         let header = FrameHeader::verify(frame)?;
-        Ok(Self { rest: &frame[FRAME_HEADER_LEN..], next: 0, count: header.count as usize })
+        let count = header.count as usize;
+        if header.version == 1 {
+            return Ok(Self { rows: Cow::Borrowed(&frame[HEADER_LEN_V1..]), count });
+        }
+        let raw = header.raw as usize;
+        if raw > MAX_FRAME_RAW {
+            return Err(FrameError::Payload { reason: "it is too large" });
+        }
+        let mut rows = Vec::with_capacity(raw);
+        open_all(&frame[FRAME_HEADER_LEN..], &mut rows, raw).map_err(|reason| FrameError::Payload { reason })?;
+        Ok(Self { rows: Cow::Owned(rows), count })
+    }
+
+    /// Its rows, from the first on.
+    pub fn rows(&self) -> FrameRows<'_> {
+        FrameRows { rest: &self.rows, next: 0, count: self.count }
     }
 
     /// All rows, or the first fault.
     ///
     /// # Errors
-    /// Those of [`FrameRows::new`], and [`FrameError::Row`].
-    pub fn decode(frame: &'a [u8]) -> Result<Vec<HeartbeatRef<'a>>, FrameError> {
-        Self::new(frame)?.collect()
-    }
-
-    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.rest.split_at_checked(len)?;
-        self.rest = rest;
-        Some(taken)
-    }
-
-    fn take_text(&mut self, len: usize) -> Result<&'a str, &'static str> {
-        std::str::from_utf8(self.take(len).ok_or(ENDS_EARLY)?).map_err(|_| "a text is not UTF-8")
-    }
-
-    fn take_name(&mut self) -> Result<&'a str, &'static str> {
-        let len = self.take(1).ok_or(ENDS_EARLY)?[0];
-        self.take_text(len.into())
-    }
-
-    fn take_i64(&mut self) -> Result<i64, &'static str> {
-        self.take(8).and_then(|bytes| array(bytes, 0)).map(i64::from_le_bytes).ok_or(ENDS_EARLY)
-    }
-
-    fn take_row(&mut self) -> Result<HeartbeatRef<'a>, &'static str> {
-        let flags = self.take(1).ok_or(ENDS_EARLY)?[0];
-        if flags & !(HAS_ID | HAS_ATTRIBUTES) != 0 {
-            return Err("unknown flags");
-        }
-        let timestamp = self.take_i64()?;
-        let received_at = self.take_i64()?;
-        let user_id = self.take_name()?;
-        let device_id = self.take_name()?;
-        let id = if flags & HAS_ID == 0 { None } else { Some(self.take_name()?) };
-        let attributes = if flags & HAS_ATTRIBUTES == 0 {
-            None
-        } else {
-            let len = self.take(2).and_then(|bytes| array(bytes, 0)).map(u16::from_le_bytes).ok_or(ENDS_EARLY)?;
-            Some(self.take_text(len.into())?)
-        };
-        Ok(HeartbeatRef { user_id, timestamp, device_id, id, received_at, attributes })
+    /// [`FrameError::Row`].
+    pub fn all_rows(&self) -> Result<Vec<HeartbeatRef<'_>>, FrameError> {
+        self.rows().collect()
     }
 }
 
-const ENDS_EARLY: &str = "the payload ends early";
+/// The heartbeats of a frame.
+///
+/// Yields a [`FrameError::Row`] and then ends where a row makes no sense: behind it no row boundary can be trusted.
+#[derive(Debug, Clone)]
+pub struct FrameRows<'a> {
+    rest: &'a [u8],
+    next: usize,
+    count: usize,
+}
 
 impl<'a> Iterator for FrameRows<'a> {
     type Item = Result<HeartbeatRef<'a>, FrameError>;
@@ -268,7 +276,7 @@ impl<'a> Iterator for FrameRows<'a> {
             }
             return None;
         }
-        let taken = self.take_row();
+        let taken = take_row(&mut self.rest);
         self.next = if taken.is_ok() { row + 1 } else { self.count + 1 };
         Some(taken.map_err(|reason| FrameError::Row { row, reason }))
     }
@@ -305,8 +313,8 @@ mod tests {
         fn what_goes_in_comes_out(rows in proptest::collection::vec(heartbeat(), 1..20)) {
             let frame = Frame::encode(rows.iter().map(Heartbeat::as_ref)).unwrap();
             prop_assert_eq!(frame.rows() as usize, rows.len());
-            let back = FrameRows::decode(frame.bytes()).unwrap();
-            prop_assert_eq!(back, rows.iter().map(Heartbeat::as_ref).collect::<Vec<_>>());
+            let open = OpenFrame::open(frame.bytes()).unwrap();
+            prop_assert_eq!(open.all_rows().unwrap(), rows.iter().map(Heartbeat::as_ref).collect::<Vec<_>>());
         }
 
         #[test]
@@ -314,7 +322,7 @@ mod tests {
             let mut bytes = Frame::encode(rows.iter().map(Heartbeat::as_ref)).unwrap().bytes().to_vec();
             let at = at.index(bytes.len());
             bytes[at] ^= 1_u8 << bit;
-            let error = FrameRows::decode(&bytes).unwrap_err();
+            let error = OpenFrame::open(&bytes).unwrap_err();
             prop_assert!(!matches!(error, FrameError::UnknownVersion(_)), "damage must not pass for a newer format");
         }
 
@@ -334,7 +342,7 @@ mod tests {
 
         #[test]
         fn no_bytes_make_the_decoder_panic(bytes: Vec<u8>) {
-            prop_assert!(FrameRows::decode(&bytes).is_err());
+            prop_assert!(OpenFrame::open(&bytes).is_err());
         }
     }
 
@@ -345,10 +353,11 @@ mod tests {
         let older = HeartbeatRef { received_at: 5, ..row };
         let frame = Frame::encode([row, older]).unwrap();
         let bytes = frame.bytes();
-        assert_eq!(bytes[0], 1);
+        assert_eq!(bytes[0], 2);
         assert_eq!(bytes[1..5], 2_u32.to_le_bytes());
-        assert_eq!(bytes[5..9], (bytes.len() as u32 - 25).to_le_bytes());
+        assert_eq!(bytes[5..9], (bytes.len() as u32 - 29).to_le_bytes());
         assert_eq!(bytes[17..25], 5_i64.to_le_bytes());
+        assert_eq!(bytes[25..29], (2 * (1 + 8 + 8 + 2 + 2_u32)).to_le_bytes());
         assert_eq!(Frame::encode([]), None);
     }
 

@@ -4,6 +4,7 @@
 //! Constraints: nothing in here does I/O, reads a clock or knows of HTTP, Redis or Parquet. Every other module may import
 //! this one; this one imports none of ours.
 
+mod block;
 mod frame;
 mod ids;
 mod parse;
@@ -12,9 +13,10 @@ mod reject;
 mod sort;
 mod text;
 
-pub use frame::{FRAME_HEADER_LEN, FRAME_VERSION, Frame, FrameError, FrameHeader, FrameRows};
+pub use block::Block;
+pub use frame::{FRAME_HEADER_LEN, FRAME_VERSION, Frame, FrameError, FrameHeader, FrameRows, OpenFrame};
 pub use ids::{BatcherId, ClaimId, DatasetId, Partition, partition_of};
-pub use parse::{Limits, Parsed, parse_array, parse_one};
+pub use parse::{Limits, Parsed, ParsedHeartbeat, parse_array, parse_one};
 pub use record::{Heartbeat, HeartbeatRef};
 pub use reject::{RejectCode, Rejection};
 pub use sort::sort;

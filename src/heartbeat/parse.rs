@@ -1,4 +1,4 @@
-//! From JSON to a validated heartbeat, in one pass over the text.
+//! From JSON to a validated heartbeat, in one pass over the text, and without a copy of what stands in it.
 //!
 //! A record that breaks a rule is a [`Rejection`] and the parser goes on behind it; only text that is no JSON stops it.
 
@@ -8,7 +8,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::record::Heartbeat;
+use super::record::HeartbeatRef;
 use super::reject::{RejectCode, Rejection};
 use super::text::{MAX_ID_BYTES, MAX_NAME_BYTES, check_attributes, check_name, check_not_seconds, rfc3339_ms};
 
@@ -22,18 +22,47 @@ pub struct Limits {
 }
 
 /// The outcome for one record.
-pub type Parsed = Result<Heartbeat, Rejection>;
+pub type Parsed<'a> = Result<ParsedHeartbeat<'a>, Rejection>;
+
+/// One heartbeat that passed validation, where it stands in the text it was read from: only names that were written with
+/// escapes have memory of their own. What the fields hold is said at [`HeartbeatRef`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParsedHeartbeat<'a> {
+    user_id: Cow<'a, str>,
+    device_id: Cow<'a, str>,
+    timestamp: i64,
+    id: Option<Cow<'a, str>>,
+    received_at: i64,
+    attributes: Option<&'a str>,
+}
+
+impl ParsedHeartbeat<'_> {
+    /// The same heartbeat, borrowed.
+    pub fn as_ref(&self) -> HeartbeatRef<'_> {
+        HeartbeatRef {
+            user_id: &self.user_id,
+            timestamp: self.timestamp,
+            device_id: &self.device_id,
+            id: self.id.as_deref(),
+            received_at: self.received_at,
+            attributes: self.attributes,
+        }
+    }
+}
 
 /// Parses one JSON text as one record. `now` is the server's time in milliseconds; it becomes `received_at`.
 ///
 /// # Errors
 /// The first thing wrong with the record.
-pub fn parse_one(json: &[u8], limits: Limits, now: i64) -> Parsed {
+pub fn parse_one(json: &[u8], limits: Limits, now: i64) -> Parsed<'_> {
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let parsed = Record { limits, now }.deserialize(&mut deserializer).map_err(malformed)?;
     deserializer.end().map_err(malformed)?;
     parsed
 }
+
+/// Few records are shorter as text: what a list of them is made for.
+const USUAL_BYTES: usize = 128;
 
 /// Parses a JSON array of records, each with its own outcome, in their order.
 ///
@@ -42,10 +71,11 @@ pub fn parse_one(json: &[u8], limits: Limits, now: i64) -> Parsed {
 ///
 /// # Errors
 /// The text as a whole is no JSON array.
-pub fn parse_array(json: &[u8], limits: Limits, now: i64, max: usize) -> Result<Vec<Parsed>, Rejection> {
+pub fn parse_array(json: &[u8], limits: Limits, now: i64, max: usize) -> Result<Vec<Parsed<'_>>, Rejection> {
     let record = Record { limits, now };
     let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let quick = deserializer.deserialize_seq(Records { record, max });
+    let expected = max.min(json.len() / USUAL_BYTES + 1);
+    let quick = deserializer.deserialize_seq(Records { record, max, expected });
     if let Ok(records) = quick
         && deserializer.end().is_ok()
     {
@@ -67,17 +97,18 @@ fn malformed(error: serde_json::Error) -> Rejection {
 struct Records {
     record: Record,
     max: usize,
+    expected: usize,
 }
 
 impl<'de> Visitor<'de> for Records {
-    type Value = Vec<Parsed>;
+    type Value = Vec<Parsed<'de>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an array of heartbeats")
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let mut records = Vec::new();
+        let mut records = Vec::with_capacity(self.expected);
         while records.len() < self.max
             && let Some(parsed) = seq.next_element_seed(self.record)?
         {
@@ -127,31 +158,31 @@ struct Record {
 }
 
 impl<'de> DeserializeSeed<'de> for Record {
-    type Value = Parsed;
+    type Value = Parsed<'de>;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Parsed, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Parsed<'de>, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-fn not_an_object<E>() -> Result<Parsed, E> {
+fn not_an_object<'de, E>() -> Result<Parsed<'de>, E> {
     Ok(Err(Rejection::new(RejectCode::NotAnObject, "a heartbeat must be a JSON object")))
 }
 
 impl<'de> Visitor<'de> for Record {
-    type Value = Parsed;
+    type Value = Parsed<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a heartbeat")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Parsed, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Parsed<'de>, A::Error> {
         let mut fields = Fields::default();
         let mut refused = None;
-        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+        while let Some(field) = map.next_key_seed(ReadField)? {
             if refused.is_some() {
                 map.next_value::<IgnoredAny>()?;
-            } else if let Err(rejection) = fields.read(&name, &mut map)? {
+            } else if let Err(rejection) = fields.read(field, &mut map)? {
                 refused = Some(rejection);
             }
         }
@@ -161,32 +192,32 @@ impl<'de> Visitor<'de> for Record {
         })
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Parsed, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Parsed<'de>, A::Error> {
         while seq.next_element::<IgnoredAny>()?.is_some() {}
         not_an_object()
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<Parsed, E> {
+    fn visit_str<E>(self, _: &str) -> Result<Parsed<'de>, E> {
         not_an_object()
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Parsed, E> {
+    fn visit_bool<E>(self, _: bool) -> Result<Parsed<'de>, E> {
         not_an_object()
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Parsed, E> {
+    fn visit_i64<E>(self, _: i64) -> Result<Parsed<'de>, E> {
         not_an_object()
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Parsed, E> {
+    fn visit_u64<E>(self, _: u64) -> Result<Parsed<'de>, E> {
         not_an_object()
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Parsed, E> {
+    fn visit_f64<E>(self, _: f64) -> Result<Parsed<'de>, E> {
         not_an_object()
     }
 
-    fn visit_unit<E>(self) -> Result<Parsed, E> {
+    fn visit_unit<E>(self) -> Result<Parsed<'de>, E> {
         not_an_object()
     }
 }
@@ -202,23 +233,22 @@ struct Fields<'de> {
 }
 
 impl<'de> Fields<'de> {
-    /// Takes in the value of the field `name`, consuming it whatever it is.
-    fn read<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<Result<(), Rejection>, A::Error> {
-        let slot = match name {
-            "user_id" => &mut self.user_id,
-            "device_id" => &mut self.device_id,
-            "timestamp" => &mut self.timestamp,
-            "id" => &mut self.id,
-            "attributes" => {
+    /// Takes in the value of a field, consuming it whatever it is.
+    fn read<A: MapAccess<'de>>(&mut self, field: Field, map: &mut A) -> Result<Result<(), Rejection>, A::Error> {
+        let (name, slot) = match field {
+            Field::UserId => ("user_id", &mut self.user_id),
+            Field::DeviceId => ("device_id", &mut self.device_id),
+            Field::Timestamp => ("timestamp", &mut self.timestamp),
+            Field::Id => ("id", &mut self.id),
+            Field::Attributes => {
                 let first = self.attributes.replace(map.next_value()?).is_none();
                 return Ok(if first { Ok(()) } else { Err(twice("attributes")) });
             }
-            unknown => {
+            Field::Unknown(name) => {
                 map.next_value::<IgnoredAny>()?;
                 let detail = format!(
-                    "unknown field `{}`; a heartbeat has `user_id`, `device_id`, `timestamp`, and optionally `id` and \
-                     `attributes`",
-                    shorten(unknown)
+                    "unknown field `{name}`; a heartbeat has `user_id`, `device_id`, `timestamp`, and optionally `id` and \
+                     `attributes`"
                 );
                 return Ok(Err(Rejection::new(RejectCode::UnknownField, detail)));
             }
@@ -227,7 +257,7 @@ impl<'de> Fields<'de> {
         Ok(if first { Ok(()) } else { Err(twice(name)) })
     }
 
-    fn validate(self, limits: Limits, now: i64) -> Parsed {
+    fn validate(self, limits: Limits, now: i64) -> Parsed<'de> {
         let user_id = required_name("user_id", self.user_id)?;
         let device_id = required_name("device_id", self.device_id)?;
         let timestamp = check_timestamp(self.timestamp, limits, now)?;
@@ -239,11 +269,11 @@ impl<'de> Fields<'de> {
             None | Some("null") => None,
             Some(json) if json.starts_with('{') => {
                 check_attributes(json)?;
-                Some(json.to_owned())
+                Some(json)
             }
             Some(_) => return Err(Rejection::new(RejectCode::WrongType, "`attributes` must be a JSON object")),
         };
-        Ok(Heartbeat { user_id, device_id, timestamp, id, received_at: now, attributes })
+        Ok(ParsedHeartbeat { user_id, device_id, timestamp, id, received_at: now, attributes })
     }
 }
 
@@ -255,19 +285,19 @@ fn missing(field: &str) -> Rejection {
     Rejection::new(RejectCode::MissingField, format!("field `{field}` is missing"))
 }
 
-fn required_name(field: &'static str, value: Option<Scalar<'_>>) -> Result<String, Rejection> {
+fn required_name<'a>(field: &'static str, value: Option<Scalar<'a>>) -> Result<Cow<'a, str>, Rejection> {
     match value {
         None | Some(Scalar::Null) => Err(missing(field)),
         Some(value) => name(field, value, MAX_NAME_BYTES),
     }
 }
 
-fn name(field: &'static str, value: Scalar<'_>, max_bytes: usize) -> Result<String, Rejection> {
+fn name<'a>(field: &'static str, value: Scalar<'a>, max_bytes: usize) -> Result<Cow<'a, str>, Rejection> {
     let Scalar::Text(text) = value else {
         return Err(Rejection::new(RejectCode::WrongType, format!("`{field}` must be a string")));
     };
     check_name(field, &text, max_bytes)?;
-    Ok(text.into_owned())
+    Ok(text)
 }
 
 fn check_timestamp(value: Option<Scalar<'_>>, limits: Limits, now: i64) -> Result<i64, Rejection> {
@@ -303,12 +333,51 @@ fn check_timestamp(value: Option<Scalar<'_>>, limits: Limits, now: i64) -> Resul
     Ok(ms)
 }
 
-/// A quoted name must not blow up an answer.
-fn shorten(text: &str) -> Cow<'_, str> {
+/// The name of a field.
+enum Field {
+    UserId,
+    DeviceId,
+    Timestamp,
+    Id,
+    Attributes,
+    /// Shortened: a quoted name must not blow up an answer.
+    Unknown(String),
+}
+
+struct ReadField;
+
+impl<'de> DeserializeSeed<'de> for ReadField {
+    type Value = Field;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Field, D::Error> {
+        deserializer.deserialize_identifier(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ReadField {
+    type Value = Field;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a field")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Field, E> {
+        Ok(match name {
+            "user_id" => Field::UserId,
+            "device_id" => Field::DeviceId,
+            "timestamp" => Field::Timestamp,
+            "id" => Field::Id,
+            "attributes" => Field::Attributes,
+            unknown => Field::Unknown(shorten(unknown)),
+        })
+    }
+}
+
+fn shorten(text: &str) -> String {
     const MAX_CHARS: usize = 64;
     match text.char_indices().nth(MAX_CHARS) {
-        None => Cow::Borrowed(text),
-        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
     }
 }
 
@@ -397,14 +466,14 @@ mod tests {
         let json = record(r#","id":"k","attributes":{"b": 1, "a":[null]}"#);
         let heartbeat = parse_one(json.as_bytes(), LIMITS, NOW).unwrap();
         assert_eq!(
-            heartbeat,
-            Heartbeat {
-                user_id: "u".into(),
-                device_id: "d".into(),
+            heartbeat.as_ref(),
+            HeartbeatRef {
+                user_id: "u",
                 timestamp: NOW,
-                id: Some("k".into()),
+                device_id: "d",
+                id: Some("k"),
                 received_at: NOW,
-                attributes: Some(r#"{"b": 1, "a":[null]}"#.into()),
+                attributes: Some(r#"{"b": 1, "a":[null]}"#),
             }
         );
     }

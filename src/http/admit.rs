@@ -5,91 +5,64 @@ use std::num::NonZeroU32;
 use super::answer::{RateFields, Rejected};
 use super::limits::{Limits, Policy, Standing, UserKey, Verdict};
 use super::problem::{Kind, Problem};
-use crate::heartbeat::{Heartbeat, RejectCode, Rejection};
-
-/// A heartbeat and its place in the request.
-pub(super) type Placed = (u32, Heartbeat);
+use crate::heartbeat::{RejectCode, Rejection};
 
 /// What came of asking for every user of a request.
 #[derive(Debug, Default)]
 pub(super) struct Admitted {
-    pub(super) heartbeats: Vec<Heartbeat>,
-    /// Those of users over their limit.
+    /// The heartbeats of users over their limit, in the order of the request. All others pass.
     pub(super) limited: Vec<Rejected>,
     /// The refusal that lasts longest; else how the user with the least left stands.
     pub(super) standing: Option<Standing>,
 }
 
-/// Asks for each user once, for all its heartbeats together: all of a user's pass, or none.
+/// Asks for each user once, for all its heartbeats together: all of a user's pass, or none. `users` are those of the
+/// heartbeats, each with its place in the request.
 ///
 /// # Errors
 /// A user has more heartbeats here than can ever pass at once. Nothing is taken from anybody then.
-pub(super) fn admit(placed: Vec<Placed>, limits: &Limits) -> Result<Admitted, Problem> {
-    let Some(burst) = limits.user_burst() else {
-        let heartbeats = placed.into_iter().map(|(_, heartbeat)| heartbeat).collect();
-        return Ok(Admitted { heartbeats, ..Admitted::default() });
-    };
-    let keys = keys_of(&placed, limits);
-    let mut sorted = keys.clone();
-    sorted.sort_unstable();
-    let costs = || sorted.chunk_by(|one, other| one == other).map(|run| (run[0], run.len()));
-    if let Some(most) = costs().map(|(_, cost)| cost).max().filter(|&most| most > burst as usize) {
+pub(super) fn admit<'a>(users: impl Iterator<Item = (u32, &'a str)>, limits: &Limits) -> Result<Admitted, Problem> {
+    let Some(burst) = limits.user_burst() else { return Ok(Admitted::default()) };
+    let mut beats = keyed(users, limits);
+    beats.sort_unstable();
+    let of_user = || beats.chunk_by(|(one, _), (other, _)| one == other);
+    if let Some(most) = of_user().map(<[_]>::len).max().filter(|&most| most > burst as usize) {
         return Err(exceeds_burst(most, burst));
     }
-    let mut verdicts = Vec::new();
-    for (key, cost) in costs() {
-        let countable = u32::try_from(cost).ok().and_then(NonZeroU32::new);
-        match countable.and_then(|cost| limits.check_user(key, cost)) {
+    let mut admitted = Admitted::default();
+    let (mut longest, mut least) = (None::<Standing>, None::<Standing>);
+    for beats in of_user() {
+        let cost = u32::try_from(beats.len()).ok().and_then(NonZeroU32::new);
+        let verdict = beats.first().zip(cost).and_then(|((key, _), cost)| limits.check_user(*key, cost));
+        match verdict {
             None => {}
-            Some(Verdict::Never) => return Err(exceeds_burst(cost, burst)),
-            Some(Verdict::Allowed(standing)) => verdicts.push(OfUser { key, allowed: true, standing }),
-            Some(Verdict::Denied(standing)) => verdicts.push(OfUser { key, allowed: false, standing }),
-        }
-    }
-    Ok(part(placed, &keys, &verdicts))
-}
-
-/// What the limit said to one user.
-struct OfUser {
-    key: UserKey,
-    allowed: bool,
-    standing: Standing,
-}
-
-fn keys_of(placed: &[Placed], limits: &Limits) -> Vec<UserKey> {
-    let mut last: Option<(&str, UserKey)> = None;
-    placed
-        .iter()
-        .map(|(_, heartbeat)| match last {
-            // A bulk mostly holds one user's beats in a row.
-            Some((user, key)) if user == heartbeat.user_id => key,
-            _ => {
-                let key = limits.user_key(&heartbeat.user_id);
-                last = Some((&heartbeat.user_id, key));
-                key
+            Some(Verdict::Never) => return Err(exceeds_burst(beats.len(), burst)),
+            Some(Verdict::Allowed(standing)) => {
+                least = Some(least.filter(|least| !standing.is_tighter_than(least)).unwrap_or(standing));
             }
-        })
-        .collect()
-}
-
-/// `verdicts` stand in the order of their keys.
-fn part(placed: Vec<Placed>, keys: &[UserKey], verdicts: &[OfUser]) -> Admitted {
-    let mut admitted = Admitted { heartbeats: Vec::with_capacity(placed.len()), ..Admitted::default() };
-    for ((index, heartbeat), key) in placed.into_iter().zip(keys) {
-        let found = verdicts.binary_search_by_key(key, |verdict| verdict.key).ok().and_then(|at| verdicts.get(at));
-        match found {
-            Some(OfUser { allowed: false, standing, .. }) => admitted.limited.push(limited(index, standing)),
-            _ => admitted.heartbeats.push(heartbeat),
+            Some(Verdict::Denied(standing)) => {
+                admitted.limited.extend(beats.iter().map(|(_, place)| limited(*place, &standing)));
+                longest = Some(longest.filter(|longest| longest.reset_s > standing.reset_s).unwrap_or(standing));
+            }
         }
     }
-    let (allowed, denied): (Vec<&OfUser>, Vec<&OfUser>) = verdicts.iter().partition(|verdict| verdict.allowed);
-    let longest = denied.into_iter().map(|verdict| verdict.standing).max_by_key(|standing| standing.reset_s);
-    let least = allowed
-        .into_iter()
-        .map(|verdict| verdict.standing)
-        .reduce(|least, other| if other.is_tighter_than(&least) { other } else { least });
+    admitted.limited.sort_unstable_by_key(|one| one.index);
     admitted.standing = longest.or(least);
-    admitted
+    Ok(admitted)
+}
+
+fn keyed<'a>(users: impl Iterator<Item = (u32, &'a str)>, limits: &Limits) -> Vec<(UserKey, u32)> {
+    let mut last: Option<(&str, UserKey)> = None;
+    let key = |(place, user)| match last {
+        // A bulk mostly holds one user's beats in a row.
+        Some((before, key)) if before == user => (key, place),
+        _ => {
+            let key = limits.user_key(user);
+            last = Some((user, key));
+            (key, place)
+        }
+    };
+    users.map(key).collect()
 }
 
 fn limited(index: u32, standing: &Standing) -> Rejected {
@@ -126,28 +99,18 @@ mod tests {
         Limits::new(&Options { user_rate: 1, user_burst, ..Options::default() })
     }
 
-    fn placed(users: &[&str]) -> Vec<Placed> {
-        let heartbeat = |user: &str| Heartbeat {
-            user_id: user.into(),
-            device_id: "d".into(),
-            timestamp: 0,
-            id: None,
-            received_at: 0,
-            attributes: None,
-        };
-        (0..).zip(users).map(|(index, user)| (index, heartbeat(user))).collect()
+    fn admitted(users: &[&str], limits: &Limits) -> Result<Admitted, Problem> {
+        admit((0..).zip(users.iter().copied()), limits)
     }
 
     #[test]
     fn only_the_user_over_its_limit_is_held_back() {
         let limits = limits(3);
-        let first = admit(placed(&["a", "b", "a"]), &limits).unwrap();
-        assert_eq!((first.heartbeats.len(), first.limited.len()), (3, 0));
+        let first = admitted(&["a", "b", "a"], &limits).unwrap();
+        assert_eq!(first.limited, []);
         assert_eq!(first.standing.unwrap().remaining, 1, "the user with the least left is named");
 
-        let second = admit(placed(&["b", "a", "a", "b"]), &limits).unwrap();
-        let kept: Vec<_> = second.heartbeats.iter().map(|heartbeat| heartbeat.user_id.as_str()).collect();
-        assert_eq!(kept, ["b", "b"]);
+        let second = admitted(&["b", "a", "a", "b"], &limits).unwrap();
         assert_eq!(second.limited.iter().map(|one| one.index).collect::<Vec<_>>(), [1, 2]);
         assert!(second.limited.iter().all(|one| one.retryable && one.code == RejectCode::RateLimited));
         assert_eq!(second.standing.unwrap().remaining, 1);
@@ -160,14 +123,14 @@ mod tests {
         let others: Vec<String> = (0..20).map(|n| format!("other {n}")).collect();
         let mut users: Vec<&str> = others.iter().map(String::as_str).collect();
         users.extend(["a"; 4]);
-        assert_eq!(admit(placed(&users), &limits).unwrap_err().kind, Kind::ExceedsBurst);
-        assert_eq!(admit(placed(&users[..20].repeat(3)), &limits).unwrap().limited, []);
+        assert_eq!(admitted(&users, &limits).unwrap_err().kind, Kind::ExceedsBurst);
+        assert_eq!(admitted(&users[..20].repeat(3), &limits).unwrap().limited, []);
     }
 
     #[test]
     fn without_a_limit_everything_passes() {
         let limits = Limits::new(&Options { user_rate: 0, ..Options::default() });
-        let admitted = admit(placed(&["a"; 20_000]), &limits).unwrap();
-        assert_eq!((admitted.heartbeats.len(), admitted.standing), (20_000, None));
+        let admitted = admitted(&["a"; 20_000], &limits).unwrap();
+        assert_eq!((admitted.limited.len(), admitted.standing), (0, None));
     }
 }

@@ -39,10 +39,12 @@ pub(super) struct Bounds {
 /// It is too long or too slow, breaks off, or finds no room in the budget.
 pub(super) async fn read(
     payload: &mut Payload,
+    declared: Option<u64>,
     bounds: Bounds,
     reservation: &mut Reservation,
 ) -> Result<Bytes, Problem> {
-    match tokio::time::timeout(bounds.deadline, gather(payload, bounds.limit, reservation)).await {
+    let expected = declared.and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
+    match tokio::time::timeout(bounds.deadline, gather(payload, expected, bounds.limit, reservation)).await {
         Ok(outcome) => outcome,
         Err(_) => {
             let detail = format!("The body did not arrive within {} s; send smaller bulks.", bounds.deadline.as_secs());
@@ -51,7 +53,12 @@ pub(super) async fn read(
     }
 }
 
-async fn gather(payload: &mut Payload, limit: usize, reservation: &mut Reservation) -> Result<Bytes, Problem> {
+async fn gather(
+    payload: &mut Payload,
+    expected: usize,
+    limit: usize,
+    reservation: &mut Reservation,
+) -> Result<Bytes, Problem> {
     let Some(first) = next_piece(payload).await? else { return Ok(Bytes::new()) };
     if first.len() > limit {
         return Err(too_large(limit));
@@ -65,7 +72,7 @@ async fn gather(payload: &mut Payload, limit: usize, reservation: &mut Reservati
         Stop::Limit => too_large(limit),
         Stop::Budget => overloaded(),
     };
-    let mut whole = BoundedBytes::new(limit, reservation);
+    let mut whole = BoundedBytes::new(limit, expected, reservation);
     whole.extend(&first).map_err(stopped)?;
     drop(first);
     whole.extend(&second).map_err(stopped)?;

@@ -91,15 +91,21 @@ pub(super) enum Stop {
 pub(super) struct BoundedBytes<'a> {
     bytes: Vec<u8>,
     limit: usize,
+    /// How long they say that they will be.
+    expected: usize,
     reservation: &'a mut Reservation,
 }
+
+/// What is there must be at least this share of what is expected before room is made for all of it: who announces much
+/// and sends little must not hold it.
+const SHOWN_SHARE: usize = 8;
 
 /// The smallest step in which [`BoundedBytes`] grows.
 const STEP: usize = 16 * 1024;
 
 impl<'a> BoundedBytes<'a> {
-    pub(super) fn new(limit: usize, reservation: &'a mut Reservation) -> Self {
-        Self { bytes: Vec::new(), limit, reservation }
+    pub(super) fn new(limit: usize, expected: usize, reservation: &'a mut Reservation) -> Self {
+        Self { bytes: Vec::new(), limit, expected, reservation }
     }
 
     /// Appends a piece.
@@ -113,7 +119,9 @@ impl<'a> BoundedBytes<'a> {
         }
         if len > self.bytes.capacity() {
             // Doubling keeps copying cheap; what is reserved is what is allocated, not what is filled.
-            let capacity = len.max(self.bytes.capacity() * 2).max(STEP).min(self.limit);
+            let doubled = len.max(self.bytes.capacity() * 2).max(STEP);
+            let shown = len >= self.expected / SHOWN_SHARE && len <= self.expected;
+            let capacity = if shown { self.expected } else { doubled }.min(self.limit);
             self.reservation.grow(capacity - self.bytes.capacity()).map_err(|NoRoom| Stop::Budget)?;
             self.bytes.reserve_exact(capacity - self.bytes.len());
         }
@@ -152,7 +160,7 @@ mod tests {
     fn bounded_bytes_stop_at_either_bound() {
         let budget = ByteBudget::new(100_000);
         let mut reservation = Reservation::empty(&budget);
-        let mut bytes = BoundedBytes::new(50_000, &mut reservation);
+        let mut bytes = BoundedBytes::new(50_000, 0, &mut reservation);
         for _ in 0..50 {
             bytes.extend(&[7; 1000]).unwrap();
         }
@@ -160,7 +168,20 @@ mod tests {
         assert_eq!(bytes.into_bytes().len(), 50_000);
         assert_eq!(budget.used(), 50_000, "never more than the limit is reserved");
 
-        let mut bytes = BoundedBytes::new(1_000_000, &mut reservation);
+        let mut bytes = BoundedBytes::new(1_000_000, 0, &mut reservation);
         assert_eq!(bytes.extend(&[7; 50_001]), Err(Stop::Budget));
+    }
+
+    #[test]
+    fn room_for_all_is_made_at_once_when_some_has_come() {
+        let budget = ByteBudget::new(1_000_000);
+        let mut reservation = Reservation::empty(&budget);
+        let mut bytes = BoundedBytes::new(500_000, 200_000, &mut reservation);
+        bytes.extend(&[7; 1_000]).unwrap();
+        assert_eq!(budget.used(), STEP, "an announcement alone takes nothing");
+        bytes.extend(&[7; 30_000]).unwrap();
+        assert_eq!(budget.used(), 200_000);
+        bytes.extend(&[7; 170_000]).unwrap();
+        assert_eq!(budget.used(), 400_000, "more than was announced is taken as it comes");
     }
 }

@@ -1,4 +1,5 @@
-//! From the bytes of a body to records: inflating and parsing, where they hurt nobody.
+//! From the bytes of a body to what the buffer is given: inflating, parsing, judging and encoding, in one go, so that
+//! records never leave the text that they stand in; and where it hurts nobody.
 //!
 //! Small bodies are worked on at once, on the thread that serves their connection: handing them over would cost more than
 //! the work. Long ones, and short ones that turn out to be long when inflated, go to threads that may block, as many at a
@@ -11,6 +12,8 @@ use tokio::sync::Semaphore;
 
 use super::budget::{NoRoom, Reservation, Stop};
 use super::inflate::{Encoding, InflateError, inflate};
+use super::keep::{Handling, Kept, keep};
+use super::limits::Limits;
 use super::problem::{Kind, Problem};
 use super::split::{Format, SplitError, split};
 use super::{body, options::Options};
@@ -19,8 +22,8 @@ use crate::heartbeat::{Limits as TimeLimits, Parsed};
 /// Text up to this length is parsed on the spot: below half a millisecond.
 const INLINE_BYTES: usize = 64 * 1024;
 
-/// What a record takes beside its texts: itself, and what the allocator adds to its few texts.
-const RECORD_OVERHEAD_BYTES: usize = size_of::<Parsed>() + 64;
+/// What a record takes beside the text: itself, twice while the good ones are parted from the bad.
+const RECORD_OVERHEAD_BYTES: usize = 2 * size_of::<Parsed<'_>>();
 
 /// How a body is to be read.
 #[derive(Debug, Clone, Copy)]
@@ -29,75 +32,84 @@ pub(super) struct Form {
     pub(super) format: Format,
 }
 
-/// Turns bodies into records.
+/// What is to be done with a body.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Task {
+    pub(super) form: Form,
+    /// The server's time in milliseconds.
+    pub(super) now: i64,
+    pub(super) handling: Handling,
+}
+
+/// Turns bodies into parcels.
 #[derive(Debug)]
 pub(super) struct Digester {
-    rules: Rules,
+    rules: Arc<Rules>,
     crew: Arc<Semaphore>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Rules {
     max_inflated: usize,
     max_bulk: usize,
     times: TimeLimits,
+    limits: Arc<Limits>,
 }
 
 /// What becomes of an attempt on the spot.
 enum OnTheSpot {
-    Done(Result<Vec<Parsed>, Problem>),
+    Done(Result<Kept, Problem>),
     TooMuch,
 }
 
 impl Digester {
-    pub(super) fn new(options: &Options) -> Self {
+    pub(super) fn new(options: &Options, limits: Arc<Limits>) -> Self {
         let ms = |duration: humantime::Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
         let rules = Rules {
             max_inflated: size(options.max_inflated_body),
             max_bulk: options.max_bulk as usize,
             times: TimeLimits { max_clock_skew_ms: ms(options.max_clock_skew), max_age_ms: ms(options.max_age) },
+            limits,
         };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { rules, crew: Arc::new(Semaphore::new(cores)) }
+        Self { rules: Arc::new(rules), crew: Arc::new(Semaphore::new(cores)) }
     }
 
-    /// The records of `body`. What they take is added to the reservation, which is handed back to be held until the
-    /// request is answered. `now` is the server's time in milliseconds.
+    /// What is kept of `body`. The reservation then stands for the parcels and is handed back, to be held until the
+    /// request is answered.
     pub(super) async fn digest(
         &self,
         body: Bytes,
-        form: Form,
-        now: i64,
+        task: Task,
         mut reservation: Reservation,
-    ) -> Result<(Vec<Parsed>, Reservation), Problem> {
-        let records = match self.rules.on_the_spot(&body, form, now, &mut reservation) {
+    ) -> Result<(Kept, Reservation), Problem> {
+        let kept = match self.rules.on_the_spot(&body, task, &mut reservation) {
             OnTheSpot::Done(outcome) => outcome?,
             OnTheSpot::TooMuch => {
-                let (outcome, held) = self.hand_over(body, form, now, reservation).await?;
+                let (outcome, held) = self.hand_over(body, task, reservation).await?;
                 reservation = held;
                 outcome?
             }
         };
-        // The text is gone now; its share of the reservation stands for the texts of the records.
-        reservation.grow(records.len() * RECORD_OVERHEAD_BYTES).map_err(|NoRoom| body::overloaded())?;
-        Ok((records, reservation))
+        // Parcels are shorter than their text, but for the shortest ones.
+        reservation.shrink_to(kept.bytes());
+        Ok((kept, reservation))
     }
 
     async fn hand_over(
         &self,
         body: Bytes,
-        form: Form,
-        now: i64,
+        task: Task,
         mut reservation: Reservation,
-    ) -> Result<(Result<Vec<Parsed>, Problem>, Reservation), Problem> {
+    ) -> Result<(Result<Kept, Problem>, Reservation), Problem> {
         let internal = |cause: &dyn ToString| {
             Problem::new(Kind::Internal, "The body could not be worked on.").with_cause(cause.to_string())
         };
         let permit = Arc::clone(&self.crew).acquire_owned().await.map_err(|closed| internal(&closed))?;
-        let rules = self.rules;
+        let rules = Arc::clone(&self.rules);
         let work = move || {
-            let outcome = rules.whole(&body, form, now, &mut reservation);
-            drop(permit);
+            let outcome = rules.whole(&body, task, &mut reservation);
+            drop((body, permit));
             (outcome, reservation)
         };
         tokio::task::spawn_blocking(work).await.map_err(|died| internal(&died))
@@ -105,36 +117,42 @@ impl Digester {
 }
 
 impl Rules {
-    fn on_the_spot(&self, body: &[u8], form: Form, now: i64, reservation: &mut Reservation) -> OnTheSpot {
+    fn on_the_spot(&self, body: &[u8], task: Task, reservation: &mut Reservation) -> OnTheSpot {
         if body.len() > INLINE_BYTES {
             return OnTheSpot::TooMuch;
         }
-        if form.encoding == Encoding::Identity {
-            return OnTheSpot::Done(self.split(body, form.format, now));
+        if task.form.encoding == Encoding::Identity {
+            return OnTheSpot::Done(self.keep(body, task, reservation));
         }
         let before = reservation.bytes();
-        match inflate(body, form.encoding, INLINE_BYTES.min(self.max_inflated), reservation) {
+        match inflate(body, task.form.encoding, INLINE_BYTES.min(self.max_inflated), reservation) {
             Err(InflateError::Stopped(Stop::Limit)) => {
                 // Begun anew over there: a half-done state would hold its window while it waits for a thread.
                 reservation.shrink_to(before);
                 OnTheSpot::TooMuch
             }
             Err(error) => OnTheSpot::Done(Err(self.not_inflated(error))),
-            Ok(text) => OnTheSpot::Done(self.split(&text, form.format, now)),
+            Ok(text) => OnTheSpot::Done(self.keep(&text, task, reservation)),
         }
     }
 
-    fn whole(&self, body: &[u8], form: Form, now: i64, reservation: &mut Reservation) -> Result<Vec<Parsed>, Problem> {
-        if form.encoding == Encoding::Identity {
-            return self.split(body, form.format, now);
+    fn whole(&self, body: &[u8], task: Task, reservation: &mut Reservation) -> Result<Kept, Problem> {
+        if task.form.encoding == Encoding::Identity {
+            return self.keep(body, task, reservation);
         }
-        let text =
-            inflate(body, form.encoding, self.max_inflated, reservation).map_err(|error| self.not_inflated(error))?;
-        self.split(&text, form.format, now)
+        let text = inflate(body, task.form.encoding, self.max_inflated, reservation)
+            .map_err(|error| self.not_inflated(error))?;
+        self.keep(&text, task, reservation)
     }
 
-    fn split(&self, text: &[u8], format: Format, now: i64) -> Result<Vec<Parsed>, Problem> {
-        split(text, format, self.times, now, self.max_bulk).map_err(|error| match error {
+    fn keep(&self, text: &[u8], task: Task, reservation: &mut Reservation) -> Result<Kept, Problem> {
+        let records = self.split(text, task)?;
+        reservation.grow(records.len() * RECORD_OVERHEAD_BYTES).map_err(|NoRoom| body::overloaded())?;
+        keep(records, &self.limits, task.handling)
+    }
+
+    fn split<'a>(&self, text: &'a [u8], task: Task) -> Result<Vec<Parsed<'a>>, Problem> {
+        split(text, task.form.format, self.times, task.now, self.max_bulk).map_err(|error| match error {
             SplitError::Empty => Problem::new(
                 Kind::Empty,
                 "The body holds no heartbeat; send one JSON object, an array of them, or one a line.",
@@ -176,45 +194,49 @@ pub(super) fn size(size: bytesize::ByteSize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::super::budget::ByteBudget;
+    use super::super::limits;
     use super::*;
 
     const NOW: i64 = 1_795_000_000_000;
-    const JSON: Form = Form { encoding: Encoding::Identity, format: Format::Json };
 
     fn bulk(count: usize) -> Vec<u8> {
         let record = format!(r#"{{"user_id":"u","device_id":"d","timestamp":{NOW}}}"#);
         format!("[{}]", vec![record; count].join(",")).into_bytes()
     }
 
-    async fn reserved_for(body: Vec<u8>, encoding: Encoding) -> (usize, usize) {
-        let budget = ByteBudget::new(64 << 20);
-        let digester = Digester::new(&Options::default());
-        let reservation = Reservation::empty(&budget);
-        let form = Form { encoding, ..JSON };
-        let (records, held) = digester.digest(body.into(), form, NOW, reservation).await.unwrap();
-        (records.len(), held.bytes())
+    fn task(encoding: Encoding) -> Task {
+        let handling = Handling { strict: false, partitions: 4 };
+        Task { form: Form { encoding, format: Format::Json }, now: NOW, handling }
+    }
+
+    fn digester() -> Digester {
+        let unlimited = limits::Options { user_rate: 0, ..limits::Options::default() };
+        Digester::new(&Options::default(), Arc::new(Limits::new(&unlimited)))
     }
 
     #[tokio::test]
-    async fn what_a_body_becomes_is_reserved_once_wherever_it_is_worked_on() {
+    async fn what_a_body_becomes_is_reserved_wherever_it_is_worked_on() {
         for count in [1, 10, 5_000] {
             let text = bulk(count);
-            let records = count * RECORD_OVERHEAD_BYTES;
-            assert_eq!(reserved_for(text.clone(), Encoding::Identity).await, (count, records));
-            let compressed = zstd::encode_all(&text[..], 3).unwrap();
-            let (len, reserved) = reserved_for(compressed, Encoding::Zstd).await;
-            assert_eq!(len, count);
-            // A growing vector holds up to twice its text, and at least one step.
-            let most = records + (2 * text.len()).max(INLINE_BYTES);
-            assert!((records + text.len()..=most).contains(&reserved), "{count}: {reserved}");
+            for (encoding, body) in
+                [(Encoding::Identity, text.clone()), (Encoding::Zstd, zstd::encode_all(&text[..], 3).unwrap())]
+            {
+                let budget = ByteBudget::new(64 << 20);
+                let mut reservation = Reservation::empty(&budget);
+                reservation.grow(body.len()).unwrap();
+                let (kept, held) = digester().digest(body.into(), task(encoding), reservation).await.unwrap();
+                assert_eq!(kept.accepted, count);
+                assert!(held.bytes() <= kept.bytes() && kept.bytes() <= text.len() + 512);
+                assert_eq!(budget.used(), held.bytes(), "what reading took is given back");
+                assert!(encoding != Encoding::Identity || held.bytes() == kept.bytes());
+            }
         }
     }
 
     #[tokio::test]
     async fn records_that_find_no_room_are_overload_not_a_fault_of_the_client() {
         let budget = ByteBudget::new(100);
-        let digester = Digester::new(&Options::default());
-        let outcome = digester.digest(bulk(10).into(), JSON, NOW, Reservation::empty(&budget)).await;
+        let outcome = digester().digest(bulk(10).into(), task(Encoding::Identity), Reservation::empty(&budget)).await;
         assert_eq!(outcome.unwrap_err().kind, Kind::Overloaded);
         assert_eq!(budget.used(), 0);
     }

@@ -74,7 +74,7 @@ pub(super) fn inflate(
     limit: usize,
     reservation: &mut Reservation,
 ) -> Result<Vec<u8>, InflateError> {
-    let into = BoundedBytes::new(limit, reservation);
+    let into = BoundedBytes::new(limit, 0, reservation);
     match encoding {
         Encoding::Identity => pump(body, into),
         Encoding::Gzip => pump(MultiGzDecoder::new(body), into),
@@ -179,7 +179,7 @@ mod tests {
         let budget = ByteBudget::new(64 << 20);
         let mut reservation = Reservation::empty(&budget);
         let mut counting = Counting(zstd::stream::read::Decoder::with_buffer(&bombs[1].1[..]).unwrap(), 0);
-        pump(&mut counting, BoundedBytes::new(LIMIT, &mut reservation)).unwrap_err();
+        pump(&mut counting, BoundedBytes::new(LIMIT, 0, &mut reservation)).unwrap_err();
         assert!(counting.1 <= LIMIT + STEP, "{} bytes were made", counting.1);
         assert!(reservation.bytes() <= LIMIT);
     }

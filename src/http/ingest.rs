@@ -8,20 +8,20 @@ use std::sync::Arc;
 use actix_web::dev::Payload;
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use super::admit::{self, Placed, rate_limited};
-use super::answer::{Accepted, RateFields, Rejected, insert_preference_applied};
+use super::admit::rate_limited;
+use super::answer::{Accepted, RateFields, insert_preference_applied};
 use super::body::{self, Bounds, declared_length};
 use super::budget::{ByteBudget, Reservation};
 use super::client::ClientAddresses;
-use super::digest::{Digester, Form};
+use super::digest::{Digester, Form, Task};
 use super::inflate::Encoding;
+use super::keep::Handling;
 use super::limits::{Limits, Policy, Standing, Verdict};
 use super::metrics::Metrics;
 use super::preference::Preference;
 use super::problem::{Kind, Problem};
 use super::split::Format;
 use crate::buffer::Intake;
-use crate::heartbeat::Parsed;
 
 /// What taking heartbeats in needs. One for all workers.
 #[derive(Debug)]
@@ -75,12 +75,20 @@ impl Edge {
             }
         };
         let mut reservation = Reservation::empty(&self.budget);
-        let body = body::read(payload, self.bounds, &mut reservation).await?;
+        let body = body::read(payload, declared_length(request.headers()), self.bounds, &mut reservation).await?;
         self.metrics.body_read(body.len());
         let now = jiff::Timestamp::now().as_millisecond();
         // Held until the answer is made: while the frames wait for the buffer, they are what it stands for.
-        let (records, _held) = self.digester.digest(body, head.form, now, reservation).await?;
-        self.keep(records, head.address, strict).await
+        // Bad input is told also while nobody knows how to cut what is good.
+        let partitions = self.intake.partitions().await;
+        let handling = Handling { strict, partitions: *partitions.as_ref().unwrap_or(&1) };
+        let task = Task { form: head.form, now, handling };
+        // Held until the answer is made: while the parcels wait for the buffer, they are what it stands for.
+        let (kept, _held) = self.digester.digest(body, task, reservation).await?;
+        partitions?;
+        self.intake.accept(kept.parcels).await?;
+        let rate = RateFields::of(tightest(head.address, kept.standing), &self.limits);
+        Ok(Accepted { accepted: kept.accepted, rejected: kept.rejected, rate })
     }
 
     /// Everything that can be known before the body is read.
@@ -119,55 +127,6 @@ impl Edge {
             }
         }
     }
-
-    /// Hands the good records to the buffer, as far as limits and strictness let them through.
-    async fn keep(&self, records: Vec<Parsed>, address: Option<Standing>, strict: bool) -> Result<Accepted, Problem> {
-        let (good, mut rejected) = part(records);
-        if good.is_empty() {
-            let detail = "None of the records can be accepted; `rejected` says what to mend in each.";
-            return Err(Problem::new(Kind::NoneAccepted, detail).with_rejected(rejected));
-        }
-        if strict && !rejected.is_empty() {
-            let detail = "Strict handling was asked for and some records are not valid; none was kept.";
-            return Err(Problem::new(Kind::StrictRefused, detail).with_rejected(rejected));
-        }
-        let admitted = admit::admit(good, &self.limits)?;
-        self.metrics.limited(Policy::User, admitted.limited.len() as u64);
-        let nothing_left = admitted.heartbeats.is_empty() || strict;
-        if let Some(standing) = &admitted.standing
-            && !admitted.limited.is_empty()
-            && nothing_left
-        {
-            let rejected = merged(rejected, admitted.limited);
-            return Err(rate_limited(standing, &self.limits).with_rejected(rejected));
-        }
-        rejected = merged(rejected, admitted.limited);
-        let accepted = admitted.heartbeats.len();
-        self.intake.accept(admitted.heartbeats).await?;
-        let rate = RateFields::of(tightest(address, admitted.standing), &self.limits);
-        Ok(Accepted { accepted, rejected, rate })
-    }
-}
-
-/// Parts the good records from the bad ones, each with its place in the request.
-fn part(records: Vec<Parsed>) -> (Vec<Placed>, Vec<Rejected>) {
-    let mut good = Vec::with_capacity(records.len());
-    let mut bad = Vec::new();
-    for (index, record) in (0..).zip(records) {
-        match record {
-            Ok(heartbeat) => good.push((index, heartbeat)),
-            Err(rejection) => bad.push(Rejected::new(index, rejection)),
-        }
-    }
-    (good, bad)
-}
-
-fn merged(mut rejected: Vec<Rejected>, limited: Vec<Rejected>) -> Vec<Rejected> {
-    if !limited.is_empty() {
-        rejected.extend(limited);
-        rejected.sort_unstable_by_key(|one| one.index);
-    }
-    rejected
 }
 
 fn tightest(one: Option<Standing>, other: Option<Standing>) -> Option<Standing> {

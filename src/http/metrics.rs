@@ -110,6 +110,9 @@ impl Metrics {
 
     pub(super) fn rejected(&self, rejected: &[Rejected]) {
         for one in rejected {
+            if one.code == RejectCode::RateLimited {
+                self.limited(Policy::User, 1);
+            }
             self.rejected.with_label_values(&[one.code.as_str()]).inc();
         }
     }

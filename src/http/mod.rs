@@ -23,6 +23,7 @@ mod digest;
 mod error;
 mod inflate;
 mod ingest;
+mod keep;
 pub mod limits;
 mod metrics;
 mod ops;

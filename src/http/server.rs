@@ -61,7 +61,7 @@ impl Server {
             limits: Arc::clone(&limits),
             clients: ClientAddresses::new(rate_limits.trusted_proxies.clone(), rate_limits.forwarded_header),
             budget,
-            digester: Digester::new(options),
+            digester: Digester::new(options, Arc::clone(&limits)),
             bounds: Bounds { limit: size(options.max_body), deadline: options.body_deadline.into() },
             metrics: Arc::clone(&metrics),
         });

@@ -55,7 +55,7 @@ pub(super) fn split(
     limits: TimeLimits,
     now: i64,
     max: usize,
-) -> Result<Vec<Parsed>, SplitError> {
+) -> Result<Vec<Parsed<'_>>, SplitError> {
     let records = match format {
         Format::Json => match body.trim_ascii_start().first() {
             None => Vec::new(),
@@ -82,7 +82,7 @@ pub(super) fn split(
 }
 
 /// The only record of a body: when it is no JSON, the body is not.
-fn one(body: &[u8], limits: TimeLimits, now: i64) -> Result<Parsed, SplitError> {
+fn one(body: &[u8], limits: TimeLimits, now: i64) -> Result<Parsed<'_>, SplitError> {
     match parse_one(body, limits, now) {
         Err(rejection) if rejection.code == RejectCode::MalformedJson => Err(SplitError::Malformed(rejection.detail)),
         parsed => Ok(parsed),

@@ -7,7 +7,7 @@ use prometheus::Registry;
 use systole::buffer::committer::{Committer, CommitterHandle, Metrics};
 use systole::buffer::options::Options;
 use systole::buffer::{Error, Inlet, Intake};
-use systole::heartbeat::{FrameRows, Heartbeat, partition_of};
+use systole::heartbeat::{Block, Heartbeat, OpenFrame, partition_of};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +23,11 @@ fn beat(user: &str, nth: i64) -> Heartbeat {
 /// A user of partition `wanted`.
 fn user_of(wanted: u16) -> String {
     (0..).map(|nth| format!("u{nth}")).find(|user| partition_of(user, DATASET.partitions) == wanted).unwrap()
+}
+
+async fn accept(handle: &CommitterHandle, heartbeats: Vec<Heartbeat>) -> Result<(), Error> {
+    let partitions = handle.partitions().await?;
+    handle.accept(Block::encode_by_partition(heartbeats.iter().map(Heartbeat::as_ref), partitions)).await
 }
 
 struct Running {
@@ -50,7 +55,7 @@ impl Running {
         let mut sent = Vec::new();
         for heartbeats in requests {
             let handle = self.handle.clone();
-            sent.push(tokio::spawn(async move { handle.accept(heartbeats).await }));
+            sent.push(tokio::spawn(async move { accept(&handle, heartbeats).await }));
             // On this single thread the task runs up to its wait for the answer.
             tokio::task::yield_now().await;
         }
@@ -70,7 +75,7 @@ pub async fn what_arrives_during_a_slow_write_goes_with_the_next_one_in_order(ba
     let gate = Gate::before(buffer.clone());
     let running = run(gate.clone(), &Options::default());
     let user = user_of(0);
-    running.handle.accept(vec![beat(&user, 0)]).await.unwrap();
+    accept(&running.handle, vec![beat(&user, 0)]).await.unwrap();
     gate.shut();
     let sent = running.send((1..=101).map(|nth| vec![beat(&user, nth)]).collect()).await;
     gate.open();
@@ -86,7 +91,9 @@ pub async fn what_arrives_during_a_slow_write_goes_with_the_next_one_in_order(ba
     let order: Vec<i64> = claim
         .frames
         .iter()
-        .flat_map(|frame| FrameRows::decode(frame).unwrap().into_iter().map(|row| row.timestamp).collect::<Vec<_>>())
+        .flat_map(|frame| {
+            OpenFrame::open(frame).unwrap().all_rows().unwrap().iter().map(|row| row.timestamp).collect::<Vec<_>>()
+        })
         .collect();
     assert_eq!(order, (0..=101).collect::<Vec<_>>());
 }
@@ -96,7 +103,7 @@ pub async fn a_caller_that_gave_up_in_time_is_not_pushed(backend: &mut dyn Backe
     let gate = Gate::before(buffer.clone());
     let running = run(gate.clone(), &Options::default());
     let user = user_of(0);
-    running.handle.accept(vec![beat(&user, 0)]).await.unwrap();
+    accept(&running.handle, vec![beat(&user, 0)]).await.unwrap();
     gate.shut();
     let mut sent = running.send((1..=5).map(|nth| vec![beat(&user, nth)]).collect()).await;
     sent.remove(2).abort();
@@ -112,7 +119,7 @@ pub async fn a_slow_buffer_is_answered_for_by_the_deadline(backend: &mut dyn Bac
     let gate = Gate::before(registered(backend, AMPLE).await);
     let options = Options { push_deadline: Duration::from_millis(300).into(), ..Options::default() };
     let running = run(gate.clone(), &options);
-    running.handle.accept(vec![beat("u", 0)]).await.unwrap();
+    accept(&running.handle, vec![beat("u", 0)]).await.unwrap();
     gate.shut();
     let begun = std::time::Instant::now();
     let sent = running.send((1..=9).map(|nth| vec![beat("u", nth)]).collect()).await;
@@ -122,7 +129,7 @@ pub async fn a_slow_buffer_is_answered_for_by_the_deadline(backend: &mut dyn Bac
     }
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     gate.open();
-    running.handle.accept(vec![beat("u", 10)]).await.unwrap();
+    accept(&running.handle, vec![beat("u", 10)]).await.unwrap();
     assert_eq!(running.count("push_refused_heartbeats_total"), 9);
 }
 
@@ -132,27 +139,27 @@ pub async fn a_request_of_several_partitions_is_kept_whole_or_not_at_all(backend
     let running = run(buffer.clone(), &Options::default());
     let (left, right) = (user_of(0), user_of(1));
     let of = |user: &str, count: i64| (0..count).map(|nth| beat(user, nth)).collect::<Vec<_>>();
-    running.handle.accept(of(&left, 8)).await.unwrap();
+    accept(&running.handle, of(&left, 8)).await.unwrap();
     let scattered = [of(&left, 3), of(&right, 3)].concat();
-    assert!(matches!(running.handle.accept(scattered).await, Err(Error::Full { partition: 0 })));
+    assert!(matches!(accept(&running.handle, scattered).await, Err(Error::Full { partition: 0 })));
     assert_eq!(ledger(&*buffer, 1).await.accepted, 0, "room was looked for before anything was pushed");
-    running.handle.accept([of(&left, 2), of(&right, 3)].concat()).await.unwrap();
-    assert!(matches!(running.handle.accept(of(&left, 1)).await, Err(Error::Full { partition: 0 })));
-    running.handle.accept(of(&right, 7)).await.unwrap();
-    running.handle.accept(Vec::new()).await.unwrap();
+    accept(&running.handle, [of(&left, 2), of(&right, 3)].concat()).await.unwrap();
+    assert!(matches!(accept(&running.handle, of(&left, 1)).await, Err(Error::Full { partition: 0 })));
+    accept(&running.handle, of(&right, 7)).await.unwrap();
+    accept(&running.handle, Vec::new()).await.unwrap();
 }
 
 pub async fn nothing_is_accepted_before_the_buffer_is_registered(backend: &mut dyn Backend) {
     let running = run(backend.open(AMPLE), &Options::default());
-    assert!(matches!(running.handle.accept(vec![beat("u", 1)]).await, Err(Error::NotRegistered)));
+    assert!(matches!(accept(&running.handle, vec![beat("u", 1)]).await, Err(Error::NotRegistered)));
     registered(backend, AMPLE).await;
-    running.handle.accept(vec![beat("u", 1)]).await.unwrap();
+    accept(&running.handle, vec![beat("u", 1)]).await.unwrap();
 }
 
 pub async fn too_much_at_once_is_refused_at_once(backend: &mut dyn Backend) {
     let gate = Gate::before(registered(backend, AMPLE).await);
     let running = run(gate.clone(), &Options::default());
-    running.handle.accept(vec![beat("u", 1)]).await.unwrap();
+    accept(&running.handle, vec![beat("u", 1)]).await.unwrap();
     gate.shut();
     let bulk = || (0..10_000).map(|nth| beat("u", nth)).collect::<Vec<_>>();
     let sent = running.send((0..30).map(|_| bulk()).collect()).await;
@@ -173,7 +180,7 @@ pub async fn what_was_accepted_before_the_end_is_written(backend: &mut dyn Backe
     let buffer = registered(backend, AMPLE).await;
     let gate = Gate::before(buffer.clone());
     let running = run(gate.clone(), &Options::default());
-    running.handle.accept(vec![beat("u", 0)]).await.unwrap();
+    accept(&running.handle, vec![beat("u", 0)]).await.unwrap();
     gate.shut();
     let sent = running.send((1..=20).map(|nth| vec![beat("u", nth)]).collect()).await;
     running.shutdown.cancel();
@@ -182,7 +189,7 @@ pub async fn what_was_accepted_before_the_end_is_written(backend: &mut dyn Backe
         sent.await.unwrap().unwrap();
     }
     running.service.await.unwrap();
-    let late = running.handle.accept(vec![beat("u", 99)]).await;
+    let late = accept(&running.handle, vec![beat("u", 99)]).await;
     assert!(matches!(&late, Err(Error::Refused { reason }) if reason.contains("shutting down")), "{late:?}");
     let held = ledger(&*buffer, 0).await.pending + ledger(&*buffer, 1).await.pending;
     assert_eq!(held, 21);

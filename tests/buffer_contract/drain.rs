@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use crate::backend::{AMPLE, Backend, Caps, DATASET, Embedded, Redis, copy, open, own_options};
 use crate::model::{CAPS, Pair, Step, step};
-use crate::suite::{ALL, claim, condemned, frame, lease, ledger, next_owner, push};
+use crate::suite::{ALL, bulky, claim, condemned, frame, lease, ledger, next_owner, push};
 
 /// All that can be seen of a partition without changing it, but for ages and owners.
 #[derive(Debug, PartialEq)]
@@ -121,16 +121,7 @@ async fn filled() -> TempDir {
 
 /// A frame of a quarter of a megabyte.
 fn large(tag: u64) -> Frame {
-    let attributes = "x".repeat(4_000);
-    let rows = (0..64).map(|_| systole::heartbeat::HeartbeatRef {
-        user_id: "u",
-        timestamp: tag as i64,
-        device_id: "d",
-        id: None,
-        received_at: 1_700_000_000_000,
-        attributes: Some(&attributes),
-    });
-    Frame::encode(rows).unwrap()
+    bulky(tag, "u", 64, 4_000)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,32 +11,23 @@ use bytesize::ByteSize;
 use systole::buffer::embedded::{self, EmbeddedBuffer};
 use systole::buffer::options::Options;
 use systole::buffer::{Buffer, ClaimBudget, Error, Inlet, Inspect, LeaseAnswer, Reach, Registration};
-use systole::heartbeat::{BatcherId, ClaimId, DatasetId, Frame, FrameRows, HeartbeatRef};
+use systole::heartbeat::{BatcherId, ClaimId, DatasetId, Frame, OpenFrame};
 
 use crate::backend::{DATASET, Embedded, open, own_options};
-use crate::suite::{ALL, MINUTE, claim, frame, lease, ledger, push};
+use crate::suite::{ALL, MINUTE, bulky, claim, frame, lease, ledger, push};
 use crate::tmpfs::Tmpfs;
 
 /// Tells the child of a test where to work.
 const CHILD_DIR: &str = "SYSTOLE_CONTRACT_CHILD_DIR";
 
-/// A frame of one row of `user`, of about `size` bytes.
+/// A frame of rows of `user`, of about `size` bytes.
 fn sized(user: u64, size: usize) -> Frame {
-    let (user, attributes) = (user.to_string(), "x".repeat(size.min(4_096)));
-    let row = HeartbeatRef {
-        user_id: &user,
-        timestamp: 1,
-        device_id: "d",
-        id: None,
-        received_at: 1_700_000_000_000,
-        attributes: Some(&attributes),
-    };
-    Frame::encode(std::iter::repeat_n(row, size.div_ceil(4_096).max(1))).unwrap()
+    bulky(user, &user.to_string(), size.div_ceil(4_096).max(1) as u64, size.min(4_096))
 }
 
 /// The users in the frames of a claim.
 fn users(frames: &[bytes::Bytes]) -> Vec<u64> {
-    let first = |frame: &bytes::Bytes| FrameRows::decode(frame).unwrap()[0].user_id.parse().unwrap();
+    let first = |frame: &bytes::Bytes| OpenFrame::open(frame).unwrap().all_rows().unwrap()[0].user_id.parse().unwrap();
     frames.iter().map(first).collect()
 }
 

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 use systole::buffer::options::Options;
 use systole::buffer::socket::{ControlSocket, SocketBuffer};
 use systole::buffer::{Buffer, DeadLetter, Error, Inspect, Reach};
-use systole::heartbeat::{Frame, HeartbeatRef};
+use systole::heartbeat::Frame;
 use tempfile::TempDir;
 
 use crate::backend::{AMPLE, DATASET, Embedded, registered};
-use crate::suite::{claim, condemned, frame, lease, push};
+use crate::suite::{bulky, claim, condemned, frame, lease, push};
 use crate::through_socket::Served;
 
 /// How long a call of these tests may take.
@@ -77,16 +77,7 @@ impl Behind {
 }
 
 fn large_frame() -> Frame {
-    let attributes = "x".repeat(4_096);
-    let row = HeartbeatRef {
-        user_id: "u",
-        timestamp: 1,
-        device_id: "d",
-        id: None,
-        received_at: 1_700_000_000_000,
-        attributes: Some(&attributes),
-    };
-    Frame::encode(std::iter::repeat_n(row, 256)).unwrap()
+    bulky(1, "u", 256, 4_096)
 }
 
 fn client(path: &Path, deadline: Duration) -> SocketBuffer {

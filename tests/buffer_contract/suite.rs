@@ -9,7 +9,7 @@ use bytes::Bytes;
 use systole::buffer::{
     Buffer, Claim, ClaimBudget, Condemned, DeadLetterId, Error, Lease, LeaseAnswer, Ledger, Registration, Room,
 };
-use systole::heartbeat::{BatcherId, ClaimId, DatasetId, Frame, HeartbeatRef};
+use systole::heartbeat::{BatcherId, ClaimId, DatasetId, Frame, FrameHeader, HeartbeatRef};
 
 use crate::backend::{AMPLE, Backend, Caps, DATASET, registered};
 
@@ -26,6 +26,33 @@ pub fn frame(tag: u64, rows: u32) -> Frame {
         id: None,
         received_at: 1_700_000_000_000,
         attributes: None,
+    });
+    Frame::encode(rows).unwrap()
+}
+
+/// Letters without a pattern, so that packing them saves nothing.
+pub fn noise(seed: u64, len: usize) -> String {
+    let mut state = seed.wrapping_mul(2).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut letter = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        char::from(b'a' + (state % 26) as u8)
+    };
+    std::iter::repeat_with(&mut letter).take(len).collect()
+}
+
+/// A frame of so many rows with so many bytes of attributes each, and not much shorter.
+pub fn bulky(seed: u64, user_id: &str, rows: u64, attributes: usize) -> Frame {
+    let attributes: Vec<String> =
+        (0..rows).map(|row| noise(seed.wrapping_mul(1_000).wrapping_add(row), attributes)).collect();
+    let rows = attributes.iter().map(|attributes| HeartbeatRef {
+        user_id,
+        timestamp: 1,
+        device_id: "d",
+        id: None,
+        received_at: 1_700_000_000_000,
+        attributes: Some(attributes),
     });
     Frame::encode(rows).unwrap()
 }
@@ -173,10 +200,12 @@ pub async fn a_claim_ends_at_its_budget(backend: &mut dyn Backend) {
     let buffer = registered(backend, AMPLE).await;
     let lease = lease(&*buffer, 0).await;
     assert_eq!(buffer.claim(&lease, ClaimId::new(), ALL).await.unwrap(), None);
-    let size = frame(0, 10).bytes().len() as u64;
+    // What is counted is what the rows take once they are opened.
+    let size = FrameHeader::peek(frame(0, 10).bytes()).unwrap().raw.into();
     for (budget, frames) in [
         (ClaimBudget { rows: 15, ..ALL }, 2),
         (ClaimBudget { rows: 20, ..ALL }, 2),
+        (ClaimBudget { bytes: size, ..ALL }, 1),
         (ClaimBudget { bytes: size + 1, ..ALL }, 2),
         (ClaimBudget { frames: 3, ..ALL }, 3),
         (ClaimBudget { rows: 0, bytes: 0, frames: 0 }, 1),

@@ -141,6 +141,20 @@ async fn a_short_refused_body_leaves_the_connection_open() {
     edge.stop().await;
 }
 
+/// 60 KiB of records that do not get much shorter by being packed.
+fn padded(user: &str) -> String {
+    let mut state = 7_u64;
+    let mut letter = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        char::from(b'a' + (state >> 40) as u8 % 26)
+    };
+    let mut noisy = || {
+        let noise: String = std::iter::repeat_with(&mut letter).take(4_000).collect();
+        record(user).replace('}', &format!(r#","attributes":{{"k":"{noise}"}}}}"#))
+    };
+    format!("[{}]", std::iter::repeat_with(&mut noisy).take(15).collect::<Vec<_>>().join(","))
+}
+
 #[tokio::test]
 async fn bodies_and_what_waits_for_the_buffer_share_one_budget() {
     let edge = Edge::with(|options, _| {
@@ -150,13 +164,12 @@ async fn bodies_and_what_waits_for_the_buffer_share_one_budget() {
         options.byte_budget = ByteSize::kib(192);
     })
     .await;
-    let padded = |user: &str| format!("{}{}", record(user), " ".repeat(60 * 1024));
     edge.recorder.shut_gate();
     let waiting: Vec<_> = ["a", "b", "c"].map(|user| tokio::spawn(send(edge.post(padded(user))))).into();
     // All three are in the buffer's hands, their bodies' share still reserved.
     let _ = tokio::time::timeout(PATIENCE, edge.recorder.waiting.acquire_many(3)).await.unwrap().unwrap();
     let reserved = edge.metric("systole_http_byte_budget_used_bytes").unwrap();
-    assert!(reserved >= 3.0 * 60.0 * 1024.0, "{reserved}");
+    assert!(reserved >= 3.0 * 15.0 * 4_000.0, "{reserved}");
 
     let mut wire = Wire::open(&edge).await;
     wire.send("POST /v1/heartbeats HTTP/1.1\r\nHost: x\r\nContent-Length: 61440\r\n\r\n").await;

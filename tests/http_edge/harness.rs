@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use prometheus::Registry;
 use serde_json::Value;
-use systole::buffer::{self, Intake};
-use systole::heartbeat::Heartbeat;
+use systole::buffer::{self, Intake, Parcel};
+use systole::heartbeat::{Frame, Heartbeat, HeartbeatRef, OpenFrame, Partition};
 use systole::http::{Error, Options, Server, limits};
 use systole::telemetry::health::Health;
 use systole::telemetry::metrics;
@@ -54,13 +54,22 @@ impl Recorder {
 
 #[async_trait]
 impl Intake for Recorder {
-    async fn accept(&self, heartbeats: Vec<Heartbeat>) -> buffer::Result<()> {
+    async fn partitions(&self) -> buffer::Result<Partition> {
+        // One, so that heartbeats come in the order of the request.
+        Ok(1)
+    }
+
+    async fn accept(&self, parcels: Vec<Parcel>) -> buffer::Result<()> {
         self.waiting.add_permits(1);
         self.gate.acquire().await.unwrap().forget();
         if let Some(fault) = self.fault.lock().unwrap().clone() {
             return Err(fault);
         }
-        self.held.lock().unwrap().extend(heartbeats);
+        for (_, block) in parcels {
+            let frame = Frame::of(&[block]).unwrap();
+            let opened = OpenFrame::open(frame.bytes()).unwrap();
+            self.held.lock().unwrap().extend(opened.all_rows().unwrap().iter().map(HeartbeatRef::to_heartbeat));
+        }
         Ok(())
     }
 }

@@ -32,7 +32,12 @@ pub struct Beats {
     pub devices: u64,
     pub from: u64,
     pub beat_ms: u64,
+    /// The share of them that are an earlier one again, to the last byte.
+    pub doubles: f64,
 }
+
+/// A double is of one of so many before it: clients that retry do so soon.
+const DOUBLES_WITHIN: u64 = 20_000;
 
 impl Beats {
     /// Replaces `body` by one with the heartbeats of these numbers. A single one is a bare object.
@@ -49,9 +54,21 @@ impl Beats {
                 body.extend_from_slice(between.as_bytes());
             }
             // A vector takes whatever is written to it.
-            let _ = self.write_one(number, body);
+            let _ = self.write_one(self.original(number), body);
         }
         body.extend_from_slice(close.as_bytes());
+    }
+
+    /// The number of the heartbeat that this one repeats, or its own.
+    fn original(&self, mut number: u64) -> u64 {
+        while number > 0 && self.doubles > 0.0 {
+            let dice = scramble(!number);
+            if (dice >> 32) as f64 >= self.doubles * f64::from(u32::MAX) {
+                break;
+            }
+            number -= 1 + dice % DOUBLES_WITHIN.min(number);
+        }
+        number
     }
 
     fn write_one(&self, number: u64, body: &mut Vec<u8>) -> io::Result<()> {
@@ -86,4 +103,28 @@ pub fn compress(body: &[u8], to: &mut Vec<u8>) -> io::Result<()> {
     let mut encoder = GzEncoder::new(&mut *to, Compression::fast());
     encoder.write_all(body)?;
     encoder.finish().map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn distinct(doubles: f64, count: u64) -> usize {
+        let beats = Beats { users: 10, devices: 50, from: 0, beat_ms: 10, doubles };
+        let mut body = Vec::new();
+        let mut text = |number| {
+            beats.write(number..number + 1, Form::Array, &mut body);
+            body.clone()
+        };
+        (0..count).map(&mut text).collect::<HashSet<_>>().len()
+    }
+
+    #[test]
+    fn as_many_heartbeats_as_are_wanted_are_earlier_ones_again() {
+        assert_eq!(distinct(0.0, 100_000), 100_000);
+        let share = 1.0 - distinct(0.05, 100_000) as f64 / 100_000.0;
+        assert!((share - 0.05).abs() < 0.005, "{share}");
+    }
 }

@@ -1,75 +1,24 @@
 //! One connection: a request, its answer, the next request.
 
-use std::io::{self, Write};
+use std::io;
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::Run;
-use crate::beats::compress;
+use crate::tally::Tally;
 
 /// The pause after an answer that asks for one. `Retry-After` counts in seconds, too long for a measurement.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Larger heads are none of Systole's.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// What became of requests.
-#[derive(Debug, Default)]
-pub struct Tally {
-    accepted_requests: u64,
-    accepted: u64,
-    /// Answered with 429 or 503.
-    put_off: u64,
-    /// Answered with anything else.
-    refused: u64,
-    bytes: u64,
-    /// How long each accepted request took, in microseconds.
-    micros: Vec<u32>,
-}
-
-impl Tally {
-    pub fn add(&mut self, mut other: Self) {
-        self.accepted_requests += other.accepted_requests;
-        self.accepted += other.accepted;
-        self.put_off += other.put_off;
-        self.refused += other.refused;
-        self.bytes += other.bytes;
-        self.micros.append(&mut other.micros);
-    }
-
-    /// All of it on one line. `next` is the number of the first heartbeat that was not sent.
-    pub fn line(&mut self, took: Duration, next: u64) -> String {
-        self.micros.sort_unstable();
-        let millis = |share: f64| {
-            let at = (self.micros.len() as f64 * share) as usize;
-            self.micros.get(at).or(self.micros.last()).map_or(0.0, |micros| f64::from(*micros) / 1e3)
-        };
-        let seconds = took.as_secs_f64();
-        format!(
-            "accepted={} per_s={:.0} requests={} put_off={} refused={} seconds={seconds:.2} mb_per_s={:.1} \
-             p50_ms={:.2} p99_ms={:.2} p999_ms={:.2} next={next}",
-            self.accepted,
-            self.accepted as f64 / seconds,
-            self.accepted_requests,
-            self.put_off,
-            self.refused,
-            self.bytes as f64 / seconds / 1e6,
-            millis(0.5),
-            millis(0.99),
-            millis(0.999),
-        )
-    }
-}
-
 /// A connection and its memory.
 pub struct Connection {
     stream: TcpStream,
-    body: Vec<u8>,
-    packed: Vec<u8>,
-    request: Vec<u8>,
     answer: Vec<u8>,
 }
 
@@ -78,27 +27,17 @@ impl Connection {
     pub async fn post(run: Arc<Run>) -> io::Result<Tally> {
         let mut tally = Tally::default();
         let mut this = Self::open(&run).await?;
-        while !run.is_over() {
-            let bulk = run.options.bulk;
-            let first = run.next.fetch_add(bulk, Ordering::Relaxed);
-            this.render(&run, first)?;
-            let sent = Instant::now();
-            let status = this.exchange().await?;
-            match status {
-                202 => {
-                    tally.accepted_requests += 1;
-                    tally.accepted += bulk;
-                    run.accepted.fetch_add(bulk, Ordering::Relaxed);
-                    tally.bytes += this.request.len() as u64;
-                    tally.micros.push(sent.elapsed().as_micros().try_into().unwrap_or(u32::MAX));
-                }
-                429 | 503 => {
-                    tally.put_off += 1;
-                    tokio::time::sleep(PAUSE).await;
-                    // The server may have closed it.
-                    this = Self::open(&run).await?;
-                }
-                _ => tally.refused += 1,
+        let mut scratch = Default::default();
+        while let Some(due) = run.await_due().await
+            && let Some(numbers) = run.next()
+        {
+            let heartbeats = numbers.end - numbers.start;
+            let request = run.requests.get(&run.options, numbers, &mut scratch)?;
+            // The same again until it is taken, as clients do.
+            while !this.send(&run, request, heartbeats, due, &mut tally).await? && !run.is_over() {
+                tokio::time::sleep(PAUSE).await;
+                // The server may have closed it.
+                this = Self::open(&run).await?;
             }
         }
         Ok(tally)
@@ -107,45 +46,47 @@ impl Connection {
     async fn open(run: &Run) -> io::Result<Self> {
         let stream = TcpStream::connect(run.options.address).await?;
         stream.set_nodelay(true)?;
-        let memory = || Vec::with_capacity(4096);
-        Ok(Self { stream, body: memory(), packed: memory(), request: memory(), answer: memory() })
+        Ok(Self { stream, answer: Vec::with_capacity(4096) })
     }
 
-    fn render(&mut self, run: &Run, first: u64) -> io::Result<()> {
-        let options = &run.options;
-        run.beats.write(first..first + options.bulk, options.form, &mut self.body);
-        let (body, encoding) = if options.gzip {
-            compress(&self.body, &mut self.packed)?;
-            (&self.packed, "content-encoding: gzip\r\n")
-        } else {
-            (&self.body, "")
-        };
-        self.request.clear();
-        write!(
-            self.request,
-            "POST /v1/heartbeats HTTP/1.1\r\nhost: {}\r\ncontent-type: {}\r\n{encoding}content-length: {}\r\n\r\n",
-            options.address,
-            options.form.media_type(),
-            body.len()
-        )?;
-        self.request.extend_from_slice(body);
-        Ok(())
+    /// Sends a request that was due at some moment; whether that settled it.
+    async fn send(
+        &mut self,
+        run: &Run,
+        request: &[u8],
+        heartbeats: u64,
+        due: Instant,
+        tally: &mut Tally,
+    ) -> io::Result<bool> {
+        let answer = self.exchange(request).await?;
+        let now = Instant::now();
+        if now >= run.counts_from {
+            match answer {
+                // Some of a request can be refused with the others taken: that is not what was asked for.
+                Answer::Accepted(accepted) if accepted == heartbeats => {
+                    tally.accepted(heartbeats, request.len(), now - due);
+                }
+                Answer::PutOff => tally.put_off(),
+                Answer::Accepted(_) | Answer::Refused => tally.refused(),
+            }
+        }
+        Ok(answer != Answer::PutOff)
     }
 
-    /// Sends the request and reads its answer to the end; its status.
-    async fn exchange(&mut self) -> io::Result<u16> {
-        self.stream.write_all(&self.request).await?;
+    /// Sends the request and reads its answer to the end.
+    async fn exchange(&mut self, request: &[u8]) -> io::Result<Answer> {
+        self.stream.write_all(request).await?;
         self.answer.clear();
-        let (status, whole) = loop {
+        let head = loop {
             self.read_some().await?;
-            if let Some(head) = read_head(&self.answer)? {
+            if let Some(head) = Head::read(&self.answer)? {
                 break head;
             }
         };
-        while self.answer.len() < whole {
+        while self.answer.len() < head.body.end {
             self.read_some().await?;
         }
-        Ok(status)
+        Ok(Answer::of(head.status, &self.answer[head.body]))
     }
 
     async fn read_some(&mut self) -> io::Result<()> {
@@ -156,17 +97,77 @@ impl Connection {
     }
 }
 
-/// The status and the length of the whole answer, once its head is there.
-fn read_head(answer: &[u8]) -> io::Result<Option<(u16, usize)>> {
-    let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else {
-        return if answer.len() > MAX_HEAD { Err(io::ErrorKind::InvalidData.into()) } else { Ok(None) };
-    };
-    let head = String::from_utf8_lossy(&answer[..end]);
-    let mut lines = head.split("\r\n");
-    let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok());
-    let length =
-        lines.filter_map(|line| line.split_once(':')).find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-    let length = length.map_or(Some(0), |(_, value)| value.trim().parse().ok());
-    let (status, length): (u16, usize) = status.zip(length).ok_or(io::ErrorKind::InvalidData)?;
-    Ok(Some((status, end + 4 + length)))
+/// What the server made of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    /// So many heartbeats are kept.
+    Accepted(u64),
+    PutOff,
+    Refused,
+}
+
+impl Answer {
+    fn of(status: u16, body: &[u8]) -> Self {
+        match status {
+            202 => accepted(body).map_or(Self::Refused, Self::Accepted),
+            429 | 503 => Self::PutOff,
+            _ => Self::Refused,
+        }
+    }
+}
+
+/// The number that the body of a 202 begins with.
+fn accepted(body: &[u8]) -> Option<u64> {
+    let rest = body.strip_prefix(br#"{"accepted":"#)?;
+    let digits = rest.iter().position(|byte| !byte.is_ascii_digit())?;
+    std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()
+}
+
+/// The head of an answer: its status, and where its body lies.
+#[derive(Debug, PartialEq, Eq)]
+struct Head {
+    status: u16,
+    body: Range<usize>,
+}
+
+impl Head {
+    /// Once it is there as a whole.
+    fn read(answer: &[u8]) -> io::Result<Option<Self>> {
+        let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else {
+            return if answer.len() > MAX_HEAD { Err(io::ErrorKind::InvalidData.into()) } else { Ok(None) };
+        };
+        let head = String::from_utf8_lossy(&answer[..end]);
+        let mut lines = head.split("\r\n");
+        let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok());
+        let length =
+            lines.filter_map(|line| line.split_once(':')).find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+        let length: Option<usize> = length.map_or(Some(0), |(_, value)| value.trim().parse().ok());
+        let (status, length) = status.zip(length).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Some(Self { status, body: end + 4..end + 4 + length }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANSWER: &[u8] =
+        b"HTTP/1.1 202 Accepted\r\ncontent-length: 31\r\ndate: today\r\n\r\n{\"accepted\":1000,\"rejected\":[]}";
+
+    #[test]
+    fn an_answer_is_read_once_its_head_is_there() {
+        for some in 0..ANSWER.len() - 31 {
+            assert_eq!(Head::read(&ANSWER[..some]).unwrap(), None, "{some}");
+        }
+        let head = Head::read(ANSWER).unwrap().unwrap();
+        assert_eq!(Answer::of(head.status, &ANSWER[head.body]), Answer::Accepted(1000));
+    }
+
+    #[test]
+    fn only_what_is_kept_counts_as_accepted() {
+        assert_eq!(Answer::of(202, br#"{"accepted":7,"rejected":[{"index":3}]}"#), Answer::Accepted(7));
+        assert_eq!(Answer::of(202, b"{}"), Answer::Refused);
+        assert_eq!(Answer::of(503, b""), Answer::PutOff);
+        assert_eq!(Answer::of(422, br#"{"accepted":7}"#), Answer::Refused);
+    }
 }

@@ -20,30 +20,31 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use prometheus::{Histogram, IntCounter, IntCounterVec, Registry};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use self::plan::{Plan, Slice};
+use super::intake::Parcel;
 use super::options::Options;
 use super::{Error, Inlet, Intake, Result, Room};
 use crate::failpoint;
-use crate::heartbeat::{Frame, Heartbeat, Partition};
+use crate::heartbeat::{Block, Frame, Partition};
 use crate::telemetry::metrics::Register;
 
 /// Requests that may wait.
 const MAX_WAITING_REQUESTS: usize = 8_192;
 /// Heartbeats that may wait: twenty of the largest bulks.
 const MAX_WAITING_HEARTBEATS: usize = 200_000;
-/// Raw data that may wait, in KiB; the door's byte budget comes on top.
+/// Blocks that may wait, in KiB; the door's byte budget comes on top.
 const MAX_WAITING_KIB: usize = 32 << 10;
 /// Requests that share one write.
 const MAX_BATCH_REQUESTS: usize = 4_096;
 /// Heartbeats at which a write is full.
 const MAX_BATCH_HEARTBEATS: usize = 40_000;
-/// Raw bytes at which a write is full: what Redis reads, and fsyncs, at one go.
+/// Bytes of blocks at which a write is full: what Redis reads, and fsyncs, at one go.
 const MAX_BATCH_BYTES: usize = 8 << 20;
-/// Up to this many, heartbeats are encoded where they are; more (some milliseconds' work) on a thread that may block.
-const ENCODE_INLINE: usize = 1_000;
+/// Up to so many bytes, blocks are joined where they are; more (some milliseconds' work) on a thread that may block.
+const JOIN_INLINE_BYTES: usize = 512 << 10;
 
 /// The committer's metrics.
 #[derive(Debug, Clone)]
@@ -105,19 +106,24 @@ impl Committer {
     pub fn start(buffer: Arc<dyn Inlet>, options: &Options, metrics: Metrics) -> (CommitterHandle, CommitterService) {
         let (sender, queue) = mpsc::channel(MAX_WAITING_REQUESTS);
         let handle = CommitterHandle {
+            buffer: buffer.clone(),
+            partitions: Arc::default(),
             sender,
             heartbeats: Arc::new(Semaphore::new(MAX_WAITING_HEARTBEATS)),
             kib: Arc::new(Semaphore::new(MAX_WAITING_KIB)),
             deadline: *options.push_deadline,
             metrics: metrics.clone(),
         };
-        (handle, CommitterService { buffer, queue, partitions: None, metrics })
+        (handle, CommitterService { buffer, queue, metrics })
     }
 }
 
 /// Hands heartbeats to the committer. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct CommitterHandle {
+    buffer: Arc<dyn Inlet>,
+    /// Fixed for a dataset's life, so they are asked for once.
+    partitions: Arc<OnceCell<Partition>>,
     sender: mpsc::Sender<Request>,
     heartbeats: Arc<Semaphore>,
     kib: Arc<Semaphore>,
@@ -128,7 +134,8 @@ pub struct CommitterHandle {
 /// What one caller wants held.
 #[derive(Debug)]
 struct Request {
-    heartbeats: Vec<Heartbeat>,
+    parcels: Vec<Parcel>,
+    rows: usize,
     bytes: usize,
     answer: oneshot::Sender<Result<()>>,
     /// Its share of what may wait, given back when it is answered.
@@ -136,14 +143,14 @@ struct Request {
 }
 
 impl CommitterHandle {
-    fn enqueue(&self, heartbeats: Vec<Heartbeat>) -> Result<oneshot::Receiver<Result<()>>> {
+    fn enqueue(&self, parcels: Vec<Parcel>, rows: usize) -> Result<oneshot::Receiver<Result<()>>> {
         let overloaded = |_| Error::Refused { reason: "overloaded: too much waits to be written".into() };
-        let bytes: usize = heartbeats.iter().map(plan::encoded_len).sum();
+        let bytes: usize = parcels.iter().map(|(_, block)| block.stored_len()).sum();
         let permits = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        let rows = self.heartbeats.clone().try_acquire_many_owned(permits(heartbeats.len())).map_err(overloaded)?;
+        let share = self.heartbeats.clone().try_acquire_many_owned(permits(rows)).map_err(overloaded)?;
         let kib = self.kib.clone().try_acquire_many_owned(permits(bytes.div_ceil(1 << 10))).map_err(overloaded)?;
         let (answer, answered) = oneshot::channel();
-        let request = Request { heartbeats, bytes, answer, _share: (rows, kib) };
+        let request = Request { parcels, rows, bytes, answer, _share: (share, kib) };
         self.sender.try_send(request).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {
                 Error::Refused { reason: "overloaded: too many requests wait to be written".into() }
@@ -156,13 +163,22 @@ impl CommitterHandle {
 
 #[async_trait]
 impl Intake for CommitterHandle {
-    async fn accept(&self, heartbeats: Vec<Heartbeat>) -> Result<()> {
-        let count = heartbeats.len();
+    async fn partitions(&self) -> Result<Partition> {
+        if let Some(partitions) = self.partitions.get() {
+            return Ok(*partitions);
+        }
+        let after = self.deadline;
+        let asked = self.partitions.get_or_try_init(|| ask_for_partitions(&*self.buffer));
+        tokio::time::timeout(after, asked).await.unwrap_or(Err(Error::TimedOut { after })).copied()
+    }
+
+    async fn accept(&self, parcels: Vec<Parcel>) -> Result<()> {
+        let count = parcels.iter().map(|(_, block)| block.rows() as usize).sum();
         if count == 0 {
             return Ok(());
         }
         let after = self.deadline;
-        let outcome = match self.enqueue(heartbeats) {
+        let outcome = match self.enqueue(parcels, count) {
             Err(error) => Err(error),
             Ok(answered) => match tokio::time::timeout(after, answered).await {
                 Ok(Ok(outcome)) => outcome,
@@ -183,8 +199,6 @@ impl Intake for CommitterHandle {
 pub struct CommitterService {
     buffer: Arc<dyn Inlet>,
     queue: mpsc::Receiver<Request>,
-    /// Fixed for a dataset's life, so it is asked for once.
-    partitions: Option<Partition>,
     metrics: Metrics,
 }
 
@@ -215,7 +229,7 @@ impl CommitterService {
         let mut next = Some(first);
         while let Some(request) = next {
             if !request.answer.is_closed() {
-                rows += request.heartbeats.len();
+                rows += request.rows;
                 bytes += request.bytes;
                 batch.push(request);
             }
@@ -228,7 +242,7 @@ impl CommitterService {
     async fn commit(&mut self, batch: Vec<Request>) {
         self.metrics.batch_requests.observe(batch.len() as f64);
         let (requests, answers): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|request| (request.heartbeats, (request.answer, request._share))).unzip();
+            batch.into_iter().map(|request| (request.parcels, (request.answer, request._share))).unzip();
         let outcomes = match self.write(requests).await {
             Ok(outcomes) => outcomes,
             Err(error) => vec![Err(error); answers.len()],
@@ -240,38 +254,14 @@ impl CommitterService {
     }
 
     /// Writes the requests and says what became of each.
-    async fn write(&mut self, requests: Vec<Vec<Heartbeat>>) -> Result<Vec<Result<()>>> {
-        let partitions = self.partitions().await?;
+    async fn write(&mut self, requests: Vec<Vec<Parcel>>) -> Result<Vec<Result<()>>> {
         let mut outcomes: Vec<Result<()>> = vec![Ok(()); requests.len()];
-        let rows = requests.iter().map(Vec::len).sum::<usize>();
-        let requests = Arc::new(requests);
-
-        let slices = off_thread(rows, {
-            let requests = requests.clone();
-            move || plan::split(&requests, partitions)
-        })
-        .await?;
+        let mut slices = plan::split(requests);
         self.look_for_room(&slices, &mut outcomes).await?;
-
-        let wanted: Vec<bool> = outcomes.iter().map(Result::is_ok).collect();
-        let plan = off_thread(rows, move || {
-            plan::encode(&requests, slices.into_iter().filter(|slice| wanted[slice.request]).collect())
-        })
-        .await?;
+        slices.retain(|slice| outcomes[slice.request].is_ok());
+        let plan = join(slices).await?;
         self.push(plan, &mut outcomes).await?;
         Ok(outcomes)
-    }
-
-    async fn partitions(&mut self) -> Result<Partition> {
-        if let Some(partitions) = self.partitions {
-            return Ok(partitions);
-        }
-        // The check at the process's start finds nothing to judge while the buffer is away, so the first write asks again:
-        // no 202 for what the buffer may forget.
-        self.buffer.durability().await?;
-        let registration = self.buffer.registration().await?.ok_or(Error::NotRegistered)?;
-        tracing::info!(dataset = %registration.dataset, partitions = registration.partitions, "the buffer is registered");
-        Ok(*self.partitions.insert(registration.partitions))
     }
 
     /// Refuses each request of several partitions for which one of them has no room left behind what comes before it.
@@ -323,13 +313,22 @@ impl CommitterService {
     }
 }
 
-/// Does a long computation on a thread that may block, a short one at once.
-async fn off_thread<T: Send + 'static>(rows: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-    if rows <= ENCODE_INLINE {
-        return Ok(work());
+async fn ask_for_partitions(buffer: &dyn Inlet) -> Result<Partition> {
+    // The check at the process's start finds nothing to judge while the buffer is away, so the first request asks again:
+    // no 202 for what the buffer may forget.
+    buffer.durability().await?;
+    let registration = buffer.registration().await?.ok_or(Error::NotRegistered)?;
+    tracing::info!(dataset = %registration.dataset, partitions = registration.partitions, "the buffer is registered");
+    Ok(registration.partitions)
+}
+
+async fn join(slices: Vec<Slice>) -> Result<Plan> {
+    let to_pack: usize = slices.iter().flat_map(|slice| &slice.blocks).filter_map(Block::plain).map(<[u8]>::len).sum();
+    if to_pack <= JOIN_INLINE_BYTES {
+        return Ok(plan::encode(slices));
     }
     let failed = |error: tokio::task::JoinError| Error::Refused { reason: format!("the encoder failed: {error}") };
-    tokio::task::spawn_blocking(work).await.map_err(failed)
+    tokio::task::spawn_blocking(move || plan::encode(slices)).await.map_err(failed)
 }
 
 fn reached(name: &str) -> Result<()> {

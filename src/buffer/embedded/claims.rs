@@ -12,7 +12,7 @@ use super::engine::{Engine, Write};
 use super::keys;
 use super::state::{Load, State};
 use super::store::{Draft, Store};
-use crate::heartbeat::{ClaimId, Partition};
+use crate::heartbeat::{ClaimId, FrameHeader, Partition};
 
 /// Frames that one claim holds at most: as on Redis, so that what one backend claimed the other can hold.
 const MAX_CLAIM_FRAMES: u64 = 1_000;
@@ -105,7 +105,7 @@ fn read_up_to(
     for frame in engine.frames(partition, range) {
         let frame = frame?;
         let Load { rows, bytes } = Load::of(&frame);
-        size += frame.len() as u64;
+        size += FrameHeader::peek(&frame).map_or(frame.len() as u64, |header| header.raw.into());
         load = Load { rows: load.rows + rows, bytes: load.bytes + bytes };
         frames.push(frame);
         if load.rows >= budget.rows || size >= most_bytes {

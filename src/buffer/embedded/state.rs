@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::handover::Standing;
 use super::super::{Error, Lease, Ledger, Registration, Result};
-use crate::heartbeat::{BatcherId, ClaimId, FRAME_HEADER_LEN, FRAME_VERSION, FrameHeader, Partition};
+use crate::heartbeat::{BatcherId, ClaimId, FrameHeader, Partition};
 
 /// What a partition may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,14 +30,8 @@ impl Load {
     /// Of what claims to be a frame, by its header. Nothing at all for what no push has written: it was never accepted,
     /// so it must not leave the books either.
     pub(super) fn of(frame: &[u8]) -> Self {
-        let Some(FrameHeader { version, count, length }) = FrameHeader::peek(frame) else { return Self::default() };
-        let (size, length) = (frame.len(), length as usize);
-        let bounded = size > FRAME_HEADER_LEN && count >= 1 && count as usize <= length && length <= size;
-        let whole = version != FRAME_VERSION || length == size - FRAME_HEADER_LEN;
-        if version == 0 || !bounded || !whole {
-            return Self::default();
-        }
-        Self { rows: count.into(), bytes: size as u64 }
+        FrameHeader::plausible(frame)
+            .map_or(Self::default(), |header| Self { rows: header.count.into(), bytes: frame.len() as u64 })
     }
 }
 

@@ -108,30 +108,6 @@ impl RedisBuffer {
         .await
     }
 
-    async fn push_all(&self, frames: &[(Partition, Frame)]) -> Result<Vec<Result<()>>> {
-        let registration = self.registered().await?;
-        let (cap_rows, cap_bytes) = self.caps(registration);
-        let dataset = registration.dataset.to_string();
-        let calls = frames
-            .iter()
-            .map(|(partition, frame)| {
-                let mut command = script::PUSH.call(*partition);
-                command.arg(&dataset).arg(cap_rows).arg(cap_bytes).arg(&frame.bytes()[..]);
-                Call { script: &script::PUSH, command, key: script::PUSH.first_key(*partition) }
-            })
-            .collect();
-        let outcomes = self.connections.run(calls, self.replicas()).await?;
-        Ok(frames
-            .iter()
-            .zip(outcomes)
-            .map(|((partition, _), outcome)| {
-                let asked = Asked { dataset: registration.dataset, partition: *partition };
-                Reply::read(script::PUSH.name, outcome.answer?, asked)?.only("held")?;
-                self.check_replicas(outcome.replicas)
-            })
-            .collect())
-    }
-
     pub(super) fn replicas(&self) -> Option<Replicas> {
         let want = self.options.wait_replicas;
         (want > 0).then(|| Replicas { want, timeout: *self.options.wait_replicas_timeout })

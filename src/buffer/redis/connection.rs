@@ -67,6 +67,11 @@ impl Connections {
         Ok(Self { pool })
     }
 
+    /// Whether keys lie on different nodes.
+    pub(super) fn to_cluster(&self) -> bool {
+        self.pool.manager().to_cluster()
+    }
+
     /// Runs scripts, in order where they share a node, all in one round trip a node (a second one for scripts that it
     /// did not know). With `replicas`, each node is then asked how many replicas hold what was written.
     ///

@@ -19,6 +19,7 @@ mod import;
 mod inspect;
 mod keys;
 mod options;
+mod push;
 mod registration;
 mod reply;
 mod script;

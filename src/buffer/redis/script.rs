@@ -82,10 +82,17 @@ fn load(text: &str) -> Loaded {
 impl Script {
     /// The command that runs it on the keys of a partition; arguments are added behind.
     pub(super) fn call(&self, partition: Partition) -> Cmd {
+        self.call_on(&[partition])
+    }
+
+    /// The same on the keys of several partitions, one behind the other.
+    pub(super) fn call_on(&self, partitions: &[Partition]) -> Cmd {
         let mut command = redis::cmd("EVALSHA");
-        command.arg(&self.loaded.sha).arg(self.keys.len());
-        for key in self.keys {
-            command.arg(key(partition));
+        command.arg(&self.loaded.sha).arg(partitions.len() * self.keys.len());
+        for partition in partitions {
+            for key in self.keys {
+                command.arg(key(*partition));
+            }
         }
         command
     }

@@ -100,6 +100,11 @@ impl std::fmt::Debug for Manager {
 }
 
 impl Manager {
+    /// Whether keys lie on different nodes.
+    pub(super) fn to_cluster(&self) -> bool {
+        matches!(self.target, Target::Cluster(_))
+    }
+
     /// Reads the options and the files that they name.
     pub(super) fn new(common: &Common, options: &Options) -> Result<Self> {
         let nodes = nodes(options)?;

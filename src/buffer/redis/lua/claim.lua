@@ -2,7 +2,7 @@
 -- Hands back the standing claim of a partition, or makes one of the oldest pending frames.
 --
 -- KEYS  state, pending, processing
--- ARGV  dataset, batcher, epoch, id for a new claim, budget in heartbeats, in bytes, in frames
+-- ARGV  dataset, batcher, epoch, id for a new claim, budget in heartbeats, in bytes of opened rows, in frames
 -- Gives {'nothing'}, or {'claim', id, 1 if it stood before, heartbeats, deaths, frame in hand or -1, deaths with it,
 --       condemned dead letters as {'<frame>:<row or all>', letter, …}, frames}; refusals: unregistered, foreign, fenced,
 --       corrupt
@@ -76,9 +76,9 @@ local frames, size, rows, bytes = {}, 0, 0, 0
 repeat
   local frame = redis.call('LMOVE', pending, processing, 'LEFT', 'RIGHT')
   if not frame then break end
-  local frame_rows, frame_bytes = weigh(frame)
+  local frame_rows, frame_bytes, opened = weigh(frame)
   frames[#frames + 1] = frame
-  size = size + #frame
+  size = size + opened
   rows = rows + frame_rows
   bytes = bytes + frame_bytes
 until rows >= most_rows or size >= most_bytes or #frames >= most_frames

@@ -38,27 +38,39 @@ local function check_claim(state, claim)
   if redis.call('HGET', state, 'claim_id') ~= claim then return { 'notstanding' } end
 end
 
--- A counter of the state. A text that is no number makes the script fail here, before its first write.
-local function number(state, field)
-  local value = tonumber(redis.call('HGET', state, field) or 0)
+-- A counter of the state, out of what HMGET gave. A text that is no number makes the script fail here, before its first
+-- write.
+local function count(found, at, field)
+  local value = tonumber(found[at] or 0)
   assert(value, field .. ' is no number')
   return value
 end
 
--- What the ledger counts for a frame, by its header (see heartbeat/frame.rs): heartbeats and bytes. Nothing at all for
--- what no push has written: it was never accepted, so it must not leave the books either.
+local function number(state, field)
+  return count({ redis.call('HGET', state, field) }, 1, field)
+end
+
+-- A counter as text: Lua's own way writes 1e+15 from a certain size on.
+local function whole(number)
+  return string.format('%d', number)
+end
+
+-- What a frame is by its header (see heartbeat/frame.rs): heartbeats and bytes, as the ledger counts them, and the bytes
+-- that its rows take once they are opened. Nothing at all for what no push has written: it was never accepted, so it must
+-- not leave the books either.
 local function weigh(frame)
   local size = #frame
-  if size <= 25 then return 0, 0 end
+  if size <= 25 then return 0, 0, size end
   local version, count, length = struct.unpack('<BI4I4', frame)
-  if version == 0 or count < 1 or count > length or length > size then return 0, 0 end
-  if version == 1 and length ~= size - 25 then return 0, 0 end
-  return count, size
+  if version == 0 or count < 1 or count > length * 256 or length >= size then return 0, 0, size end
+  if version == 1 and length ~= size - 25 or version == 2 and length ~= size - 29 then return 0, 0, size end
+  return count, size, version == 2 and struct.unpack('<I4', frame, 26) or size
 end
 
 -- What the partition holds against its caps: heartbeats and bytes, dead letters among them.
 local function held(state)
-  return number(state, 'pending') + number(state, 'claimed') + number(state, 'dead'), number(state, 'bytes')
+  local found = redis.call('HMGET', state, 'pending', 'claimed', 'dead', 'bytes')
+  return count(found, 1, 'pending') + count(found, 2, 'claimed') + count(found, 3, 'dead'), count(found, 4, 'bytes')
 end
 
 -- Moves heartbeats from one column of the ledger to another, never more than stand in it: so the books balance

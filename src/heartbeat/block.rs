@@ -1,0 +1,298 @@
+//! Rows of one partition, encoded together and packed: what a frame is made of.
+//!
+//! Constraints: rows know nothing of what stands beside them, so that rows of different requests can be put together by
+//! copying; a block is packed where the request is worked on, in parallel, so that what gathers blocks into frames only
+//! copies them; and how much memory a block takes once it is opened stands before its content.
+//!
+//! Layout, little-endian, without gaps:
+//!
+//! ```text
+//! offset  size  field
+//!      0     4  raw      bytes of its rows
+//!      4     4  stored   bytes of the content: as many as `raw`, or fewer when it is packed
+//!      8     …  content  the rows; packed as one LZ4 block (github.com/lz4/lz4, doc/lz4_Block_format.md)
+//! ```
+//!
+//! A row: `flags` u8 (bit 0: has id, bit 1: has attributes), `timestamp` i64, `received_at` i64, `user_id` and
+//! `device_id` as one length byte and text, `id` likewise when flagged, `attributes` as u16 length and text when flagged.
+
+use lz4::block::{CompressionMode, compress_bound, compress_to_buffer, decompress_to_buffer};
+
+use super::ids::{Partition, partition_of};
+use super::record::HeartbeatRef;
+
+/// Bytes before the content of a block.
+pub(super) const BLOCK_HEADER_LEN: usize = 8;
+/// Rows with which a block ends, or with the one that reaches
+const BLOCK_ROWS: u32 = 4_096;
+/// so many raw bytes: four of LZ4's windows. What is longer packs no better.
+const BLOCK_BYTES: usize = 256 << 10;
+/// Shorter content of a block is left as it is: the same few words repeat only in longer ones.
+const PACK_FROM: usize = 256;
+/// What one request has for one partition is packed from so many bytes on. Less is left to be joined with that of others,
+/// and packed then.
+const PACK_ALONE_FROM: usize = 4 << 10;
+
+const HAS_ID: u8 = 1;
+const HAS_ATTRIBUTES: u8 = 2;
+
+/// Some heartbeats of one partition, encoded together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Block {
+    bytes: Vec<u8>,
+    rows: u32,
+    raw: u32,
+    oldest: i64,
+}
+
+impl Block {
+    /// Heartbeats in it.
+    pub fn rows(&self) -> u32 {
+        self.rows
+    }
+
+    /// Bytes that it takes in a frame.
+    pub fn stored_len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Bytes that its rows take once it is opened.
+    pub fn raw_len(&self) -> usize {
+        self.raw as usize
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(super) fn oldest(&self) -> i64 {
+        self.oldest
+    }
+
+    /// The rows, unless they are packed.
+    pub fn plain(&self) -> Option<&[u8]> {
+        self.bytes.get(BLOCK_HEADER_LEN..).filter(|content| content.len() == self.raw as usize)
+    }
+
+    /// Puts blocks of few rows together, in their order: they pack better so. Blocks that are packed stay as they are.
+    pub fn join(blocks: Vec<Self>) -> Vec<Self> {
+        let mut joined = Vec::with_capacity(blocks.len());
+        let mut rows = Rows::default();
+        for block in blocks {
+            match block.plain() {
+                Some(plain) => rows.append(plain, block.rows, block.oldest),
+                None => {
+                    joined.extend(rows.take(PACK_FROM));
+                    joined.push(block);
+                }
+            }
+            if rows.is_full() {
+                joined.extend(rows.take(PACK_FROM));
+            }
+        }
+        joined.extend(rows.take(PACK_FROM));
+        joined
+    }
+
+    /// Encodes heartbeats that passed validation, as many blocks as it takes.
+    pub fn encode<'a>(heartbeats: impl IntoIterator<Item = HeartbeatRef<'a>>) -> Vec<Self> {
+        let (mut rows, mut blocks) = (Rows::default(), Vec::new());
+        for heartbeat in heartbeats {
+            rows.push(&heartbeat);
+            if rows.is_full() {
+                blocks.extend(rows.take(PACK_FROM));
+            }
+        }
+        blocks.extend(rows.take(PACK_FROM));
+        blocks
+    }
+
+    /// One heartbeat, and its partition: without a table of all partitions, since most requests are of one.
+    pub fn of_one(heartbeat: &HeartbeatRef<'_>, partitions: Partition) -> (Partition, Self) {
+        let mut rows = Rows::default();
+        rows.push(heartbeat);
+        (partition_of(heartbeat.user_id, partitions), rows.end(PACK_ALONE_FROM))
+    }
+
+    /// Cuts heartbeats by partition; each partition's stay in their order.
+    pub fn encode_by_partition<'a>(
+        heartbeats: impl Iterator<Item = HeartbeatRef<'a>>,
+        partitions: Partition,
+    ) -> Vec<(Partition, Self)> {
+        let mut tables: Vec<Rows> = Vec::new();
+        tables.resize_with(partitions.max(1).into(), Rows::default);
+        let mut blocks = Vec::new();
+        for heartbeat in heartbeats {
+            let partition = partition_of(heartbeat.user_id, partitions);
+            let Some(rows) = tables.get_mut(usize::from(partition)) else { continue };
+            rows.push(&heartbeat);
+            if rows.is_full() {
+                blocks.extend(rows.take(PACK_ALONE_FROM).map(|block| (partition, block)));
+            }
+        }
+        for (partition, mut rows) in (0..).zip(tables) {
+            blocks.extend(rows.take(PACK_ALONE_FROM).map(|block| (partition, block)));
+        }
+        blocks
+    }
+}
+
+/// Rows that become a block.
+#[derive(Debug)]
+struct Rows {
+    bytes: Vec<u8>,
+    count: u32,
+    oldest: i64,
+}
+
+impl Default for Rows {
+    fn default() -> Self {
+        Self { bytes: Vec::new(), count: 0, oldest: i64::MAX }
+    }
+}
+
+impl Rows {
+    fn push(&mut self, row: &HeartbeatRef<'_>) {
+        self.count += 1;
+        self.oldest = self.oldest.min(row.received_at);
+        put_row(&mut self.bytes, row);
+    }
+
+    fn append(&mut self, rows: &[u8], count: u32, oldest: i64) {
+        self.count += count;
+        self.oldest = self.oldest.min(oldest);
+        self.bytes.extend_from_slice(rows);
+    }
+
+    fn is_full(&self) -> bool {
+        self.count >= BLOCK_ROWS || self.bytes.len() >= BLOCK_BYTES
+    }
+
+    /// The block of what has gathered, if anything has, packed from so many bytes on.
+    fn take(&mut self, pack_from: usize) -> Option<Block> {
+        (self.count > 0).then(|| std::mem::take(self).end(pack_from))
+    }
+
+    fn end(self, pack_from: usize) -> Block {
+        let Self { bytes, count, oldest } = self;
+        Block { bytes: pack(&bytes, pack_from), rows: count, raw: bytes.len() as u32, oldest }
+    }
+}
+
+/// A block of these rows, packed where they are long enough and it saves something.
+fn pack(rows: &[u8], pack_from: usize) -> Vec<u8> {
+    let mut block = Vec::new();
+    if rows.len() >= pack_from
+        && let Ok(bound) = compress_bound(rows.len())
+    {
+        block.resize(BLOCK_HEADER_LEN + bound, 0);
+        let packed = compress_to_buffer(rows, Some(CompressionMode::DEFAULT), false, &mut block[BLOCK_HEADER_LEN..]);
+        if let Ok(stored) = packed
+            && stored < rows.len()
+        {
+            block.truncate(BLOCK_HEADER_LEN + stored);
+            block.shrink_to_fit();
+            put_header(&mut block, rows.len(), stored);
+            return block;
+        }
+        block.clear();
+    }
+    block.reserve_exact(BLOCK_HEADER_LEN + rows.len());
+    block.resize(BLOCK_HEADER_LEN, 0);
+    block.extend_from_slice(rows);
+    put_header(&mut block, rows.len(), rows.len());
+    block
+}
+
+fn put_header(block: &mut [u8], raw: usize, stored: usize) {
+    // A block ends soon behind 256 KiB, so neither is ever cut here.
+    block[..4].copy_from_slice(&(raw as u32).to_le_bytes());
+    block[4..8].copy_from_slice(&(stored as u32).to_le_bytes());
+}
+
+/// Opens blocks that stand one behind the other, adding their rows to `rows`, which must not get longer than `most`.
+pub(super) fn open_all(mut blocks: &[u8], rows: &mut Vec<u8>, most: usize) -> Result<(), &'static str> {
+    while let Some((raw, rest)) = blocks.split_first_chunk() {
+        let (stored, rest) = rest.split_first_chunk().ok_or("a block ends early")?;
+        let (raw, stored) = (u32::from_le_bytes(*raw) as usize, u32::from_le_bytes(*stored) as usize);
+        let (content, rest) = rest.split_at_checked(stored).ok_or("a block ends early")?;
+        let begin = rows.len();
+        if raw > most.saturating_sub(begin) {
+            return Err("a block holds more than the frame says");
+        }
+        if stored == raw {
+            rows.extend_from_slice(content);
+        } else {
+            rows.resize(begin + raw, 0);
+            let opened = decompress_to_buffer(content, i32::try_from(raw).ok(), &mut rows[begin..]);
+            if opened.ok() != Some(raw) {
+                return Err("a block cannot be unpacked");
+            }
+        }
+        blocks = rest;
+    }
+    if blocks.is_empty() { Ok(()) } else { Err("a block ends early") }
+}
+
+fn put_row(out: &mut Vec<u8>, row: &HeartbeatRef<'_>) {
+    let flags = if row.id.is_some() { HAS_ID } else { 0 } | if row.attributes.is_some() { HAS_ATTRIBUTES } else { 0 };
+    out.reserve(row.raw_len() + 8);
+    out.push(flags);
+    out.extend_from_slice(&row.timestamp.to_le_bytes());
+    out.extend_from_slice(&row.received_at.to_le_bytes());
+    // Validation bounds names by 128 bytes and attributes by 4 KiB, so neither length is ever cut here.
+    for name in [Some(row.user_id), Some(row.device_id), row.id].into_iter().flatten() {
+        debug_assert!(u8::try_from(name.len()).is_ok());
+        out.push(name.len() as u8);
+        out.extend_from_slice(name.as_bytes());
+    }
+    if let Some(attributes) = row.attributes {
+        debug_assert!(u16::try_from(attributes.len()).is_ok());
+        out.extend_from_slice(&(attributes.len() as u16).to_le_bytes());
+        out.extend_from_slice(attributes.as_bytes());
+    }
+}
+
+/// Takes one row off the front of `rows`.
+pub(super) fn take_row<'a>(rows: &mut &'a [u8]) -> Result<HeartbeatRef<'a>, &'static str> {
+    let flags = take(rows, 1)?[0];
+    if flags & !(HAS_ID | HAS_ATTRIBUTES) != 0 {
+        return Err("unknown flags");
+    }
+    let timestamp = take_i64(rows)?;
+    let received_at = take_i64(rows)?;
+    let user_id = take_name(rows)?;
+    let device_id = take_name(rows)?;
+    let id = if flags & HAS_ID == 0 { None } else { Some(take_name(rows)?) };
+    let attributes = if flags & HAS_ATTRIBUTES == 0 {
+        None
+    } else {
+        let (len, rest) = rows.split_first_chunk().ok_or(ENDS_EARLY)?;
+        *rows = rest;
+        Some(take_text(rows, u16::from_le_bytes(*len).into())?)
+    };
+    Ok(HeartbeatRef { user_id, timestamp, device_id, id, received_at, attributes })
+}
+
+const ENDS_EARLY: &str = "the payload ends early";
+
+fn take<'a>(rows: &mut &'a [u8], len: usize) -> Result<&'a [u8], &'static str> {
+    let (taken, rest) = rows.split_at_checked(len).ok_or(ENDS_EARLY)?;
+    *rows = rest;
+    Ok(taken)
+}
+
+fn take_i64(rows: &mut &[u8]) -> Result<i64, &'static str> {
+    let (number, rest) = rows.split_first_chunk().ok_or(ENDS_EARLY)?;
+    *rows = rest;
+    Ok(i64::from_le_bytes(*number))
+}
+
+fn take_text<'a>(rows: &mut &'a [u8], len: usize) -> Result<&'a str, &'static str> {
+    std::str::from_utf8(take(rows, len)?).map_err(|_| "a text is not UTF-8")
+}
+
+fn take_name<'a>(rows: &mut &'a [u8]) -> Result<&'a str, &'static str> {
+    let len = take(rows, 1)?[0];
+    take_text(rows, len.into())
+}

@@ -1,0 +1,80 @@
+//! From parsed records to what the buffer is given: strictness, rate limits by user, and cutting by partition.
+
+use super::admit::{Admitted, admit, rate_limited};
+use super::answer::Rejected;
+use super::limits::{Limits, Standing};
+use super::problem::{Kind, Problem};
+use crate::buffer::Parcel;
+use crate::heartbeat::{Block, HeartbeatRef, Parsed, Partition};
+
+/// How a request's records are to be treated.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Handling {
+    /// One bad record refuses all.
+    pub(super) strict: bool,
+    /// Into how many partitions heartbeats are cut.
+    pub(super) partitions: Partition,
+}
+
+/// What is kept of a request, should the buffer take it.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) parcels: Vec<Parcel>,
+    /// Heartbeats in them.
+    pub(super) accepted: usize,
+    pub(super) rejected: Vec<Rejected>,
+    /// How the user with the least left stands with its limit.
+    pub(super) standing: Option<Standing>,
+}
+
+impl Kept {
+    /// Bytes of memory that the parcels take.
+    pub(super) fn bytes(&self) -> usize {
+        self.parcels.iter().map(|(_, block)| size_of::<Parcel>() + block.stored_len()).sum()
+    }
+}
+
+/// Keeps the good records, as far as limits and strictness let them through.
+///
+/// # Errors
+/// None of them is to be kept; the problem lists why.
+pub(super) fn keep(records: Vec<Parsed<'_>>, limits: &Limits, handling: Handling) -> Result<Kept, Problem> {
+    let bad = records.iter().filter(|record| record.is_err()).count();
+    if bad == records.len() {
+        let detail = "None of the records can be accepted; `rejected` says what to mend in each.";
+        return Err(Problem::new(Kind::NoneAccepted, detail).with_rejected(rejected(records, Vec::new())));
+    }
+    if handling.strict && bad > 0 {
+        let detail = "Strict handling was asked for and some records are not valid; none was kept.";
+        return Err(Problem::new(Kind::StrictRefused, detail).with_rejected(rejected(records, Vec::new())));
+    }
+    let Admitted { limited, standing } = admit(good(&records).map(|(place, beat)| (place, beat.user_id)), limits)?;
+    let accepted = records.len() - bad - limited.len();
+    if let Some(standing) = &standing
+        && !limited.is_empty()
+        && (accepted == 0 || handling.strict)
+    {
+        return Err(rate_limited(standing, limits).with_rejected(rejected(records, limited)));
+    }
+    let over = |place| limited.binary_search_by_key(&place, |one| one.index).is_ok();
+    let kept = good(&records).filter(|(place, _)| limited.is_empty() || !over(*place)).map(|(_, beat)| beat);
+    let parcels = if accepted == 1 {
+        kept.map(|beat| Block::of_one(&beat, handling.partitions)).collect()
+    } else {
+        Block::encode_by_partition(kept, handling.partitions)
+    };
+    Ok(Kept { parcels, accepted, rejected: rejected(records, limited), standing })
+}
+
+/// The good records, each with its place in the request.
+fn good<'a>(records: &'a [Parsed<'_>]) -> impl Iterator<Item = (u32, HeartbeatRef<'a>)> {
+    (0..).zip(records).filter_map(|(place, record)| Some((place, record.as_ref().ok()?.as_ref())))
+}
+
+/// The bad records and those over their limit, in the order of the request.
+fn rejected(records: Vec<Parsed<'_>>, limited: Vec<Rejected>) -> Vec<Rejected> {
+    let bad = (0..).zip(records).filter_map(|(place, record)| Some(Rejected::new(place, record.err()?)));
+    let mut rejected: Vec<_> = bad.chain(limited).collect();
+    rejected.sort_unstable_by_key(|one| one.index);
+    rejected
+}
