@@ -19,15 +19,20 @@ const PLACE_BITS: u32 = 32;
 const TIME_BITS: u32 = PLACE_BITS + 64;
 
 /// Sorts by the sort order (see [`HeartbeatRef`]).
+///
+/// Afterwards all rows of a user borrow their name from one place: whoever goes through them in their new order finds it
+/// near, where the rows themselves lie scattered.
 pub fn sort(rows: &mut [HeartbeatRef<'_>]) {
-    let Some(mut keys) = keys(rows) else {
+    let Some((mut keys, users)) = keys(rows) else {
         return rows.sort_unstable();
     };
     keys.sort_unstable();
     arrange(rows, &mut keys);
-    let in_order = |a: u128, b: u128| a >> PLACE_BITS != b >> PLACE_BITS;
+    for (row, key) in rows.iter_mut().zip(&keys) {
+        row.user_id = users[rank(*key)];
+    }
     let mut start = 0;
-    for tied in keys.chunk_by(|&a, &b| !in_order(a, b)) {
+    for tied in keys.chunk_by(|a, b| a >> PLACE_BITS == b >> PLACE_BITS) {
         let end = start + tied.len();
         if tied.len() > 1 {
             rows[start..end].sort_unstable();
@@ -36,9 +41,13 @@ pub fn sort(rows: &mut [HeartbeatRef<'_>]) {
     }
 }
 
-/// Rank of the user, timestamp and place of each row, as an integer that sorts as they do. `None` for more rows than
-/// places have numbers.
-fn keys(rows: &[HeartbeatRef<'_>]) -> Option<Vec<u128>> {
+fn rank(key: u128) -> usize {
+    (key >> TIME_BITS) as usize
+}
+
+/// Rank of the user, timestamp and place of each row, as an integer that sorts as they do; and the users by their ranks.
+/// `None` for more rows than places have numbers.
+fn keys<'a>(rows: &[HeartbeatRef<'a>]) -> Option<(Vec<u128>, Vec<&'a str>)> {
     u32::try_from(rows.len()).ok()?;
     let mut numbers: HashMap<&str, u32, RandomState> = HashMap::default();
     let mut keys = Vec::with_capacity(rows.len());
@@ -52,14 +61,14 @@ fn keys(rows: &[HeartbeatRef<'_>]) -> Option<Vec<u128>> {
     let mut users: Vec<(&str, u32)> = numbers.into_iter().collect();
     users.sort_unstable();
     let mut ranks = vec![0_u32; users.len()];
-    for (rank, (_, number)) in (0..).zip(users) {
-        ranks[number as usize] = rank;
+    for (rank, (_, number)) in (0..).zip(&users) {
+        ranks[*number as usize] = rank;
     }
     for key in &mut keys {
-        let rank = ranks[(*key >> TIME_BITS) as usize];
-        *key = u128::from(rank) << TIME_BITS | *key & ((1 << TIME_BITS) - 1);
+        let ranked = ranks[rank(*key)];
+        *key = u128::from(ranked) << TIME_BITS | *key & ((1 << TIME_BITS) - 1);
     }
-    Some(keys)
+    Some((keys, users.into_iter().map(|(user, _)| user).collect()))
 }
 
 /// Moves each row to where its key stands, along the cycles of the permutation. The keys lose their places by it.

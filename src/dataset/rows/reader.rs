@@ -25,7 +25,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::super::error::{At, Error, Result, or_not_found};
 use super::batch::RowBatch;
-use super::writer::PAGE_BYTES;
+use super::encode::PAGE_BYTES;
 use super::{GROUPS_KEY, VERSION_KEY, guarded, schema};
 
 /// Rows in a window at most,

@@ -4,16 +4,15 @@ use std::fmt;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use polars::prelude::{CompatLevel, KeyValueMetadata, PolarsError, PolarsResult, SchemaExt, StatisticsOptions};
+use polars::prelude::{CompatLevel, PolarsError, PolarsResult, SchemaExt};
 use polars_parquet::write::{
-    CompressedPage, CompressionOptions, DynIter, DynStreamingIterator, FileWriter, Version, WriteOptions,
-    fallible_streaming_iterator,
+    CompressedPage, DynIter, DynStreamingIterator, FileWriter, KeyValue, fallible_streaming_iterator,
 };
 use xxhash_rust::xxh3::Xxh3;
 
 use super::super::FORMAT_VERSION;
 use super::columns::{Columns, RowGroup};
-use super::pages::Pages;
+use super::encode::{Pages, write_options};
 use super::{CONTENT_KEY, GROUPS_KEY, VERSION_KEY, guarded, schema};
 use crate::heartbeat::{Heartbeat, HeartbeatRef};
 
@@ -21,8 +20,6 @@ use crate::heartbeat::{Heartbeat, HeartbeatRef};
 const ROW_GROUP_ROWS: usize = 128 * 1024;
 /// or with the row that reaches this many raw bytes ([`HeartbeatRef::raw_len`]).
 const ROW_GROUP_BYTES: usize = 8 << 20;
-/// Raw bytes of a page: small against what a reader takes of a row group at once.
-pub(super) const PAGE_BYTES: usize = 128 << 10;
 
 /// Why rows were not written.
 #[derive(Debug)]
@@ -52,15 +49,9 @@ pub(in super::super) struct RowWriter<W: Write> {
 impl<W: Write> RowWriter<W> {
     pub(in super::super) fn new(sink: W) -> Result<Self, WriteError> {
         let sink = Sink(Arc::new(Mutex::new(SinkState { inner: Some(sink), fault: None, hash: Xxh3::new(), len: 0 })));
-        let options = WriteOptions {
-            statistics: StatisticsOptions::full(),
-            version: Version::V1,
-            compression: CompressionOptions::Zstd(None),
-            data_page_size: Some(PAGE_BYTES),
-        };
         let begin = || {
             let schema = schema::schema().to_arrow(CompatLevel::newest());
-            PolarsResult::Ok((FileWriter::try_new(sink.clone(), schema, options)?, Pages::new(options)?))
+            PolarsResult::Ok((FileWriter::try_new(sink.clone(), schema, write_options())?, Pages::new()?))
         };
         let (parquet, pages) = guarded(begin).map_err(|reason| sink.fault_or(reason))?;
         Ok(Self {
@@ -174,10 +165,7 @@ impl<W: Write> RowWriter<W> {
         metadata.insert(0, (VERSION_KEY.into(), FORMAT_VERSION.to_string()));
         metadata.insert(1, (CONTENT_KEY.into(), content.into()));
         metadata.insert(2, (GROUPS_KEY.into(), self.groups.join(",")));
-        let pairs = match KeyValueMetadata::from_static(metadata) {
-            KeyValueMetadata::Static(pairs) => pairs,
-            KeyValueMetadata::DynamicRust(_) => Vec::new(),
-        };
+        let pairs = metadata.into_iter().map(|(key, value)| KeyValue { key, value: Some(value) }).collect();
         // With metadata given, no Arrow schema is added, which would make readers see views instead of strings.
         let parquet = &mut self.parquet;
         guarded(|| parquet.end(Some(pairs))).map_err(|reason| self.sink.fault_or(reason))?;

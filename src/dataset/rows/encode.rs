@@ -1,8 +1,10 @@
-//! From columns to Parquet pages, compressed.
+//! From rows to Parquet pages, compressed.
 //!
-//! The Parquet library writes pages of any encoding, but chooses encodings by hashing every value of every column, and
-//! makes a compressor anew for each page. Here a column's kind decides: times are delta-packed, texts stand in a
-//! dictionary where they repeat.
+//! The Parquet library writes pages of any encoding, but chooses encodings by hashing every value of every column, wants
+//! its own columns for them, and makes a compressor anew for each page. Here a column's kind decides. Sorted rows have times
+//! with small steps between them, and a time of arrival follows the time of the beat: differences. Texts that repeat
+//! (users, devices) stand in a dictionary. Texts that mostly differ compress best with their lengths apart: between the
+//! texts, they cut every match short.
 //!
 //! Constraint: the same rows make the same bytes. What depends on chance (the hasher's seed) decides about no byte, and a
 //! compressor serves one file only, so that nothing of another file is left in it.
@@ -12,25 +14,30 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use foldhash::fast::RandomState;
-use polars::prelude::{Int64Chunked, PolarsResult, polars_err};
+use polars::prelude::{PolarsResult, StatisticsOptions, polars_err};
 use polars_parquet::parquet::CowBuffer;
 use polars_parquet::parquet::compression::Compression;
 use polars_parquet::parquet::encoding::hybrid_rle;
 use polars_parquet::parquet::page::{
     CompressedDataPage, CompressedDictPage, DataPageHeader, DataPageHeaderV1, FormatEncoding,
 };
-use polars_parquet::parquet::statistics::BinaryStatistics;
+use polars_parquet::parquet::statistics::{BinaryStatistics, ParquetStatistics, PrimitiveStatistics};
 use polars_parquet::write::{
-    CompressedPage, Descriptor, Encoding, Page, ParquetType, Version, WriteOptions, array_to_columns, write_def_levels,
+    CompressedPage, CompressionOptions, Descriptor, ParquetType, Version, WriteOptions, write_def_levels,
 };
 use zstd::bulk::Compressor;
 use zstd::zstd_safe::compress_bound;
 
 use super::columns::RowGroup;
-use super::writer::PAGE_BYTES;
+use super::delta_encoder;
 
-/// What `zstd` and most writers of Parquet take unless told otherwise.
-const ZSTD_LEVEL: i32 = 3;
+/// Raw bytes of a page: small against what a reader takes of a row group at once.
+pub(super) const PAGE_BYTES: usize = 128 << 10;
+/// The fastest level is also the best one short of 6 for texts of a hundred bytes that differ in some numbers and names:
+/// the matches that the levels between find on top are too short to pay.
+const ZSTD_LEVEL: i32 = 1;
+/// Times in a page.
+const PAGE_TIMES: usize = PAGE_BYTES / size_of::<i64>();
 /// Keys of a dictionary in a page.
 const PAGE_KEYS: usize = PAGE_BYTES / size_of::<u32>();
 /// A dictionary larger than this is not worth reading whole.
@@ -38,10 +45,19 @@ const DICTIONARY_BYTES: usize = 1 << 20;
 /// Longer smallest and largest values are cut to this in statistics, as most writers do.
 const STATISTICS_BYTES: usize = 64;
 
+/// What the file around the pages has to know.
+pub(super) fn write_options() -> WriteOptions {
+    WriteOptions {
+        statistics: StatisticsOptions::full(),
+        version: Version::V1,
+        compression: CompressionOptions::Zstd(None),
+        data_page_size: None,
+    }
+}
+
 /// Makes the pages of one file.
 pub(super) struct Pages {
     zstd: Compressor<'static>,
-    options: WriteOptions,
     /// A page, before it is compressed,
     page: Vec<u8>,
     /// and after.
@@ -49,9 +65,9 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    pub(super) fn new(options: WriteOptions) -> PolarsResult<Self> {
+    pub(super) fn new() -> PolarsResult<Self> {
         let zstd = Compressor::new(ZSTD_LEVEL)?;
-        Ok(Self { zstd, options, page: Vec::new(), compressed: Vec::new() })
+        Ok(Self { zstd, page: Vec::new(), compressed: Vec::new() })
     }
 
     /// The pages of each column. `types` are those of the columns in the file's order.
@@ -63,40 +79,48 @@ impl Pages {
         Ok(vec![
             self.texts(&Texts::new(len, |at| Some(rows.user_id(at))), user_id)?,
             self.texts(&Texts::new(len, |at| Some(rows.device_id(at))), device_id)?,
-            self.times((0..len).map(|at| rows.timestamp(at)).collect(), timestamp)?,
-            self.times((0..len).map(|at| rows.received_at(at)).collect(), received_at)?,
+            self.times(len, |at| rows.timestamp(at), timestamp)?,
+            self.times(len, |at| rows.received_at(at), received_at)?,
             self.texts(&Texts::new(len, |at| rows.id(at)), id)?,
             self.texts(&Texts::new(len, |at| rows.attributes(at)), attributes)?,
         ])
     }
 
-    fn times(&mut self, times: Vec<i64>, type_: &ParquetType) -> PolarsResult<Vec<CompressedPage>> {
-        let array = Int64Chunked::from_vec("".into(), times);
-        let mut compressed = Vec::new();
-        for chunk in array.chunks() {
-            let columns = array_to_columns(chunk, type_.clone(), self.options, &[Encoding::DeltaBinaryPacked])?;
-            for page in columns.into_iter().flatten() {
-                let Page::Data(mut page) = page? else { continue };
-                std::mem::swap(&mut self.page, page.buffer_mut());
-                let (header, rows) = (page.header().clone(), page.num_rows().unwrap_or_default());
-                compressed.push(self.data_page(header, page.descriptor, rows)?);
-            }
+    fn times(
+        &mut self,
+        len: usize,
+        get: impl Fn(usize) -> i64,
+        type_: &ParquetType,
+    ) -> PolarsResult<Vec<CompressedPage>> {
+        let descriptor = descriptor(type_)?;
+        let mut pages = Vec::new();
+        for start in (0..len).step_by(PAGE_TIMES) {
+            let rows = start..len.min(start + PAGE_TIMES);
+            self.page.clear();
+            write_def_levels(&mut self.page, true, None, rows.len(), Version::V1)?;
+            delta_encoder::put(&mut self.page, rows.len(), rows.clone().map(&get));
+            let statistics = PrimitiveStatistics {
+                primitive_type: descriptor.primitive_type.clone(),
+                null_count: Some(0),
+                distinct_count: None,
+                min_value: rows.clone().map(&get).min(),
+                max_value: rows.clone().map(&get).max(),
+            };
+            let header = header(FormatEncoding::DELTA_BINARY_PACKED, rows.len(), statistics.serialize());
+            pages.push(self.data_page(header, descriptor.clone(), rows.len())?);
         }
-        Ok(compressed)
+        Ok(pages)
     }
 
     fn texts<'a>(&mut self, texts: &Texts<impl Get<'a>>, type_: &ParquetType) -> PolarsResult<Vec<CompressedPage>> {
-        let ParquetType::PrimitiveType(type_) = type_ else {
-            return Err(polars_err!(ComputeError: "a column of texts is not primitive"));
-        };
-        let descriptor = Descriptor { primitive_type: type_.clone(), max_def_level: 0, max_rep_level: 0 };
+        let descriptor = descriptor(type_)?;
         match dictionary(texts) {
             Some(dictionary) => self.texts_by_key(texts, &dictionary, &descriptor),
-            None => self.plain_texts(texts, &descriptor),
+            None => self.texts_by_length(texts, &descriptor),
         }
     }
 
-    fn plain_texts<'a>(
+    fn texts_by_length<'a>(
         &mut self,
         texts: &Texts<impl Get<'a>>,
         descriptor: &Descriptor,
@@ -104,16 +128,20 @@ impl Pages {
         let mut pages = Vec::new();
         let mut start = 0;
         while start < texts.len {
-            let rows = plain_page(texts, start);
+            let rows = full_page(texts, start);
             start = rows.end;
             self.page.clear();
             put_levels(&mut self.page, texts, rows.clone())?;
+            let present = || rows.clone().filter_map(&texts.get);
+            let count = rows.len() - texts.nulls_in(&rows);
+            delta_encoder::put(&mut self.page, count, present().map(|text| text.len() as i64));
             let mut bounds = Bounds::default();
-            for text in rows.clone().filter_map(&texts.get) {
-                put_plain(&mut self.page, text);
+            for text in present() {
+                self.page.extend_from_slice(text.as_bytes());
                 bounds.include(text);
             }
-            let header = header(FormatEncoding::PLAIN, texts, &rows, &bounds, descriptor);
+            let statistics = bounds.statistics(texts.nulls_in(&rows), descriptor);
+            let header = header(FormatEncoding::DELTA_LENGTH_BYTE_ARRAY, rows.len(), statistics);
             pages.push(self.data_page(header, descriptor.clone(), rows.len())?);
         }
         Ok(pages)
@@ -146,7 +174,8 @@ impl Pages {
             put_levels(&mut self.page, texts, rows.clone())?;
             self.page.push(width as u8);
             hybrid_rle::encode::<u32, _, _>(&mut self.page, of_page.iter().copied(), width)?;
-            let header = header(FormatEncoding::RLE_DICTIONARY, texts, &rows, &bounds, descriptor);
+            let statistics = bounds.statistics(texts.nulls_in(&rows), descriptor);
+            let header = header(FormatEncoding::RLE_DICTIONARY, rows.len(), statistics);
             pages.push(self.data_page(header, descriptor.clone(), rows.len())?);
         }
         Ok(pages)
@@ -194,7 +223,7 @@ impl<'a, G: Get<'a>> Texts<G> {
 }
 
 /// The rows that fill a page from `start` on, at least one.
-fn plain_page<'a>(texts: &Texts<impl Get<'a>>, start: usize) -> Range<usize> {
+fn full_page<'a>(texts: &Texts<impl Get<'a>>, start: usize) -> Range<usize> {
     let mut bytes = 0;
     let full = (start..texts.len).find(|row| {
         bytes += (texts.get)(*row).map_or(0, |text| size_of::<u32>() + text.len());
@@ -221,26 +250,22 @@ fn put_levels<'a>(page: &mut Vec<u8>, texts: &Texts<impl Get<'a>>, rows: Range<u
     Ok(())
 }
 
-fn header<'a>(
-    encoding: FormatEncoding,
-    texts: &Texts<impl Get<'a>>,
-    rows: &Range<usize>,
-    bounds: &Bounds<'_>,
-    descriptor: &Descriptor,
-) -> DataPageHeader {
-    let statistics = BinaryStatistics {
-        primitive_type: descriptor.primitive_type.clone(),
-        null_count: Some(texts.nulls_in(rows) as i64),
-        distinct_count: None,
-        max_value: bounds.largest.map(|text| cut_above(text).into_bytes()),
-        min_value: bounds.smallest.map(|text| cut_below(text).as_bytes().to_vec()),
-    };
+fn descriptor(type_: &ParquetType) -> PolarsResult<Descriptor> {
+    match type_ {
+        ParquetType::PrimitiveType(type_) => {
+            Ok(Descriptor { primitive_type: type_.clone(), max_def_level: 0, max_rep_level: 0 })
+        }
+        ParquetType::GroupType { .. } => Err(polars_err!(ComputeError: "a column is not primitive")),
+    }
+}
+
+fn header(encoding: FormatEncoding, rows: usize, statistics: ParquetStatistics) -> DataPageHeader {
     DataPageHeader::V1(DataPageHeaderV1 {
-        num_values: rows.len() as i32,
+        num_values: rows as i32,
         encoding,
         definition_level_encoding: FormatEncoding::RLE,
         repetition_level_encoding: FormatEncoding::RLE,
-        statistics: Some(statistics.serialize()),
+        statistics: Some(statistics),
     })
 }
 
@@ -255,6 +280,17 @@ impl<'a> Bounds<'a> {
     fn include(&mut self, text: &'a str) {
         self.smallest = Some(self.smallest.map_or(text, |smallest| smallest.min(text)));
         self.largest = Some(self.largest.map_or(text, |largest| largest.max(text)));
+    }
+
+    fn statistics(&self, nulls: usize, of: &Descriptor) -> ParquetStatistics {
+        let statistics = BinaryStatistics {
+            primitive_type: of.primitive_type.clone(),
+            null_count: Some(nulls as i64),
+            distinct_count: None,
+            max_value: self.largest.map(|text| cut_above(text).into_bytes()),
+            min_value: self.smallest.map(|text| cut_below(text).as_bytes().to_vec()),
+        };
+        statistics.serialize()
     }
 }
 
@@ -314,8 +350,8 @@ fn dictionary<'a>(texts: &Texts<impl Get<'a>>) -> Option<Dictionary<'a>> {
 
 /// Whether texts repeat, judged by some of them: a whole dictionary is costly to build in vain.
 fn repeats<'a>(texts: &Texts<impl Get<'a>>) -> bool {
-    const EACH_ONE: usize = 1024;
-    let step = if texts.len > EACH_ONE { 4 } else { 1 };
+    const SAMPLE: usize = 4096;
+    let step = texts.len.div_ceil(SAMPLE).max(1);
     let mut looked_at = 0;
     let mut distinct: HashSet<&str, RandomState> = HashSet::default();
     for text in texts.iter().step_by(step).flatten() {
