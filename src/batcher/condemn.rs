@@ -182,8 +182,10 @@ impl<'a> Search<'a> {
     }
 
     fn try_encode(&self, frames: Range<u32>) -> Result<Vec<(Bucket, EncodedFragment)>, Bad> {
+        let frames_of_it = frames.clone().filter_map(|frame| self.claim.frames.get(frame as usize));
+        let expected = frames_of_it.map(|frame| rows_by_header(frame) as usize).sum();
         let rows = frames.flat_map(|frame| self.rows(frame)).map(|row| row.map(|(_, row)| row));
-        let buckets = split(rows, self.claim.partition).map_err(Bad::Frame)?;
+        let buckets = split(rows, self.claim.partition, expected).map_err(Bad::Frame)?;
         buckets.into_iter().map(|(bucket, rows)| Ok((bucket, self.write(&rows)?))).collect()
     }
 

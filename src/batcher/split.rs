@@ -7,25 +7,58 @@
 use std::collections::BTreeMap;
 
 use crate::dataset::Bucket;
-use crate::heartbeat::{HeartbeatRef, Partition};
+use crate::heartbeat::{self, HeartbeatRef, Partition};
 
-/// The rows of each bucket, in the sort order; buckets in order of their date.
+const DAY_MS: i64 = 86_400_000;
+/// Rows that room is made for before the first of them came, at most: some 5 MiB, whatever damaged headers promise.
+const MOST_EXPECTED: usize = 64 * 1024;
+
+/// The rows of each bucket, in the sort order; buckets in order of their date. About `expected` rows will come.
 ///
 /// # Errors
 /// The first that `rows` yields.
 pub(super) fn split<'a, E>(
     rows: impl IntoIterator<Item = Result<HeartbeatRef<'a>, E>>,
     partition: Partition,
+    expected: usize,
 ) -> Result<BTreeMap<Bucket, Vec<HeartbeatRef<'a>>>, E> {
     let mut buckets: BTreeMap<Bucket, Vec<HeartbeatRef<'a>>> = BTreeMap::new();
-    for row in rows {
-        let row = row?;
-        buckets.entry(Bucket::of(row.timestamp, partition)).or_default().push(row);
+    for (day, mut rows) in by_day(rows, expected)? {
+        // Days that no date can name share the nearest one.
+        buckets.entry(Bucket::of(day.saturating_mul(DAY_MS), partition)).or_default().append(&mut rows);
     }
     for rows in buckets.values_mut() {
-        rows.sort_unstable();
+        heartbeat::sort(rows);
     }
     Ok(buckets)
+}
+
+/// The rows of each day since the Unix epoch. Most rows are of the same day as the one before, which costs a division
+/// where their dates would cost a calendar and a look into a map.
+fn by_day<'a, E>(
+    rows: impl IntoIterator<Item = Result<HeartbeatRef<'a>, E>>,
+    expected: usize,
+) -> Result<BTreeMap<i64, Vec<HeartbeatRef<'a>>>, E> {
+    let mut days = BTreeMap::new();
+    let (mut day, mut of_day) = (0, Vec::new());
+    let mut room = expected.min(MOST_EXPECTED);
+    for row in rows {
+        let row = row?;
+        let its_day = row.timestamp.div_euclid(DAY_MS);
+        if its_day != day {
+            let next = days.remove(&its_day).unwrap_or_default();
+            days.insert(day, std::mem::replace(&mut of_day, next));
+            day = its_day;
+        }
+        if of_day.is_empty() {
+            // Once: most claims are of one day, and growing a list of this size would cost as much as filling it.
+            of_day.reserve(std::mem::take(&mut room));
+        }
+        of_day.push(row);
+    }
+    days.insert(day, of_day);
+    days.retain(|_, rows| !rows.is_empty());
+    Ok(days)
 }
 
 #[cfg(test)]
@@ -36,14 +69,13 @@ mod tests {
 
     use super::*;
 
-    const DAY_MS: i64 = 86_400_000;
     const BASE: HeartbeatRef<'static> =
         HeartbeatRef { user_id: "u", timestamp: 0, device_id: "d", id: None, received_at: 0, attributes: None };
 
     #[test]
     fn midnight_utc_parts_the_buckets() {
         let rows = [DAY_MS, DAY_MS - 1, 0, -1].map(|timestamp| HeartbeatRef { timestamp, ..BASE });
-        let buckets = split(rows.map(Ok::<_, Infallible>), 7).unwrap();
+        let buckets = split(rows.map(Ok::<_, Infallible>), 7, 0).unwrap();
         let dates: Vec<_> = buckets.iter().map(|(bucket, rows)| (bucket.date.to_string(), rows.len())).collect();
         let expected = [("1969-12-31", 1), ("1970-01-01", 2), ("1970-01-02", 1)];
         assert_eq!(dates, expected.map(|(date, rows)| (date.to_owned(), rows)));
@@ -67,8 +99,8 @@ mod tests {
                 turned.rotate_left(turn.index(rows.len()));
                 turned.reverse();
             }
-            let buckets = split(rows.iter().copied().map(Ok::<_, Infallible>), 1).unwrap();
-            prop_assert_eq!(&buckets, &split(turned.into_iter().map(Ok::<_, Infallible>), 1).unwrap());
+            let buckets = split(rows.iter().copied().map(Ok::<_, Infallible>), 1, 9).unwrap();
+            prop_assert_eq!(&buckets, &split(turned.into_iter().map(Ok::<_, Infallible>), 1, 9).unwrap());
             prop_assert_eq!(buckets.values().map(Vec::len).sum::<usize>(), rows.len());
             prop_assert!(buckets.values().all(|rows| rows.is_sorted()));
         }

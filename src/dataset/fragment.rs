@@ -35,7 +35,7 @@ pub struct EncodedFragment {
 pub fn encode_fragment(sorted: &[HeartbeatRef<'_>]) -> Result<EncodedFragment> {
     let encode = || {
         let mut writer = RowWriter::new(Vec::new())?;
-        sorted.iter().try_for_each(|row| writer.push(*row))?;
+        writer.push_all(sorted)?;
         writer.finish("fragment", Vec::new())
     };
     let bytes = encode().map_err(|error| match error {

@@ -10,6 +10,7 @@ mod ids;
 mod parse;
 mod record;
 mod reject;
+mod sort;
 mod text;
 
 pub use block::Block;
@@ -18,3 +19,4 @@ pub use ids::{BatcherId, ClaimId, DatasetId, Partition, partition_of};
 pub use parse::{Limits, Parsed, ParsedHeartbeat, parse_array, parse_one, parse_text};
 pub use record::{Heartbeat, HeartbeatRef};
 pub use reject::{RejectCode, Rejection};
+pub use sort::sort;

@@ -15,7 +15,7 @@ use polars_parquet::parquet::page::{CompressedPage, DataPage, Page};
 use polars_parquet::parquet::read::{PageReader, decompress};
 use polars_parquet::write::Encoding;
 
-use super::delta;
+use super::delta_decoder;
 
 /// No page is larger, compressed or not: the library allocates what a page's header says.
 const MAX_PAGE_BYTES: usize = 1 << 30;
@@ -166,7 +166,7 @@ impl Values for Times {
             return Err(format!("{} values are null", data.rows - data.values()));
         }
         let values = match (data.encoding, dictionary) {
-            (Encoding::DeltaBinaryPacked, _) => delta::take(&mut { data.bytes }, data.rows)?,
+            (Encoding::DeltaBinaryPacked, _) => delta_decoder::take(&mut { data.bytes }, data.rows)?,
             (Encoding::Plain, _) => plain_times(data.bytes, data.rows)?,
             (Encoding::RleDictionary | Encoding::PlainDictionary, Some(dictionary)) => {
                 let keys = data.keys(dictionary.len())?;
@@ -213,7 +213,7 @@ impl TextBuffer {
     }
 
     fn with_lengths(mut bytes: &[u8], values: usize) -> Result<Self, String> {
-        let lengths = delta::take(&mut bytes, values)?;
+        let lengths = delta_decoder::take(&mut bytes, values)?;
         let (mut ends, mut end) = (Vec::with_capacity(values), 0_u32);
         for len in lengths {
             let len = u32::try_from(len).map_err(|error| error.to_string())?;

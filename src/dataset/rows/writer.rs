@@ -4,13 +4,15 @@ use std::fmt;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use polars::prelude::{CompatLevel, SchemaExt};
-use polars_parquet::write::{FileWriter, KeyValue};
+use polars::prelude::{CompatLevel, PolarsError, PolarsResult, SchemaExt};
+use polars_parquet::write::{
+    CompressedPage, DynIter, DynStreamingIterator, FileWriter, KeyValue, fallible_streaming_iterator,
+};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::super::FORMAT_VERSION;
-use super::columns::Columns;
-use super::encode::{self, compressed_pages};
+use super::columns::{Columns, RowGroup};
+use super::encode::{Pages, write_options};
 use super::{CONTENT_KEY, GROUPS_KEY, VERSION_KEY, guarded, schema};
 use crate::heartbeat::{Heartbeat, HeartbeatRef};
 
@@ -32,30 +34,45 @@ pub(in super::super) enum WriteError {
 pub(in super::super) struct RowWriter<W: Write> {
     parquet: FileWriter<Sink<W>>,
     sink: Sink<W>,
+    pages: Pages,
     columns: Columns,
     raw_bytes: usize,
     rows: u64,
     /// Where each row group ended, and the hash of its bytes.
     groups: Vec<String>,
-    last: Option<Heartbeat>,
+    /// The last row of the row group before.
+    carried: Option<Heartbeat>,
+    #[cfg(test)]
+    forgotten: Option<u64>,
 }
 
 impl<W: Write> RowWriter<W> {
     pub(in super::super) fn new(sink: W) -> Result<Self, WriteError> {
         let sink = Sink(Arc::new(Mutex::new(SinkState { inner: Some(sink), fault: None, hash: Xxh3::new(), len: 0 })));
-        let parquet = guarded(|| {
-            FileWriter::try_new(sink.clone(), schema::schema().to_arrow(CompatLevel::newest()), encode::options()?)
-        });
-        let parquet = parquet.map_err(|reason| sink.fault_or(reason))?;
-        Ok(Self { parquet, sink, columns: Columns::new(), raw_bytes: 0, rows: 0, groups: Vec::new(), last: None })
+        let begin = || {
+            let schema = schema::schema().to_arrow(CompatLevel::newest());
+            PolarsResult::Ok((FileWriter::try_new(sink.clone(), schema, write_options())?, Pages::new()?))
+        };
+        let (parquet, pages) = guarded(begin).map_err(|reason| sink.fault_or(reason))?;
+        Ok(Self {
+            parquet,
+            sink,
+            pages,
+            columns: Columns::default(),
+            raw_bytes: 0,
+            rows: 0,
+            groups: Vec::new(),
+            carried: None,
+            #[cfg(test)]
+            forgotten: None,
+        })
     }
 
     /// Adds a row, which must not stand before the last one in the sort order.
     pub(in super::super) fn push(&mut self, row: HeartbeatRef<'_>) -> Result<(), WriteError> {
-        if self.last.as_ref().is_some_and(|last| last.as_ref() > row) {
-            return Err(WriteError::Rows(format!("row {} stands before the one ahead of it", self.rows)));
+        if self.last().is_some_and(|last| last > row) {
+            return Err(misplaced_row(self.rows));
         }
-        remember(&mut self.last, row);
         self.columns.push(row);
         self.rows += 1;
         self.raw_bytes += row.raw_len();
@@ -72,26 +89,65 @@ impl<W: Write> RowWriter<W> {
 
     /// The last row pushed.
     pub(in super::super) fn last(&self) -> Option<HeartbeatRef<'_>> {
-        self.last.as_ref().map(Heartbeat::as_ref)
+        #[cfg(test)]
+        if self.forgotten == Some(self.rows) {
+            return None;
+        }
+        self.columns.last().or(self.carried.as_ref().map(Heartbeat::as_ref))
     }
 
     /// Takes the next row wherever it stands: for tests of those who check files.
     #[cfg(test)]
     pub(in super::super) fn forget_last(&mut self) {
-        self.last = None;
+        self.forgotten = Some(self.rows);
+    }
+
+    /// Adds rows that stand together already, without copying them. The first begins a row group.
+    pub(in super::super) fn push_all(&mut self, rows: &[HeartbeatRef<'_>]) -> Result<(), WriteError> {
+        let Some((first, last)) = rows.first().zip(rows.last()) else {
+            return Ok(());
+        };
+        let misplaced = rows.windows(2).position(|pair| pair[0] > pair[1]).map(|before| before as u64 + 1);
+        if let Some(row) = self.last().is_some_and(|last| last > *first).then_some(0).or(misplaced) {
+            return Err(misplaced_row(self.rows + row));
+        }
+        self.end_row_group()?;
+        let (mut start, mut raw_bytes) = (0, 0);
+        for (at, row) in rows.iter().enumerate() {
+            raw_bytes += row.raw_len();
+            if at + 1 - start >= ROW_GROUP_ROWS || raw_bytes >= ROW_GROUP_BYTES {
+                self.write_row_group(&&rows[start..=at])?;
+                (start, raw_bytes) = (at + 1, 0);
+            }
+        }
+        self.write_row_group(&&rows[start..])?;
+        self.rows += rows.len() as u64;
+        self.carried = Some(last.to_heartbeat());
+        Ok(())
     }
 
     fn end_row_group(&mut self) -> Result<(), WriteError> {
         self.raw_bytes = 0;
-        let columns = std::mem::replace(&mut self.columns, Columns::new());
-        let rows = columns.len() as u64;
-        if rows == 0 {
+        let Some(last) = self.columns.last().map(|row| row.to_heartbeat()) else {
+            return Ok(());
+        };
+        self.carried = Some(last);
+        let mut columns = std::mem::take(&mut self.columns);
+        self.write_row_group(&columns)?;
+        columns.clear();
+        self.columns = columns;
+        Ok(())
+    }
+
+    fn write_row_group(&mut self, rows: &impl RowGroup) -> Result<(), WriteError> {
+        if rows.len() == 0 {
             return Ok(());
         }
-        let parquet = &mut self.parquet;
+        let Self { parquet, pages, .. } = self;
         guarded(|| {
-            let pages = compressed_pages(columns, parquet.parquet_schema().fields())?;
-            parquet.write(rows, pages)
+            let pages = pages.of(rows, parquet.parquet_schema().fields())?;
+            let of_columns = pages.iter().map(|pages| PolarsResult::Ok(stream(pages)));
+            parquet.write(rows.len() as u64, DynIter::new(of_columns))
         })
         .map_err(|reason| self.sink.fault_or(reason))?;
         let (len, hash) = self.sink.with(|state| (state.len, std::mem::replace(&mut state.hash, Xxh3::new()).digest()));
@@ -110,7 +166,7 @@ impl<W: Write> RowWriter<W> {
         metadata.insert(1, (CONTENT_KEY.into(), content.into()));
         metadata.insert(2, (GROUPS_KEY.into(), self.groups.join(",")));
         let pairs = metadata.into_iter().map(|(key, value)| KeyValue { key, value: Some(value) }).collect();
-        // With pairs of our own it adds no Arrow schema, which would make readers see views instead of strings.
+        // With metadata given, no Arrow schema is added, which would make readers see views instead of strings.
         let parquet = &mut self.parquet;
         guarded(|| parquet.end(Some(pairs))).map_err(|reason| self.sink.fault_or(reason))?;
         self.sink.take().ok_or_else(|| WriteError::Rows("the sink is gone".into()))
@@ -123,27 +179,13 @@ impl<W: Write> fmt::Debug for RowWriter<W> {
     }
 }
 
-/// Keeps a copy of `row`, in the memory of the copy before it.
-fn remember(last: &mut Option<Heartbeat>, row: HeartbeatRef<'_>) {
-    fn copy(to: &mut Option<String>, from: Option<&str>) {
-        match (to.as_mut(), from) {
-            (Some(to), Some(from)) => from.clone_into(to),
-            _ => *to = from.map(str::to_owned),
-        }
-    }
-    let last = last.get_or_insert_with(|| Heartbeat {
-        user_id: String::new(),
-        device_id: String::new(),
-        timestamp: 0,
-        id: None,
-        received_at: 0,
-        attributes: None,
-    });
-    row.user_id.clone_into(&mut last.user_id);
-    row.device_id.clone_into(&mut last.device_id);
-    copy(&mut last.id, row.id);
-    copy(&mut last.attributes, row.attributes);
-    (last.timestamp, last.received_at) = (row.timestamp, row.received_at);
+fn misplaced_row(row: u64) -> WriteError {
+    WriteError::Rows(format!("row {row} stands before the one ahead of it"))
+}
+
+/// Pages as the Parquet writer takes them.
+fn stream(pages: &[CompressedPage]) -> DynStreamingIterator<'_, CompressedPage, PolarsError> {
+    DynStreamingIterator::new(fallible_streaming_iterator::convert(pages.iter().map(PolarsResult::Ok)))
 }
 
 /// The sink, shared with the Parquet writer, which neither hands it back nor keeps the kind of its faults.
