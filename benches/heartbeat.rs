@@ -52,7 +52,7 @@ fn frames(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("frame");
     group.throughput(Throughput::Elements(rows.len() as u64));
     group.bench_function("encode by partition", |bencher| {
-        bencher.iter(|| Block::encode_by_partition(black_box(&rows).iter().copied(), PARTITIONS).len())
+        bencher.iter(|| Block::encode_by_partition(black_box(&rows).iter().copied(), PARTITIONS, bulk.len()).len())
     });
     group.bench_function("encode", |bencher| bencher.iter(|| Frame::encode(black_box(&rows).iter().copied())));
     group.bench_function("open and read", |bencher| {

@@ -17,6 +17,8 @@ WARM_UP_S = 0.4
 SINGLES_S = 2.0
 BULKS_S = 1.5
 HALF_LOAD_S = 2.0
+# At least once in a run.
+LOOK = "--monitor-every=1s"
 
 EVERYSEC, ALWAYS, EMBEDDED = "everysec", "always", "embedded"
 BUFFERS = (EVERYSEC, ALWAYS, EMBEDDED)
@@ -74,7 +76,7 @@ class Door:
         return {"redis": float(info["used_memory"]), "aof": float(info["aof_current_size"])}
 
     def frame_bytes_each(self) -> dict[str, float]:
-        """By the monitor, which looks every two seconds: a little old, yet bytes and heartbeats are of one moment."""
+        """By the monitor, which looks every second: a little old, yet bytes and heartbeats are of one moment."""
         seen = self.server.metrics()
         heartbeats = seen.get("buffer_heartbeats")
         return {"frame_bytes_each": seen["buffer_bytes"] / heartbeats} if heartbeats else {}
@@ -144,9 +146,9 @@ def _one_round(
 def _door(bench: Bench, registered: Registered, buffer: str) -> Iterator[Door]:
     with bench.folder(buffer) as folder, ExitStack() as servers:
         if buffer == EMBEDDED:
-            server = servers.enter_context(bench.systole.up(folder / "data", *HELD_BACK))
+            server = servers.enter_context(bench.systole.up(folder / "data", *HELD_BACK, LOOK))
             yield Door(server, None, folder / "data" / "buffer")
         else:
             redis = servers.enter_context(Redis(copy(registered.redis, folder / "redis"), buffer))
-            server = servers.enter_context(bench.systole.serve(redis))
+            server = servers.enter_context(bench.systole.serve(redis, LOOK))
             yield Door(server, redis, folder / "redis")

@@ -114,17 +114,23 @@ impl Block {
         (partition_of(heartbeat.user_id, partitions), rows.end(PACK_ALONE_FROM))
     }
 
-    /// Cuts heartbeats by partition; each partition's stay in their order.
+    /// Cuts heartbeats by partition; each partition's stay in their order. `expected` is about how many bytes all of them
+    /// take encoded: memory is taken for so many at once.
     pub fn encode_by_partition<'a>(
         heartbeats: impl Iterator<Item = HeartbeatRef<'a>>,
         partitions: Partition,
+        expected: usize,
     ) -> Vec<(Partition, Self)> {
+        let share = expected / usize::from(partitions.max(1));
         let mut tables: Vec<Rows> = Vec::new();
         tables.resize_with(partitions.max(1).into(), Rows::default);
         let mut blocks = Vec::new();
         for heartbeat in heartbeats {
             let partition = partition_of(heartbeat.user_id, partitions);
             let Some(rows) = tables.get_mut(usize::from(partition)) else { continue };
+            if rows.count == 0 {
+                rows.bytes.reserve(share.min(BLOCK_BYTES));
+            }
             rows.push(&heartbeat);
             if rows.is_full() {
                 blocks.extend(rows.take(PACK_ALONE_FROM).map(|block| (partition, block)));
@@ -295,4 +301,95 @@ fn take_text<'a>(rows: &mut &'a [u8], len: usize) -> Result<&'a str, &'static st
 fn take_name<'a>(rows: &mut &'a [u8]) -> Result<&'a str, &'static str> {
     let len = take(rows, 1)?[0];
     take_text(rows, len.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn row<'a>(user_id: &'a str, timestamp: i64, attributes: &'a str) -> HeartbeatRef<'a> {
+        let (device_id, id, received_at) = ("d", None, 7);
+        HeartbeatRef { user_id, timestamp, device_id, id, received_at, attributes: Some(attributes) }
+    }
+
+    /// The timestamps of the rows in blocks.
+    fn read(blocks: &[Block]) -> Vec<i64> {
+        let bytes: Vec<u8> = blocks.iter().flat_map(|block| block.bytes().to_vec()).collect();
+        let raw = blocks.iter().map(Block::raw_len).sum();
+        let mut rows = Vec::new();
+        open_all(&bytes, &mut rows, raw).unwrap();
+        assert_eq!(rows.len(), raw);
+        let mut rest = &rows[..];
+        std::iter::from_fn(|| (!rest.is_empty()).then(|| take_row(&mut rest).unwrap().timestamp)).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn joining_keeps_the_order_and_never_takes_more_room(
+            parts in prop::collection::vec((1..60_usize, 0..200_usize), 1..40),
+        ) {
+            let mut next = 0..;
+            let blocks: Vec<Block> = parts.iter().flat_map(|(rows, padding)| {
+                let padding = format!(r#"{{"k":"{}"}}"#, "x".repeat(*padding));
+                let times: Vec<i64> = next.by_ref().take(*rows).collect();
+                let rows: Vec<_> = times.iter().map(|time| row("u", *time, &padding)).collect();
+                Block::encode_by_partition(rows.into_iter(), 1, 0).into_iter().map(|(_, block)| block).collect::<Vec<_>>()
+            }).collect();
+            let (rows, stored): (u32, usize) = (blocks.iter().map(Block::rows).sum(), blocks.iter().map(Block::stored_len).sum());
+            let expected = read(&blocks);
+            prop_assert_eq!(&expected, &(0..i64::from(rows)).collect::<Vec<_>>());
+            let joined = Block::join(blocks);
+            prop_assert_eq!(read(&joined), expected);
+            prop_assert!(joined.iter().map(Block::stored_len).sum::<usize>() <= stored);
+            prop_assert_eq!(joined.iter().map(Block::rows).sum::<u32>(), rows);
+        }
+    }
+
+    #[test]
+    fn what_repeats_itself_is_packed_and_noise_is_left_as_it_is() {
+        let attributes: Vec<String> = (0..200).map(|nth| format!(r#"{{"file":"src/module_{nth}.rs"}}"#)).collect();
+        let [like] = &Block::encode(attributes.iter().map(|text| row("user", 1, text)))[..] else {
+            panic!("one block")
+        };
+        assert!(like.stored_len() * 3 < like.raw_len() && like.plain().is_none(), "{}", like.stored_len());
+        let mut state = 7_u64;
+        let mut letter = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            char::from(b'!' + (state >> 40) as u8 % 90)
+        };
+        let noise: String = std::iter::repeat_with(&mut letter).take(4_000).collect();
+        let [noise] = &Block::encode([row("user", 1, &noise)])[..] else { panic!("one block") };
+        assert_eq!(noise.plain().map(<[u8]>::len), Some(noise.raw_len()));
+    }
+
+    #[test]
+    fn blocks_end_before_they_are_too_large() {
+        let text = "x".repeat(4_096);
+        let blocks = Block::encode((0..200).map(|nth| row("u", nth, &text)));
+        assert!(blocks.iter().all(|block| block.raw_len() < BLOCK_BYTES + 5_000) && blocks.len() >= 3);
+        assert_eq!(read(&blocks), (0..200).collect::<Vec<_>>());
+        let blocks = Block::encode((0..10_000).map(|nth| row("u", nth, "{}")));
+        assert_eq!(blocks.iter().map(Block::rows).collect::<Vec<_>>(), [4_096, 4_096, 1_808]);
+    }
+
+    #[test]
+    fn blocks_that_are_not_what_they_say_are_refused() {
+        let text = "x".repeat(1_000);
+        let good: Vec<u8> =
+            Block::encode([row("u", 1, &text)]).iter().flat_map(|block| block.bytes().to_vec()).collect();
+        let raw = u32::from_le_bytes(good[..4].try_into().unwrap()) as usize;
+        let open = |bytes: &[u8], most| open_all(bytes, &mut Vec::new(), most).unwrap_err();
+        assert_eq!(open(&good, raw - 1), "a block holds more than the frame says");
+        for cut in [1, 5, 9, good.len() - 1] {
+            assert_eq!(open(&good[..cut], raw), "a block ends early", "{cut}");
+        }
+        let mut other = good.clone();
+        other[0] ^= 1;
+        assert_eq!(open(&other, raw + 1), "a block cannot be unpacked");
+        // Four gigabytes are announced and never asked for.
+        other[..4].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert_eq!(open(&other, raw), "a block holds more than the frame says");
+    }
 }

@@ -362,6 +362,35 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_of_the_first_version_is_still_read() {
+        // version 1, one row, 20 bytes; then the row: no id, no attributes
+        let row = [&[0_u8][..], &5_i64.to_le_bytes(), &7_i64.to_le_bytes(), b"\x01u\x01d"].concat();
+        let mut frame = [&[1_u8][..], &1_u32.to_le_bytes(), &(row.len() as u32).to_le_bytes(), &[0; 8]].concat();
+        frame.extend_from_slice(&7_i64.to_le_bytes());
+        frame.extend_from_slice(&row);
+        let sum = checksum(&frame);
+        frame[CHECKSUM_AT..CHECKSUM_END].copy_from_slice(&sum.to_le_bytes());
+        let expected =
+            HeartbeatRef { user_id: "u", timestamp: 5, device_id: "d", id: None, received_at: 7, attributes: None };
+        assert_eq!(OpenFrame::open(&frame).unwrap().all_rows().unwrap(), [expected]);
+        let header = FrameHeader::plausible(&frame).unwrap();
+        assert_eq!((header.count, header.raw), (1, row.len() as u32));
+        frame.pop();
+        assert!(FrameHeader::plausible(&frame).is_none(), "cut");
+    }
+
+    #[test]
+    fn a_frame_that_would_open_to_more_than_the_most_is_refused_unopened() {
+        let row =
+            HeartbeatRef { user_id: "u", timestamp: 1, device_id: "d", id: None, received_at: 7, attributes: None };
+        let mut frame = Frame::encode([row]).unwrap().bytes().to_vec();
+        frame[RAW_AT..RAW_AT + 4].copy_from_slice(&(MAX_FRAME_RAW as u32 + 1).to_le_bytes());
+        let sum = checksum(&frame);
+        frame[CHECKSUM_AT..CHECKSUM_END].copy_from_slice(&sum.to_le_bytes());
+        assert!(matches!(OpenFrame::open(&frame), Err(FrameError::Payload { .. })));
+    }
+
+    #[test]
     fn a_newer_version_is_no_damage() {
         let row =
             HeartbeatRef { user_id: "u", timestamp: 1, device_id: "d", id: None, received_at: 7, attributes: None };

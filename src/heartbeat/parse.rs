@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::de::Read;
 use serde_json::value::RawValue;
 
 use super::record::HeartbeatRef;
@@ -55,7 +56,22 @@ impl ParsedHeartbeat<'_> {
 /// # Errors
 /// The first thing wrong with the record.
 pub fn parse_one(json: &[u8], limits: Limits, now: i64) -> Parsed<'_> {
-    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    match std::str::from_utf8(json) {
+        Ok(text) => read_one(serde_json::Deserializer::from_str(text), limits, now),
+        // Says where.
+        Err(_) => read_one(serde_json::Deserializer::from_slice(json), limits, now),
+    }
+}
+
+/// The same for text, which need not be looked through for what is no UTF-8.
+///
+/// # Errors
+/// The first thing wrong with the record.
+pub fn parse_text(text: &str, limits: Limits, now: i64) -> Parsed<'_> {
+    read_one(serde_json::Deserializer::from_str(text), limits, now)
+}
+
+fn read_one<'a, R: Read<'a>>(mut deserializer: serde_json::Deserializer<R>, limits: Limits, now: i64) -> Parsed<'a> {
     let parsed = Record { limits, now }.deserialize(&mut deserializer).map_err(malformed)?;
     deserializer.end().map_err(malformed)?;
     parsed
@@ -72,17 +88,18 @@ const USUAL_BYTES: usize = 128;
 /// # Errors
 /// The text as a whole is no JSON array.
 pub fn parse_array(json: &[u8], limits: Limits, now: i64, max: usize) -> Result<Vec<Parsed<'_>>, Rejection> {
-    let record = Record { limits, now };
-    let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let expected = max.min(json.len() / USUAL_BYTES + 1);
-    let quick = deserializer.deserialize_seq(Records { record, max, expected });
-    if let Ok(records) = quick
-        && deserializer.end().is_ok()
-    {
-        return Ok(records);
+    if let Ok(text) = std::str::from_utf8(json) {
+        let expected = max.min(json.len() / USUAL_BYTES + 1);
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let quick = deserializer.deserialize_seq(Records { record: Record { limits, now }, max, expected });
+        if let Ok(records) = quick
+            && deserializer.end().is_ok()
+        {
+            return Ok(records);
+        }
     }
     // One element that is well-formed JSON but that the parser refuses to read (a lone surrogate, 1e999) stops the quick
-    // way for all. The slow one splits first, so that only this element is refused.
+    // way for all. The slow one splits first, so that only this element is refused. It also says where text is not UTF-8.
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let elements = deserializer.deserialize_seq(Elements { max }).map_err(malformed)?;
     deserializer.end().map_err(malformed)?;

@@ -148,7 +148,7 @@ impl Rules {
     fn keep(&self, text: &[u8], task: Task, reservation: &mut Reservation) -> Result<Kept, Problem> {
         let records = self.split(text, task)?;
         reservation.grow(records.len() * RECORD_OVERHEAD_BYTES).map_err(|NoRoom| body::overloaded())?;
-        keep(records, &self.limits, task.handling)
+        keep(records, text.len(), &self.limits, task.handling)
     }
 
     fn split<'a>(&self, text: &'a [u8], task: Task) -> Result<Vec<Parsed<'a>>, Problem> {

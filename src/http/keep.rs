@@ -34,11 +34,16 @@ impl Kept {
     }
 }
 
-/// Keeps the good records, as far as limits and strictness let them through.
+/// Keeps the good records, as far as limits and strictness let them through. They stand in `text_bytes` of text.
 ///
 /// # Errors
 /// None of them is to be kept; the problem lists why.
-pub(super) fn keep(records: Vec<Parsed<'_>>, limits: &Limits, handling: Handling) -> Result<Kept, Problem> {
+pub(super) fn keep(
+    records: Vec<Parsed<'_>>,
+    text_bytes: usize,
+    limits: &Limits,
+    handling: Handling,
+) -> Result<Kept, Problem> {
     let bad = records.iter().filter(|record| record.is_err()).count();
     if bad == records.len() {
         let detail = "None of the records can be accepted; `rejected` says what to mend in each.";
@@ -61,7 +66,8 @@ pub(super) fn keep(records: Vec<Parsed<'_>>, limits: &Limits, handling: Handling
     let parcels = if accepted == 1 {
         kept.map(|beat| Block::of_one(&beat, handling.partitions)).collect()
     } else {
-        Block::encode_by_partition(kept, handling.partitions)
+        // Users are not spread evenly.
+        Block::encode_by_partition(kept, handling.partitions, text_bytes + text_bytes / 4)
     };
     Ok(Kept { parcels, accepted, rejected: rejected(records, limited), standing })
 }

@@ -5,7 +5,7 @@
 
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
 
-use crate::heartbeat::{Limits as TimeLimits, Parsed, RejectCode, parse_array, parse_one};
+use crate::heartbeat::{Limits as TimeLimits, Parsed, RejectCode, parse_array, parse_one, parse_text};
 
 /// What a body holds, by its content type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,13 +66,20 @@ pub(super) fn split(
             }
             Some(_) => vec![one(body, limits, now)?],
         },
-        Format::Lines => body
-            .split(|&byte| byte == b'\n')
-            .map(<[u8]>::trim_ascii)
-            .filter(|line| !line.is_empty())
-            .take(max.saturating_add(1))
-            .map(|line| parse_one(line, limits, now))
-            .collect(),
+        Format::Lines => {
+            let most = max.saturating_add(1);
+            match std::str::from_utf8(body) {
+                Ok(text) => {
+                    let lines = text.split('\n').map(str::trim_ascii).filter(|line| !line.is_empty());
+                    lines.take(most).map(|line| parse_text(line, limits, now)).collect()
+                }
+                // Some line is not; the others are good.
+                Err(_) => {
+                    let lines = body.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
+                    lines.filter(|line| !line.is_empty()).take(most).map(|line| parse_one(line, limits, now)).collect()
+                }
+            }
+        }
     };
     match records.len() {
         0 => Err(SplitError::Empty),
@@ -119,6 +126,17 @@ mod tests {
     fn a_bad_line_is_refused_alone_and_blank_lines_do_not_count() {
         let one = record("a");
         assert_eq!(kept(&format!("\n{one}\r\n\n  \n{{oops\n{one}"), Format::Lines), Ok(vec![true, false, true]));
+    }
+
+    #[test]
+    fn a_line_that_is_not_utf8_is_refused_alone_and_an_array_that_is_not_as_a_whole() {
+        let one = record("a").into_bytes();
+        let bad: Vec<u8> = one.iter().map(|&byte| if byte == b'a' { 0xff } else { byte }).collect();
+        let lines = [&one[..], &bad, &one].join(&b'\n');
+        let records = split(&lines, Format::Lines, LIMITS, NOW, 3).unwrap();
+        assert_eq!(records.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
+        let array = [&b"["[..], &one, b",", &bad, b"]"].concat();
+        assert!(matches!(split(&array, Format::Json, LIMITS, NOW, 3), Err(SplitError::Malformed(_))));
     }
 
     #[test]

@@ -27,7 +27,7 @@ fn user_of(wanted: u16) -> String {
 
 async fn accept(handle: &CommitterHandle, heartbeats: Vec<Heartbeat>) -> Result<(), Error> {
     let partitions = handle.partitions().await?;
-    handle.accept(Block::encode_by_partition(heartbeats.iter().map(Heartbeat::as_ref), partitions)).await
+    handle.accept(Block::encode_by_partition(heartbeats.iter().map(Heartbeat::as_ref), partitions, 0)).await
 }
 
 struct Running {

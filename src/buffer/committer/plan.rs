@@ -179,7 +179,10 @@ mod tests {
     }
 
     fn parcels(requests: &[Vec<Heartbeat>], partitions: Partition) -> Vec<Vec<Parcel>> {
-        requests.iter().map(|own| Block::encode_by_partition(own.iter().map(Heartbeat::as_ref), partitions)).collect()
+        requests
+            .iter()
+            .map(|own| Block::encode_by_partition(own.iter().map(Heartbeat::as_ref), partitions, 0))
+            .collect()
     }
 
     fn slices(requests: &[Vec<Heartbeat>], partitions: Partition) -> Vec<Slice> {
