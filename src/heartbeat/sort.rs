@@ -5,7 +5,7 @@
 //!
 //! A batch holds many heartbeats of few users, whose names often begin alike: a sort by comparison spends its time on
 //! these names. Here each user's name is compared once with the others', which gives it a rank, and rows are sorted by
-//! (rank, timestamp) as one integer. Only rows that tie in both are compared as a whole.
+//! (rank, timestamp) as one integer. Only rows that tie in both are compared by the rest.
 
 use std::collections::HashMap;
 
@@ -35,10 +35,15 @@ pub fn sort(rows: &mut [HeartbeatRef<'_>]) {
     for tied in keys.chunk_by(|a, b| a >> PLACE_BITS == b >> PLACE_BITS) {
         let end = start + tied.len();
         if tied.len() > 1 {
-            rows[start..end].sort_unstable();
+            rows[start..end].sort_unstable_by(|a, b| behind_time(a).cmp(&behind_time(b)));
         }
         start = end;
     }
+}
+
+/// What the order looks at where user and timestamp are the same: so beat the devices of one user in many a fleet.
+fn behind_time<'a>(row: &HeartbeatRef<'a>) -> (&'a str, Option<&'a str>, i64, Option<&'a str>) {
+    (row.device_id, row.id, row.received_at, row.attributes)
 }
 
 fn rank(key: u128) -> usize {
