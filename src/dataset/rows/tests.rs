@@ -103,7 +103,7 @@ fn rows_come_out_in_windows_small_by_rows_and_by_bytes() {
     };
     let small: Vec<_> = (0..20_000).map(|n| row(n, (n % 5 > 0).then(|| format!("{{\"n\":{n}}}")))).collect();
     let large: Vec<_> = (0..3_000).map(|n| row(n, Some(format!("{n:04000}")))).collect();
-    for (rows, most) in [(small, 8 * 1024), (large, 150)] {
+    for (rows, most) in [(small, 16 * 1024), (large, 150)] {
         let mut reader = read(encode(&rows)).unwrap();
         let mut seen = Vec::new();
         while let Some(batch) = reader.next_batch().unwrap() {
