@@ -41,9 +41,6 @@ const MAX_WAITING_KIB: usize = 32 << 10;
 const MAX_BATCH_REQUESTS: usize = 4_096;
 /// Heartbeats at which a write is full.
 const MAX_BATCH_HEARTBEATS: usize = 40_000;
-/// How often, for one write, other threads are let through first that are ready to run. On an idle machine that is over
-/// at once; on a busy one they are the door's, with more requests, and each that shares the write makes it cheaper.
-const TURNS_FOR_OTHERS: u32 = 3;
 /// Bytes of blocks at which a write is full: what Redis reads, and fsyncs, at one go.
 const MAX_BATCH_BYTES: usize = 8 << 20;
 /// Up to so many bytes, blocks are joined where they are; more (some milliseconds' work) on a thread that may block.
@@ -230,7 +227,6 @@ impl CommitterService {
     fn gather(&mut self, first: Request) -> Vec<Request> {
         let (mut batch, mut rows, mut bytes) = (Vec::new(), 0, 0);
         let mut next = Some(first);
-        let mut turns = TURNS_FOR_OTHERS;
         while let Some(request) = next {
             if !request.answer.is_closed() {
                 rows += request.rows;
@@ -239,11 +235,6 @@ impl CommitterService {
             }
             let full = batch.len() >= MAX_BATCH_REQUESTS || rows >= MAX_BATCH_HEARTBEATS || bytes >= MAX_BATCH_BYTES;
             next = if full { None } else { self.queue.try_recv().ok() };
-            if next.is_none() && !full && turns > 0 {
-                turns -= 1;
-                std::thread::yield_now();
-                next = self.queue.try_recv().ok();
-            }
         }
         batch
     }
