@@ -1,17 +1,19 @@
 //! Rows as columns of a Parquet file, and back.
 //!
 //! Constraints: one fixed schema, never inferred; in memory one row group that is written, or one that is read,
-//! compressed, and a page of each of its columns; the same rows make the same bytes in every run; and no row group is decoded before its bytes were checked against its hash: pages have
-//! no checksum of their own, most flipped bits in them read back as other rows, and some make the Parquet library ask for
-//! more memory than there is, which ends the process. The footer has no such net but the hash of the whole file.
+//! compressed, and a page of each of its columns; the same rows make the same bytes in every run; and no row group is
+//! decoded before its bytes were checked against its hash: pages have no checksum of their own, most flipped bits in them
+//! read back as other rows, and some make the Parquet library ask for more memory than there is, which ends the process.
+//! The footer has no such net but the hash of the whole file.
 //!
 //! Format: the columns `user_id` string, `device_id` string, `timestamp` timestamp[ms, UTC], `received_at` timestamp[ms,
 //! UTC], `id` string or null, `attributes` string or null (JSON), in this order; each in the encoding that suits it, and
 //! zstd at level 1 (`encode`); full statistics; a row group ends at 128 × 1024 rows or with the row that reaches 8 MiB of
-//! raw data, a page at about 128 KiB. Key-value metadata: `systole.format_version`, `systole.content` (`fragment` or `published`), `systole.row_groups` (for each row group
-//! `<end>-<hash>`, separated by commas: where it ends in the file, and the xxh3_64, as 16 hexadecimal digits, of all bytes
-//! since the end of the one before, or the start of the file), and what [`super::PublishRecord`] adds. No embedded Arrow schema, so that
-//! every engine maps the plain Parquet types to its own usual ones. A file of no rows has no row group.
+//! raw data, a page at about 128 KiB. Key-value metadata: `systole.format_version`, `systole.content` (`fragment` or
+//! `published`), `systole.row_groups` (for each row group `<end>-<hash>`, separated by commas: where it ends in the file,
+//! and the xxh3_64, as 16 hexadecimal digits, of all bytes since the end of the one before, or the start of the file), and
+//! what [`super::PublishRecord`] adds. No embedded Arrow schema, so that every engine maps the plain Parquet types to its
+//! own usual ones. A file of no rows has no row group.
 
 mod batch;
 mod columns;
