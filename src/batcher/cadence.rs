@@ -8,9 +8,11 @@
 
 use std::time::{Duration, Instant};
 
-/// Claims driven by age alone keep this share of `max_delay` apart, lest producers whose clock is behind the buffer's
+/// Small claims driven by age alone keep this share of `max_delay` apart, lest producers whose clock is behind the buffer's
 /// (each of their heartbeats looks old on arrival) turn every look into a tiny fragment.
 const AGE_FLOOR_SHARE: u32 = 10;
+/// This share of what a claim can hold is not small.
+const SMALL_SHARE: u64 = 10;
 
 /// After so many owners died with a claim, its frames are tried one at a time, and the one in hand at a death is suspected.
 pub(super) const CAREFUL_AFTER_DEATHS: u32 = 3;
@@ -81,7 +83,8 @@ impl Cadence {
         };
         let since_last = now.saturating_duration_since(last.at);
         // As much waiting as the last claim took means that a backlog is being worked off, not that clocks disagree.
-        let floor = if waiting.rows >= last.rows { Duration::ZERO } else { self.max_delay / AGE_FLOOR_SHARE };
+        let worth_it = waiting.rows >= last.rows || waiting.rows >= self.full_rows / SMALL_SHARE;
+        let floor = if worth_it { Duration::ZERO } else { self.max_delay / AGE_FLOOR_SHARE };
         let due_by_claim = self.max_delay.saturating_sub(since_last);
         let due_by_age =
             self.max_delay.saturating_sub(waiting.oldest.unwrap_or_default()).max(floor.saturating_sub(since_last));
@@ -150,6 +153,10 @@ mod tests {
             (10, ms(0), 9, ms(5_000), None, Next::LookAgainIn(ms(500))),
             (10, ms(499), 9, ms(9_000), None, Next::LookAgainIn(ms(1))),
             (10, ms(500), 9, ms(5_000), None, Next::Claim),
+            // The rest of a backlog.
+            (FULL, ms(0), FULL / 10, ms(5_000), None, Next::Claim),
+            (FULL, ms(0), FULL / 10 - 1, ms(5_000), None, Next::LookAgainIn(LOOK)),
+            (FULL, ms(0), FULL / 10, ms(4_900), None, Next::LookAgainIn(ms(100))),
         ];
         for (last, since, rows, oldest, standing, expected) in table.iter().copied() {
             let waiting = Waiting { rows, oldest: Some(oldest), standing };
