@@ -121,10 +121,11 @@ impl Digester {
 
 impl Rules {
     fn on_the_spot(&self, body: &[u8], task: Task, reservation: &mut Reservation) -> OnTheSpot {
-        if body.len() > INLINE_BYTES {
+        let packed = task.form.encoding != Encoding::Identity;
+        if body.len() > if packed { INLINE_INFLATED_BYTES } else { INLINE_BYTES } {
             return OnTheSpot::TooMuch;
         }
-        if task.form.encoding == Encoding::Identity {
+        if !packed {
             return OnTheSpot::Done(self.keep(body, task, reservation));
         }
         let before = reservation.bytes();
