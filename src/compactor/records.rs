@@ -49,8 +49,12 @@ impl Records {
         if let Some(known) = lock().get(name) {
             return Ok(known);
         }
-        // Not through the cache of records: a look over all buckets would push out those of the busy ones.
-        let record = dataset.publish_record(bucket, name)?;
+        // Not kept among the records: a look over all buckets would push out those of the busy ones.
+        let known = self.records.lock().unwrap_or_else(PoisonError::into_inner).get(name);
+        let record = match known {
+            Some(known) => known,
+            None => Arc::new(dataset.publish_record(bucket, name)?),
+        };
         let facts = FileFacts {
             rows: record.published_rows,
             born: name.file.born(),

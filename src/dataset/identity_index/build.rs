@@ -6,14 +6,13 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 
 use super::super::error::{At, Error, Result};
 use super::super::temp::TempFile;
 use super::super::{Bucket, ContentHash, Dataset};
 use super::format::{BLOCK_ENTRIES, ENTRY_LEN, Entry, Header, encode_block, entry};
-use super::{MINUTES_PER_DAY, minute_of};
 
 /// Entries sorted in memory: 4 MiB.
 const RUN_ENTRIES: usize = 1 << 18;
@@ -26,7 +25,6 @@ pub(in super::super) struct KeySorter {
     dataset: Dataset,
     bucket: Bucket,
     run_entries: usize,
-    counts: Vec<u32>,
     rows: u32,
     run: Vec<Entry>,
     spill: Option<File>,
@@ -40,8 +38,7 @@ impl KeySorter {
     }
 
     pub(super) fn with_run(dataset: Dataset, bucket: Bucket, run_entries: usize) -> Self {
-        let counts = vec![0; MINUTES_PER_DAY as usize];
-        Self { dataset, bucket, run_entries, counts, rows: 0, run: Vec::new(), spill: None, spilled: Vec::new() }
+        Self { dataset, bucket, run_entries, rows: 0, run: Vec::new(), spill: None, spilled: Vec::new() }
     }
 
     /// Adds the key of the next row.
@@ -52,7 +49,6 @@ impl KeySorter {
             self.spill()?;
         }
         self.run.push((key, self.rows));
-        self.counts[usize::from(minute_of(key))] += 1;
         self.rows = next;
         Ok(())
     }
@@ -127,21 +123,27 @@ impl Run<'_> {
 
 /// Writes the index of the file with this hash; hands `file` back with everything written to it.
 pub(super) fn write(keys: KeySorter, hash: ContentHash, file: File) -> io::Result<File> {
+    let mut header = Header::new(hash, keys.rows);
     let mut out = BufWriter::new(file);
-    out.write_all(&Header::new(hash, &keys.counts).encode())?;
+    // What the header says of the keys is known behind the last of them only.
+    out.seek(SeekFrom::Start(header.encoded_len() as u64))?;
     let mut block = Vec::with_capacity(BLOCK_ENTRIES);
-    let mut number = 0;
+    let (mut entries, mut blocks) = (0, 0);
     keys.merge(|entry| {
+        header.add(entries, entry.0);
+        entries += 1;
         block.push(entry);
         if block.len() == BLOCK_ENTRIES {
-            out.write_all(&encode_block(&block, number, hash))?;
+            out.write_all(&encode_block(&block, blocks, hash))?;
             block.clear();
-            number += 1;
+            blocks += 1;
         }
         Ok(())
     })?;
     if !block.is_empty() {
-        out.write_all(&encode_block(&block, number, hash))?;
+        out.write_all(&encode_block(&block, blocks, hash))?;
     }
-    out.into_inner().map_err(io::IntoInnerError::into_error)
+    let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    file.write_all_at(&header.encode(), 0)?;
+    Ok(file)
 }

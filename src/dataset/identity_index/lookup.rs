@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::error::{Error, Result};
 use super::super::paths::Staged;
 use super::super::{Bucket, Dataset, PublishedName, RowBatch, RowReader};
-use super::{Header, IndexFile, key_of, minute_of};
+use super::{Header, IndexFile, key_of};
 use crate::heartbeat::HeartbeatRef;
 
 /// Answers whether identities stand in some published files. No file is kept open between two questions.
@@ -50,8 +50,7 @@ impl IdentityLookup {
         keys.sort_unstable();
         for at in 0..self.files.len() {
             let (name, header) = self.files[at].clone();
-            let covered = |key: u64| !header.entries(minute_of(key)).is_empty();
-            let open: Vec<_> = keys.iter().copied().filter(|(key, i)| !stands[*i] && covered(*key)).collect();
+            let open: Vec<_> = keys.iter().copied().filter(|(key, i)| !stands[*i] && header.covers(*key)).collect();
             if open.is_empty() {
                 continue;
             }

@@ -7,17 +7,21 @@
 //! Format of `.index_<file id>-<hash>`, little-endian:
 //!
 //! ```text
-//! header   magic "SYSTIDX\0", version u32 (1), rows u32, hash of the published file u64,
-//!          first minute u16, last minute u16, zero u32,
-//!          for each minute from first to last, and one beyond: number of its first entry u32 (none when there are no rows),
+//! header   magic "SYSTIDX\0", version u32 (2), rows u32, hash of the published file u64,
+//!          upper half of the last key, plus one, u32 (0 when there are no rows),
+//!          a bit for each minute of the day that has entries, from the lowest bit of the first byte on, 180 bytes,
+//!          for each page the upper half of its first key u32,
 //!          xxh3_64 of all that u64
-//! blocks   42 entries each, the last one fewer: key u64, row number u32;
+//! blocks   10 entries each, the last one fewer: key u64, row number u32;
 //!          then xxh3_64 of the entries, seeded with the file's hash xor the block's number, u64
 //! ```
 //!
 //! A key is the minute of the day of the row's timestamp (11 bits), then the upper 53 bits of its identity hash. Entries
-//! are sorted, so those of one minute are neighbours, and within it the keys are spread evenly: a search begins where the
-//! key should be and needs one or two blocks.
+//! are sorted, so those of one minute are neighbours, and within it the keys are spread evenly, whatever the seconds are.
+//! A page is as many whole blocks as make at most 1,024 pages of the file.
+//!
+//! A search knows from the header between which pages its key stands. It reads the block where the key should be if those
+//! between are spread evenly, and knows more: of a million rows it reads two blocks of 128 bytes for each that it looks for.
 
 mod build;
 mod file;
@@ -38,7 +42,7 @@ use super::{Bucket, Dataset, PublishedName, RowReader};
 use crate::failpoint;
 use crate::heartbeat::HeartbeatRef;
 
-/// Headers of indexes kept in memory, so that a compactor that runs on opens no index it does not need. At most 6 KB each.
+/// Headers of indexes kept in memory, so that a compactor that runs on opens no index it does not need. At most 5 KB each.
 const KNOWN_HEADERS: usize = 2_048;
 const MS_PER_MINUTE: i64 = 60_000;
 const MINUTES_PER_DAY: i64 = 24 * 60;

@@ -5,11 +5,28 @@ use proptest::prelude::*;
 
 use super::super::test_support::{BUCKET, MIDNIGHT, Scratch, beat, beats, publish};
 use super::super::{ContentHash, Error};
+use super::format::{BLOCK_LEN, MAX_HEADER_LEN};
 use super::*;
 use crate::heartbeat::Heartbeat;
 
 fn refs(rows: &[Heartbeat]) -> Vec<HeartbeatRef<'_>> {
     rows.iter().map(Heartbeat::as_ref).collect()
+}
+
+/// An index of rows with these keys, in any order.
+fn index_of(scratch: &Scratch, keys: impl IntoIterator<Item = u64>) -> (TempFile, IndexFile) {
+    let mut sorter = KeySorter::with_run(scratch.dataset.clone(), BUCKET, 100_000);
+    keys.into_iter().for_each(|key| sorter.push(key).unwrap());
+    let (temp, file) = TempFile::create(&scratch.dataset, BUCKET).unwrap();
+    build::write(sorter, ContentHash(1), file).unwrap();
+    let index = IndexFile::open(temp.path(), ContentHash(1)).unwrap();
+    (temp, index)
+}
+
+/// The key of a row of this time whose other fields follow from a number.
+fn key_at(timestamp: i64, n: usize) -> u64 {
+    let device_id = n.to_string();
+    key_of(&Heartbeat { timestamp, device_id, ..beat(0) }.as_ref())
 }
 
 #[test]
@@ -43,13 +60,74 @@ fn what_is_read_does_not_grow_with_the_file() {
         published.sort_by(|a, b| a.as_ref().cmp(&b.as_ref()));
         let name = publish(&scratch.dataset, &published);
         let mut lookup = scratch.dataset.identity_lookup(BUCKET, &[name]).unwrap();
+        let header = lookup.bytes_read();
+        assert!(header <= MAX_HEADER_LEN as u64, "a header of {header} bytes");
         assert!(lookup.contains(&refs(&absent)).unwrap().iter().all(|stands| !stands));
-        lookup.bytes_read()
+        lookup.bytes_read() - header
     };
     let (small, large) = (bytes_for(2_000), bytes_for(100_000));
-    // Up to four blocks of 512 bytes a row, and the header.
-    assert!(large <= 10 * 4 * 512 + 64, "{large} bytes read");
-    assert!(large <= 4 * small, "{small} bytes for 2,000 rows, {large} for 100,000");
+    assert!(large <= 10 * 3 * BLOCK_LEN as u64, "{large} bytes read");
+    assert!(large <= 3 * small, "{small} bytes for 2,000 rows, {large} for 100,000");
+}
+
+#[test]
+fn a_late_row_costs_two_blocks_of_a_large_file_however_its_rows_lie() {
+    const ROWS: usize = 300_000;
+    const LATE: usize = 300;
+    const DAY_MS: usize = MS_PER_MINUTE as usize * MINUTES_PER_DAY as usize;
+    let scratch = Scratch::new();
+    let spread = |n: usize, over_ms: usize| (n * 7_919_317 % over_ms) as i64;
+    let times: [(&str, &dyn Fn(usize) -> i64); 5] = [
+        ("over ten minutes", &|n| spread(n, 600_000)),
+        ("in one second", &|n| spread(n, 1_000)),
+        ("at whole minutes of an hour", &|n| spread(n, 3_600_000) / 60_000 * 60_000),
+        ("over the day", &|n| spread(n, DAY_MS)),
+        ("in ten minutes, but for one percent over the day", &|n| {
+            spread(n, if n.is_multiple_of(100) { DAY_MS } else { 600_000 })
+        }),
+    ];
+    for (what, time) in times {
+        let (_temp, mut index) = index_of(&scratch, (0..ROWS).map(|n| key_at(MIDNIGHT + time(n), n)));
+        let header = index.bytes_read();
+        assert!(header <= MAX_HEADER_LEN as u64, "{what}: a header of {header} bytes");
+        let mut late: Vec<_> = (0..LATE).map(|n| (key_at(MIDNIGHT + time(n * 997), ROWS + n), n)).collect();
+        late.sort_unstable();
+        index.search(&late, |row, n| panic!("{what}: row {row} has the key of late row {n}")).unwrap();
+        let each = (index.bytes_read() - header) / LATE as u64;
+        assert!(each <= 2 * BLOCK_LEN as u64, "{what}: {each} bytes for a late row");
+    }
+}
+
+#[test]
+fn keys_that_lie_as_unevenly_as_can_be_cost_a_halving_search() {
+    let scratch = Scratch::new();
+    // Half of them at the start of a minute, each next one twice as far from there.
+    let keys = |n: u64| if n < 50_000 { n } else { (1 << (n % 52)) + n };
+    let (_temp, mut index) = index_of(&scratch, (0..100_000).map(keys));
+    for n in (0..100_000).step_by(991) {
+        let before = index.bytes_read();
+        let mut found = Vec::new();
+        index.search(&[(keys(n), 0)], |row, _| found.push(u64::from(row))).unwrap();
+        assert!(found.contains(&n));
+        // Four guesses, the halvings of 10,000 blocks, and the block behind: the pages, of equal upper halves, do not help.
+        let blocks = (index.bytes_read() - before) / BLOCK_LEN as u64;
+        assert!(blocks <= 4 + 14 + 1, "{blocks} blocks for row {n}");
+    }
+}
+
+#[test]
+fn rows_asked_for_densely_are_read_together() {
+    let scratch = Scratch::new();
+    let keys: Vec<_> = (0..20_000).map(|n| key_at(MIDNIGHT + n as i64 * 30, n)).collect();
+    let (temp, mut index) = index_of(&scratch, keys.iter().copied());
+    let mut asked: Vec<_> = keys.into_iter().zip(0..).collect();
+    asked.sort_unstable();
+    let mut found = 0;
+    index.search(&asked, |row, n| found += usize::from(row as usize == n)).unwrap();
+    assert_eq!(found, asked.len());
+    // A run of blocks is where they should be: it may begin a little early, and end a little late.
+    let len = fs::metadata(temp.path()).unwrap().len();
+    assert!(index.bytes_read() <= len * 4 / 3, "{} bytes read of {len}", index.bytes_read());
 }
 
 #[test]
@@ -127,7 +205,10 @@ fn the_format_is_fixed() {
     build::write(keys, ContentHash(0x0123_4567_89ab_cdef), file).unwrap();
     let hex: String = fs::read(temp.path()).unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
     // Another value is another format: raise the version in the header.
-    let header = "53595354494458000100000002000000efcdab896745230100000000000000000000000002000000aabd614527020c44";
+    let header = format!(
+        "53595354494458000200000002000000efcdab8967452301e9d5160001{}e39b0b0003ab179786722b6c",
+        "0".repeat(2 * 179)
+    );
     let block = "f3a43afee39b0b00000000001aa96daee8d5160001000000757c6040b90ac510";
     assert_eq!(hex, format!("{header}{block}"));
 }
@@ -181,11 +262,7 @@ proptest! {
         let first = keys.first().copied();
         keys.extend(std::iter::repeat_n(first, repeats).flatten());
         let published: Vec<u64> = keys.iter().copied().map(key).collect();
-        let mut sorter = KeySorter::with_run(scratch.dataset.clone(), BUCKET, 100);
-        published.iter().for_each(|key| sorter.push(*key).unwrap());
-        let (temp, file) = TempFile::create(&scratch.dataset, BUCKET).unwrap();
-        build::write(sorter, ContentHash(1), file).unwrap();
-
+        let (temp, _) = index_of(&scratch, published.iter().copied());
         let mut asked: Vec<_> = (0..3).flat_map(|m| (0..40).flat_map(move |n| [1, 1 << 40, 1 << 47].map(|s| key((m, n, s))))).collect();
         asked.sort_unstable();
         for every in [1, 7, 50] {
@@ -198,5 +275,35 @@ proptest! {
             }).collect();
             prop_assert_eq!(found, expected);
         }
+    }
+
+    /// Rows of any time, of which half are published, in files of one page and of many.
+    #[test]
+    fn rows_of_any_time_are_found(
+        times in proptest::collection::vec(
+            prop_oneof![
+                // Before 1970, about midnight, in one second, over the day.
+                -200_000_000_i64..0,
+                MIDNIGHT - 2..MIDNIGHT + 2,
+                MIDNIGHT + 4_000_000..MIDNIGHT + 4_001_000,
+                MIDNIGHT..MIDNIGHT + 86_400_000,
+                any::<i64>(),
+            ],
+            0..400,
+        ),
+        crowd in prop_oneof![Just(0_usize), Just(25_000)],
+    ) {
+        let scratch = Scratch::new();
+        let of_crowd = (0..crowd).map(|n| key_at(MIDNIGHT + 4_000_000 + n as i64 % 1_000, 1_000_000 + n));
+        let rows: Vec<_> = (0..).zip(&times).map(|(n, time)| key_at(*time, n)).collect();
+        let published = || (0_u32..).zip(rows.iter().copied().step_by(2));
+        let (_temp, mut index) = index_of(&scratch, published().map(|(_, key)| key).chain(of_crowd));
+        let mut asked: Vec<_> = rows.iter().copied().zip(0_usize..).collect();
+        asked.sort_unstable();
+        let mut found = Vec::new();
+        index.search(&asked, |row, n| found.push((row as usize * 2, n))).unwrap();
+        found.sort_unstable();
+        let expected: Vec<_> = (0..rows.len()).step_by(2).map(|n| (n, n)).collect();
+        prop_assert_eq!(found, expected);
     }
 }

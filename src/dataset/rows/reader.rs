@@ -28,6 +28,8 @@ use super::{GROUPS_KEY, VERSION_KEY, guarded, schema};
 
 /// Bytes that a decoded row takes beside its texts: the places of four texts and two times.
 const ROW_OVERHEAD: u64 = 32;
+/// Bytes behind a footer: its length, and the four that a Parquet file ends with.
+const FOOTER_END: u64 = 8;
 /// Rows of a page whose values take two bytes or more; those that take less are few.
 const PAGE_ROWS: u64 = 16 * 1024;
 
@@ -64,14 +66,13 @@ impl RowReader {
     pub fn open(path: &Path) -> Result<Self> {
         let file = or_not_found(File::open(path), "open", path)?;
         let len = file.metadata().at("look at", path)?.len();
-        let second = file.try_clone().at("open", path)?;
-        let (footer, schema) = read_footer(path, ParquetReader::new(second))?;
+        let (footer, schema) = read_footer(path, &footer_bytes(path, &file, len)?)?;
         Self::new(path, Source::File(file), len, footer, &schema)
     }
 
     /// The same for a file that stands in memory. `path` is for messages.
     pub(in super::super) fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Self> {
-        let (footer, schema) = read_footer(path, ParquetReader::new(Cursor::new(bytes.as_slice())))?;
+        let (footer, schema) = read_footer(path, &bytes)?;
         let len = bytes.len() as u64;
         Self::new(path, Source::Memory(bytes.into()), len, footer, &schema)
     }
@@ -218,10 +219,28 @@ impl RowReader {
     }
 }
 
-fn read_footer<R: polars::io::mmap::MmapBytesReader>(
-    path: &Path,
-    mut reader: ParquetReader<R>,
-) -> Result<(FileMetadataRef, Arc<ArrowSchema>)> {
+/// The bytes of a file from the start of its footer on. Polars would read 64 KiB to find a tenth of that.
+fn footer_bytes(path: &Path, file: &File, len: u64) -> Result<Vec<u8>> {
+    let read = |bytes: u64| {
+        let bytes = bytes.min(len);
+        let mut tail = vec![0; bytes as usize];
+        file.read_exact_at(&mut tail, len - bytes).at("read", path)?;
+        Ok(tail)
+    };
+    let end = read(FOOTER_END)?;
+    let footer = match end.as_slice() {
+        [a, b, c, d, b'P', b'A', b'R', b'1'] => u64::from(u32::from_le_bytes([*a, *b, *c, *d])),
+        _ => return Err(Error::damaged(path, "it does not end as a Parquet file")),
+    };
+    if footer + FOOTER_END > len {
+        return Err(Error::damaged(path, "its footer is longer than the file"));
+    }
+    read(footer + FOOTER_END)
+}
+
+/// Decodes the footer that these bytes end with.
+fn read_footer(path: &Path, bytes: &[u8]) -> Result<(FileMetadataRef, Arc<ArrowSchema>)> {
+    let mut reader = ParquetReader::new(Cursor::new(bytes));
     let read = guarded(|| {
         let schema = reader.schema()?;
         Ok::<_, PolarsError>((Arc::clone(reader.get_metadata()?), schema))
