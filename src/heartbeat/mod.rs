@@ -5,6 +5,7 @@
 //! this one; this one imports none of ours.
 
 mod block;
+mod field;
 mod frame;
 mod ids;
 mod parse;

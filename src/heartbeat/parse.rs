@@ -9,6 +9,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::de::Read;
 use serde_json::value::RawValue;
 
+use super::field::{Field, ReadField, ReadScalar, Scalar};
 use super::record::HeartbeatRef;
 use super::reject::{RejectCode, Rejection};
 use super::text::{MAX_ID_BYTES, MAX_NAME_BYTES, check_attributes, check_name, check_not_seconds, rfc3339_ms};
@@ -348,119 +349,6 @@ fn check_timestamp(value: Option<Scalar<'_>>, limits: Limits, now: i64) -> Resul
         return Err(Rejection::new(RejectCode::TimestampTooOld, detail));
     }
     Ok(ms)
-}
-
-/// The name of a field.
-enum Field {
-    UserId,
-    DeviceId,
-    Timestamp,
-    Id,
-    Attributes,
-    /// Shortened: a quoted name must not blow up an answer.
-    Unknown(String),
-}
-
-struct ReadField;
-
-impl<'de> DeserializeSeed<'de> for ReadField {
-    type Value = Field;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Field, D::Error> {
-        deserializer.deserialize_identifier(self)
-    }
-}
-
-impl<'de> Visitor<'de> for ReadField {
-    type Value = Field;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the name of a field")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<Field, E> {
-        Ok(match name {
-            "user_id" => Field::UserId,
-            "device_id" => Field::DeviceId,
-            "timestamp" => Field::Timestamp,
-            "id" => Field::Id,
-            "attributes" => Field::Attributes,
-            unknown => Field::Unknown(shorten(unknown)),
-        })
-    }
-}
-
-fn shorten(text: &str) -> String {
-    const MAX_CHARS: usize = 64;
-    match text.char_indices().nth(MAX_CHARS) {
-        None => text.to_owned(),
-        Some((end, _)) => format!("{}…", &text[..end]),
-    }
-}
-
-/// A JSON value as far as the fields of a heartbeat care.
-enum Scalar<'de> {
-    Text(Cow<'de, str>),
-    Integer(i64),
-    Null,
-    /// Anything else: a fraction, a bool, an array, an object, an integer beyond 64 bits.
-    Other,
-}
-
-struct ReadScalar;
-
-impl<'de> DeserializeSeed<'de> for ReadScalar {
-    type Value = Scalar<'de>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Scalar<'de>, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for ReadScalar {
-    type Value = Scalar<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a field of a heartbeat")
-    }
-
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Scalar<'de>, E> {
-        Ok(Scalar::Text(Cow::Borrowed(text)))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Scalar<'de>, E> {
-        Ok(Scalar::Text(Cow::Owned(text.to_owned())))
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<Scalar<'de>, E> {
-        Ok(Scalar::Integer(number))
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<Scalar<'de>, E> {
-        Ok(i64::try_from(number).map_or(Scalar::Other, Scalar::Integer))
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Scalar<'de>, E> {
-        Ok(Scalar::Other)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Scalar<'de>, E> {
-        Ok(Scalar::Other)
-    }
-
-    fn visit_unit<E>(self) -> Result<Scalar<'de>, E> {
-        Ok(Scalar::Null)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Scalar<'de>, A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Scalar::Other)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Scalar<'de>, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Scalar::Other)
-    }
 }
 
 #[cfg(test)]
