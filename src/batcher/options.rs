@@ -24,7 +24,7 @@ pub struct Options {
     /// Most heartbeats in one claim
     #[arg(long, env = "SYSTOLE_CLAIM_ROWS", default_value = "50000", value_name = "N")]
     pub claim_rows: u64,
-    /// Most bytes in one claim; memory in use is a few times this for each claim in hand
+    /// Most bytes of unpacked rows in one claim; memory in use is a few times this for each claim in hand
     #[arg(long, env = "SYSTOLE_CLAIM_BYTES", default_value = "8MiB", value_name = "SIZE")]
     pub claim_bytes: ByteSize,
     /// Claims in hand at once, each of another partition

@@ -72,7 +72,7 @@ pub enum LeaseAnswer {
 pub struct ClaimBudget {
     /// Heartbeats.
     pub rows: u64,
-    /// Bytes of encoded frames.
+    /// Bytes that the rows take once their frames are opened.
     pub bytes: u64,
     /// Frames; a backend may hold to a smaller bound, so that one call stays short.
     pub frames: u32,
