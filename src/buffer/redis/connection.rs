@@ -95,6 +95,11 @@ impl Connections {
         answers
     }
 
+    /// Keeps none of the connections that nobody uses: they may lead to another server than the newest ones do.
+    pub(super) fn forget(&self) {
+        self.pool.retain(|_, _| false);
+    }
+
     async fn lend(&self) -> Result<Lent> {
         // Boxed: making a connection, TLS and all, would add 20 KiB to the future of every step.
         let object = Box::pin(self.pool.get()).await.map_err(fault::of_pool)?;
@@ -104,7 +109,7 @@ impl Connections {
     fn settle(&self, lent: Lent) {
         if lent.spoilt {
             // Its fellows were made by the same server, which is gone or not in charge any more.
-            self.pool.retain(|_, _| false);
+            self.forget();
         } else {
             lent.give_back();
         }
