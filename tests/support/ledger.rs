@@ -56,6 +56,11 @@ impl Ledger {
         self.answered.lock().unwrap().len() as u64
     }
 
+    /// Whatever was answered 202, what is excused among it.
+    pub fn ever_answered(&self) -> BTreeSet<Identity> {
+        self.answered.lock().unwrap().iter().map(|(_, identity)| identity.clone()).collect()
+    }
+
     /// How many identities were answered 202.
     pub fn kept(&self) -> usize {
         self.entries.lock().unwrap().kept.len()

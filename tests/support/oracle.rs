@@ -100,6 +100,12 @@ impl Snapshot {
         faults
     }
 
+    /// How many heartbeats were ever answered 202 and stand nowhere, be that excused or not.
+    pub fn lost(&self, ledger: &Ledger) -> u64 {
+        let counts = self.counts();
+        ledger.ever_answered().iter().filter(|identity| !counts.contains_key(identity)).count() as u64
+    }
+
     /// Fails unless the files are sound, and agree with the ledger.
     pub fn judge(&self, ledger: &Ledger) {
         fail_on("the published files", self.faults());

@@ -9,7 +9,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,10 @@ pub struct Setup {
     policy: &'static str,
     maxmemory: Option<String>,
     more: Vec<String>,
+    /// Where its files are, if not in its own folder.
+    dir: Option<PathBuf>,
+    /// The port on which it talks to the other nodes of its Cluster.
+    bus: Option<u16>,
 }
 
 impl Setup {
@@ -63,11 +67,29 @@ impl Setup {
         self
     }
 
+    /// With its append-only file in this folder, such as a small file system.
+    pub fn in_folder(mut self, folder: &Path) -> Self {
+        self.dir = Some(folder.into());
+        self
+    }
+
+    /// As a replica of the server on this port.
+    pub fn replica_of(self, port: u16) -> Self {
+        self.set("replicaof", &format!("127.0.0.1 {port}")).set("repl-diskless-sync-delay", "0")
+    }
+
+    /// As a node of a Cluster, without any slot and alone.
+    pub fn cluster(mut self) -> Self {
+        self.bus = Some(0);
+        self.set("cluster-enabled", "yes").set("cluster-node-timeout", "2000")
+    }
+
     /// Starts the server and waits until it answers.
-    pub fn start(self) -> RedisServer {
+    pub fn start(mut self) -> RedisServer {
         let folder = tempfile::Builder::new().prefix("redis").tempdir().unwrap();
         for _ in 0..20 {
             let port = free_port();
+            self.bus = self.bus.map(|_| free_port());
             match self.launch(port, folder.path()) {
                 Ok(child) => return RedisServer { setup: self, port, folder, child: Some(child) },
                 Err(Launch::PortTaken) => continue,
@@ -82,11 +104,19 @@ impl Setup {
         let mut command = Command::new("redis-server");
         command
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--daemonize", "no", "--save", ""])
-            .args(["--dir", folder.to_str().unwrap(), "--unixsocket", folder.join("redis.sock").to_str().unwrap()])
+            .args([
+                "--dir",
+                self.dir(folder).to_str().unwrap(),
+                "--unixsocket",
+                folder.join("redis.sock").to_str().unwrap(),
+            ])
             .args(["--appendonly", self.appendonly, "--appendfsync", self.appendfsync])
             .args(["--maxmemory-policy", self.policy]);
         if let Some(size) = &self.maxmemory {
             command.args(["--maxmemory", size]);
+        }
+        if let Some(bus) = self.bus {
+            command.args(["--cluster-port", &bus.to_string()]);
         }
         command.args(&self.more).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let mut child =
@@ -107,6 +137,12 @@ impl Setup {
         let _ = child.kill();
         let _ = child.wait();
         Err(Launch::Failed(format!("no answer within {START_DEADLINE:?}")))
+    }
+}
+
+impl Setup {
+    fn dir<'a>(&'a self, own: &'a Path) -> &'a Path {
+        self.dir.as_deref().unwrap_or(own)
     }
 }
 
@@ -132,7 +168,15 @@ impl RedisServer {
 
     /// The settings of [`RedisServer::start`], to be changed.
     pub fn with() -> Setup {
-        Setup { appendonly: "yes", appendfsync: "always", policy: "noeviction", maxmemory: None, more: Vec::new() }
+        Setup {
+            appendonly: "yes",
+            appendfsync: "always",
+            policy: "noeviction",
+            maxmemory: None,
+            more: Vec::new(),
+            dir: None,
+            bus: None,
+        }
     }
 
     /// `redis://127.0.0.1:PORT`.
@@ -185,6 +229,46 @@ impl RedisServer {
         panic!("redis-server did not get its port {} back", self.port);
     }
 
+    /// Starts again as a replica of the server on this port, as Sentinel would make of a master that comes back.
+    pub fn restart_as_replica_of(&mut self, port: u16) {
+        self.setup = self.setup.clone().replica_of(port);
+        self.restart();
+    }
+
+    /// The port for the other nodes of its Cluster.
+    pub fn bus(&self) -> u16 {
+        self.setup.bus.expect("a node of a Cluster")
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some())
+    }
+
+    /// The file that it appends to.
+    pub fn aof(&self) -> PathBuf {
+        let grows = |(path, _): &(PathBuf, Vec<u8>)| path.to_string_lossy().ends_with(".incr.aof");
+        self.back_up().into_iter().filter(grows).map(|(path, _)| path).next_back().expect("an append-only file")
+    }
+
+    /// Its files at this instant, as a backup would have them.
+    pub fn back_up(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let folder = self.setup.dir(self.folder.path()).join("appendonlydir");
+        let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        paths.into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+    }
+
+    /// Puts files of before in the place of what a dead server has now.
+    pub fn restore(&mut self, files: &[(PathBuf, Vec<u8>)]) {
+        self.kill();
+        std::fs::remove_dir_all(self.setup.dir(self.folder.path()).join("appendonlydir")).unwrap();
+        for (path, bytes) in files {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        }
+    }
+
     /// Starts again with nothing in it, as after a lost disk.
     pub fn restart_empty(&mut self) {
         self.kill();
@@ -209,9 +293,10 @@ impl RedisServer {
         self.signal("CONT");
     }
 
-    /// Runs one command through redis-cli and answers its raw output without the last line break.
+    /// Runs one command through redis-cli, on a Cluster where its key is, and answers its raw output without the last line break.
     pub fn cli(&self, command: &[&str]) -> String {
-        let output = Command::new("redis-cli").args(["-p", &self.port.to_string(), "--raw"]).args(command).output();
+        let output =
+            Command::new("redis-cli").args(["-c", "-p", &self.port.to_string(), "--raw"]).args(command).output();
         let output = output.expect("redis-cli stands beside redis-server");
         assert!(output.status.success(), "redis-cli {command:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_owned()
@@ -233,12 +318,19 @@ impl Drop for RedisServer {
     }
 }
 
+/// Runs one command on the server at this port, such as a Sentinel.
+pub fn cli_at(port: u16, command: &[&str]) -> String {
+    let output = Command::new("redis-cli").args(["-p", &port.to_string(), "--raw"]).args(command).output();
+    String::from_utf8_lossy(&output.expect("redis-cli stands beside redis-server").stdout).trim_end().to_owned()
+}
+
 fn signal(pid: u32, name: &str) {
     let status = Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap();
     assert!(status.success(), "kill -s {name} {pid}");
 }
 
-fn free_port() -> u16 {
+/// One that nobody has at this moment.
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

@@ -1,0 +1,80 @@
+//! Failover: when Sentinel makes a replica the master, nothing is lost that the replica confirmed, and what it did not have is
+//! noticed and said.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
+
+mod support;
+
+use std::time::Instant;
+
+use support::fleet::{UNDER_WAY, figures};
+use support::sentinel::Sentinel;
+use support::{RedisServer, SOON, World, wait};
+
+/// A world on a master and its replica, which a Sentinel watches.
+fn watched() -> (World, RedisServer, Sentinel) {
+    let master = RedisServer::start();
+    let replica = RedisServer::with().replica_of(master.port()).start();
+    let sentinel = Sentinel::watch(&master, &replica);
+    let world = World::on_redis(master).reached_by(sentinel.flags());
+    (world, replica, sentinel)
+}
+
+#[test]
+fn a_failover_under_load_loses_nothing_that_a_replica_confirmed() {
+    let (mut world, replica, sentinel) = watched();
+    let fleet = world.fleet_with(&["--wait-replicas=1", "--wait-replicas-timeout=1s"], &[]);
+    assert!(fleet.serve.part("buffer").1.contains("1 replicas confirm each push"));
+    let producers = fleet.producers(&world);
+    let mut other = replica;
+    for _ in 0..2 {
+        producers.await_kept(500, SOON);
+        world.redis_mut().kill();
+        sentinel.await_master(&other);
+        let kept = producers.kept();
+        std::mem::swap(world.redis_mut(), &mut other);
+        // Until another replica is there, nobody confirms: nothing is answered 202.
+        fleet.serve.await_status("/health/ready", 200, SOON);
+        assert!(producers.kept() <= kept + UNDER_WAY, "answered 202 without a replica");
+        other.restart_as_replica_of(world.redis().port());
+        producers.await_kept(300, 2 * SOON);
+    }
+    producers.stop();
+    let snapshot = world.await_rest(2 * SOON);
+    let said = fleet.said_forgotten();
+    assert_eq!(figures("2 × failover by Sentinel, WAIT 1", &world, &snapshot, said), 0);
+    assert_eq!(said, 0, "what nobody was promised is not said to be forgotten");
+    world.audit();
+}
+
+#[test]
+fn a_failover_to_a_replica_that_lagged_loses_what_had_not_reached_it_which_is_noticed_and_said() {
+    let (mut world, replica, sentinel) = watched();
+    let fleet = world.fleet();
+    let producers = fleet.producers(&world);
+    producers.await_kept(1_000, SOON);
+    fleet.stop_batchers();
+    let begun = Instant::now();
+    let accepted = world.held("accepted");
+    let of_replica = || support::Holdings::in_redis(&replica, 4).sum("accepted");
+    wait::until("the replica to have all of before", SOON, || of_replica() >= accepted);
+    // From here on the master's stream is not applied, while Sentinel finds the replica as well as ever.
+    replica.cli(&["CLIENT", "PAUSE", "60000", "WRITE"]);
+    producers.await_kept(500, SOON);
+    world.redis_mut().kill();
+    sentinel.await_master(&replica);
+    replica.cli(&["CLIENT", "UNPAUSE"]);
+    assert!(world.ledger.excuse_since(begun) >= 1_000);
+    let _dead = std::mem::replace(world.redis_mut(), replica);
+    fleet.wake_batchers();
+
+    let said = fleet.await_said_forgotten();
+    fleet.serve.await_status("/health/ready", 200, SOON);
+    producers.await_kept(300, SOON);
+    producers.stop();
+    let snapshot = world.await_rest(2 * SOON);
+    let lost = figures("failover to a replica that lagged", &world, &snapshot, said);
+    assert!(lost >= 300, "the failover lost nothing: {lost}");
+    assert!((lost..=lost + UNDER_WAY).contains(&said), "{lost} are lost, and {said} are said to be forgotten");
+    world.audit();
+}
