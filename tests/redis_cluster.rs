@@ -56,8 +56,7 @@ fn a_node_that_hands_over_to_its_replica_under_load_loses_and_doubles_nothing() 
     for _ in 0..2 {
         producers.await_kept(500, SOON);
         let [_, to] = pair;
-        assert_eq!(to.cli(&["CLUSTER", "FAILOVER"]), "OK");
-        wait::until("the replica to be the master", SOON, || to.cli(&["ROLE"]).starts_with("master"));
+        cluster::hand_over_to(to);
         producers.await_kept(300, SOON);
         pair.reverse();
         wait::until("the other to be its replica", SOON, || {

@@ -5,10 +5,11 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use support::fleet::figures;
-use support::{Beats, Buffer, Fleet, RedisServer, SOON, World, wait};
+use support::{Beats, Buffer, Fleet, Producers, RedisServer, SOON, World, wait};
 
 /// Kills Redis so often under load, and answers the heartbeats lost, and those that the door says were forgotten.
 fn killed_under_load(mut world: World, rounds: usize, what: &str) -> (u64, u64) {
@@ -49,7 +50,8 @@ fn a_redis_killed_under_load_loses_at_most_two_seconds_with_fsync_every_second()
     let mut world = World::on_redis(RedisServer::with().appendfsync("everysec").start());
     let fleet = world.fleet();
     assert!(fleet.serve.part("buffer").1.contains("appendfsync everysec"));
-    let producers = fleet.producers(&world);
+    // As fast as they can these would send a hundred thousand in that time.
+    let producers = Producers::start(vec![world.client(&fleet.serve); 2], Arc::new(Beats::new(50, 2)), 2);
     for _ in 0..2 {
         let before = producers.kept();
         let begun = Instant::now();
@@ -105,6 +107,7 @@ fn erased_under_load(redis: RedisServer, flags: &[&str], what: &str, erase: impl
     assert_eq!(durability.contains("volatile"), !flags.is_empty(), "{durability}");
     let producers = fleet.producers(&world);
     producers.await_kept(1_000, SOON);
+    wait::until("some to be written", SOON, || world.held("acked") > 0);
     // Now some of it waits in the buffer, and goes with it.
     fleet.stop_batchers();
     producers.await_kept(300, SOON);
@@ -137,7 +140,7 @@ fn erased_under_load(redis: RedisServer, flags: &[&str], what: &str, erase: impl
         audit["partitions"].as_array().unwrap().iter().map(|books| books["surplus"].as_u64().unwrap()).sum()
     };
     assert_eq!(audit["verdict"], "surplus", "what is in the files is said to be beyond the new books");
-    assert!(surplus(&audit) >= 1_000, "{audit}");
+    assert!(surplus(&audit) > 0, "{audit}");
     world.books(&["audit", "--accept"]).run().expect_code(0);
     assert_eq!(world.audit()["verdict"], "balanced");
 }

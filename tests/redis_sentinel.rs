@@ -8,21 +8,23 @@ mod support;
 use std::time::Instant;
 
 use support::fleet::{UNDER_WAY, figures};
+use support::proxy::{Proxy, Weather};
 use support::sentinel::Sentinel;
 use support::{RedisServer, SOON, World, wait};
 
-/// A world on a master and its replica, which a Sentinel watches.
-fn watched() -> (World, RedisServer, Sentinel) {
-    let master = RedisServer::start();
-    let replica = RedisServer::with().replica_of(master.port()).start();
+/// A world on a master and its replica, which a Sentinel watches. The replica reaches the master through the network.
+fn watched() -> (World, RedisServer, Sentinel, Proxy) {
+    let master = RedisServer::with().set("repl-diskless-sync-delay", "0").start();
+    let network = Proxy::to(master.port(), "");
+    let replica = RedisServer::with().replica_of(network.port()).start();
     let sentinel = Sentinel::watch(&master, &replica);
     let world = World::on_redis(master).reached_by(sentinel.flags());
-    (world, replica, sentinel)
+    (world, replica, sentinel, network)
 }
 
 #[test]
 fn a_failover_under_load_loses_nothing_that_a_replica_confirmed() {
-    let (mut world, replica, sentinel) = watched();
+    let (mut world, replica, sentinel, _network) = watched();
     let fleet = world.fleet_with(&["--wait-replicas=1", "--wait-replicas-timeout=1s"], &[]);
     assert!(fleet.serve.part("buffer").1.contains("1 replicas confirm each push"));
     let producers = fleet.producers(&world);
@@ -49,7 +51,7 @@ fn a_failover_under_load_loses_nothing_that_a_replica_confirmed() {
 
 #[test]
 fn a_failover_to_a_replica_that_lagged_loses_what_had_not_reached_it_which_is_noticed_and_said() {
-    let (mut world, replica, sentinel) = watched();
+    let (mut world, replica, sentinel, network) = watched();
     let fleet = world.fleet();
     let producers = fleet.producers(&world);
     producers.await_kept(1_000, SOON);
@@ -58,12 +60,11 @@ fn a_failover_to_a_replica_that_lagged_loses_what_had_not_reached_it_which_is_no
     let accepted = world.held("accepted");
     let of_replica = || support::Holdings::in_redis(&replica, 4).sum("accepted");
     wait::until("the replica to have all of before", SOON, || of_replica() >= accepted);
-    // From here on the master's stream is not applied, while Sentinel finds the replica as well as ever.
-    replica.cli(&["CLIENT", "PAUSE", "60000", "WRITE"]);
+    network.set(Weather::Stalled);
     producers.await_kept(500, SOON);
     world.redis_mut().kill();
+    network.set(Weather::Cut);
     sentinel.await_master(&replica);
-    replica.cli(&["CLIENT", "UNPAUSE"]);
     assert!(world.ledger.excuse_since(begun) >= 1_000);
     let _dead = std::mem::replace(world.redis_mut(), replica);
     fleet.wake_batchers();

@@ -1,8 +1,12 @@
 //! A real Redis Cluster: its nodes, and moving what they hold.
 
+use std::time::{Duration, Instant};
+
 use super::redis::RedisServer;
 use super::{SOON, wait};
 
+/// So long a node tries to take over.
+const HAND_OVER_LASTS: Duration = Duration::from_secs(6);
 /// Slots of every Cluster.
 const SLOTS: u32 = 16_384;
 
@@ -32,6 +36,19 @@ pub fn replica_of(master: &RedisServer, everyone: &[&RedisServer]) -> RedisServe
         replica.cli(&["INFO", "replication"]).contains("master_link_status:up")
     });
     replica
+}
+
+/// Makes a replica the master, in agreement with the master. The nodes vote for one of a master's replicas in twice their
+/// timeout only, so a second time may have to be tried again.
+pub fn hand_over_to(replica: &RedisServer) {
+    let mut asked: Option<Instant> = None;
+    wait::until("the replica to be the master", 2 * SOON, || {
+        if asked.is_none_or(|asked| asked.elapsed() > HAND_OVER_LASTS) {
+            assert_eq!(replica.cli(&["CLUSTER", "FAILOVER"]), "OK");
+            asked = Some(Instant::now());
+        }
+        replica.cli(&["ROLE"]).starts_with("master")
+    });
 }
 
 fn meet(one: &RedisServer, other: &RedisServer) {

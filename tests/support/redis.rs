@@ -6,6 +6,7 @@
 
 #![allow(dead_code, reason = "each test crate uses its own part of the harness")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a harness that cannot go on must stop")]
+#![allow(clippy::print_stderr, reason = "what a failed test shows")]
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -21,6 +22,9 @@ const START_DEADLINE: Duration = Duration::from_secs(20);
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 /// How often the server is asked while it starts.
 const POLL: Duration = Duration::from_millis(10);
+
+/// Log lines shown of a server when a test fails.
+const SHOWN_LINES: usize = 40;
 
 /// What to start.
 #[derive(Debug, Clone)]
@@ -100,7 +104,9 @@ impl Setup {
     }
 
     fn launch(&self, port: u16, folder: &Path) -> Result<Child, Launch> {
-        let log = std::fs::File::create(folder.join("redis.log")).unwrap();
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("redis.log")).unwrap();
+        // Of this life only: what it says of its port tells whether that is taken.
+        let before = log.metadata().unwrap().len() as usize;
         let mut command = Command::new("redis-server");
         command
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--daemonize", "no", "--save", ""])
@@ -126,7 +132,7 @@ impl Setup {
         while Instant::now() < give_up {
             if let Some(status) = child.try_wait().unwrap() {
                 let log = std::fs::read_to_string(folder.join("redis.log")).unwrap_or_default();
-                let taken = log.contains("Address already in use");
+                let taken = log.get(before..).is_some_and(|log| log.contains("Address already in use"));
                 return Err(if taken { Launch::PortTaken } else { Launch::Failed(format!("{status}: {log}")) });
             }
             if answers_as(port, child.id()) {
@@ -315,6 +321,12 @@ impl RedisServer {
 impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.folder.path().join("redis.log")).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n");
+            eprintln!("--- the end of the log of the Redis at {}:\n{last}", self.port);
+        }
     }
 }
 

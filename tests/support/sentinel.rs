@@ -33,7 +33,7 @@ impl Sentinel {
         let lines = [
             format!("port {port}\nbind 127.0.0.1\ndir {}\nlogfile sentinel.log", folder.path().display()),
             format!("sentinel monitor {NAME} 127.0.0.1 {} 1", master.port()),
-            format!("sentinel down-after-milliseconds {NAME} 500\nsentinel failover-timeout {NAME} 3000\n"),
+            format!("sentinel down-after-milliseconds {NAME} 1000\nsentinel failover-timeout {NAME} 30000\n"),
         ];
         std::fs::write(&file, lines.join("\n")).unwrap();
         let mut process = Command::new("redis-server");

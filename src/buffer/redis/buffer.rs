@@ -100,9 +100,14 @@ impl RedisBuffer {
     pub(super) async fn make_sure(&self, partition: Partition) {
         let asked = self.marks.known(partition);
         let Ok(accepted) = self.accepted(partition).await else { return };
-        if self.marks.see(partition, asked, accepted, accepted) {
+        if self.marks.see(partition, asked, accepted, self.sure(accepted)) {
             self.connections.forget();
         }
+    }
+
+    /// What a partition that has accepted so much must not forget, by the word of its master alone.
+    pub(super) fn sure(&self, accepted: u64) -> Option<u64> {
+        self.replicas().is_none().then_some(accepted)
     }
 
     /// Heartbeats that a partition has accepted so far, by a server that takes writes.

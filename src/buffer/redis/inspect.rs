@@ -23,7 +23,7 @@ impl Inspect for RedisBuffer {
         if accepted < asked.accepted {
             self.make_sure(partition).await;
         } else {
-            self.marks.see(partition, asked, accepted, accepted);
+            self.marks.see(partition, asked, accepted, self.sure(accepted));
         }
         Ok(status)
     }

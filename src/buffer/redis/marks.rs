@@ -7,6 +7,8 @@
 //! Constraints:
 //! - An answer is held against what was known when its question was sent. Answers may overtake each other; but what was
 //!   seen before a question was sent had happened before it was answered.
+//! - Where replicas must confirm a push, only what they confirmed must not be forgotten: what a master alone had was never
+//!   acknowledged.
 //! - Only a server that takes writes is believed to have gone back: a replica that lags is merely late.
 //! - A buffer that lost its registration is another alarm (`buffer/identity.rs`). What a person adopts begins anew here.
 //! - This process's memory: what was accepted through others since the last look, or before its start, it has not seen.
@@ -52,26 +54,26 @@ impl Marks {
         Known { accepted: mark.map_or(0, |mark| mark.accepted), age: mark.map_or(0, |mark| mark.age) }
     }
 
-    /// Learns from an answer what the partition had accepted when the question came, and after it. Answers whether the
-    /// partition has gone back.
-    pub(super) fn see(&self, partition: Partition, asked: Known, before: u64, after: u64) -> bool {
+    /// Learns from an answer what the partition had accepted when the question came, and what it must not forget from now
+    /// on, if that is known. Answers whether it has gone back.
+    pub(super) fn see(&self, partition: Partition, asked: Known, before: u64, sure: Option<u64>) -> bool {
         let mut marks = self.lock();
         let mark = marks.entry(partition).or_default();
         if mark.age != asked.age {
             return false;
         }
         if std::mem::take(&mut mark.erased) {
-            mark.accepted = after;
+            mark.accepted = sure.unwrap_or(0);
             mark.age += 1;
             return false;
         }
         if before >= asked.accepted {
-            mark.accepted = mark.accepted.max(after);
+            mark.accepted = mark.accepted.max(sure.unwrap_or(0));
             return false;
         }
         let by = mark.accepted.saturating_sub(before);
         mark.gone_back += by;
-        mark.accepted = after;
+        mark.accepted = sure.unwrap_or(0);
         mark.age += 1;
         tracing::error!(
             partition,
@@ -112,13 +114,13 @@ mod tests {
     #[test]
     fn a_ledger_that_falls_has_gone_back_by_the_difference_and_once() {
         let marks = Marks::default();
-        assert!(!marks.see(1, marks.known(1), 0, 100));
-        assert!(!marks.see(1, marks.known(1), 100, 110));
+        assert!(!marks.see(1, marks.known(1), 0, Some(100)));
+        assert!(!marks.see(1, marks.known(1), 100, Some(110)));
         let asked_by_another = marks.known(1);
-        assert!(marks.see(1, marks.known(1), 70, 75));
-        assert!(!marks.see(1, asked_by_another, 70, 70), "told already");
+        assert!(marks.see(1, marks.known(1), 70, Some(75)));
+        assert!(!marks.see(1, asked_by_another, 70, Some(70)), "told already");
         assert_eq!(seen(&marks), (75, 40));
-        assert!(marks.see(1, marks.known(1), 74, 74));
+        assert!(marks.see(1, marks.known(1), 74, Some(74)));
         assert_eq!(seen(&marks), (74, 41));
         assert_eq!(marks.witness(2), Witness::default());
     }
@@ -127,28 +129,38 @@ mod tests {
     fn an_answer_that_was_overtaken_is_no_going_back() {
         let marks = Marks::default();
         let look = marks.known(1);
-        assert!(!marks.see(1, marks.known(1), 0, 100));
-        assert!(!marks.see(1, look, 50, 50), "it was answered before the last push");
+        assert!(!marks.see(1, marks.known(1), 0, Some(100)));
+        assert!(!marks.see(1, look, 50, Some(50)), "it was answered before the last push");
         assert_eq!(seen(&marks), (100, 0));
         // One from before the fall, that comes after it was seen, would raise the mark beyond what there is.
         let late = marks.known(1);
-        assert!(marks.see(1, marks.known(1), 80, 80));
-        assert!(!marks.see(1, late, 120, 120));
+        assert!(marks.see(1, marks.known(1), 80, Some(80)));
+        assert!(!marks.see(1, late, 120, Some(120)));
         assert_eq!(seen(&marks), (80, 20));
     }
 
     #[test]
     fn what_was_erased_and_adopted_begins_anew() {
         let marks = Marks::default();
-        marks.see(1, marks.known(1), 0, 100);
+        marks.see(1, marks.known(1), 0, Some(100));
         let late = marks.known(1);
         marks.watch(None);
         marks.watch(Some(&Error::NotStanding));
         marks.watch(Some(&Error::NotRegistered));
         assert_eq!(seen(&marks), (100, 0), "still known, to say how much is gone");
-        assert!(!marks.see(1, late, 100, 100), "an answer of before it was erased");
-        assert!(!marks.see(1, marks.known(1), 0, 5));
+        assert!(!marks.see(1, late, 100, Some(100)), "an answer of before it was erased");
+        assert!(!marks.see(1, marks.known(1), 0, Some(5)));
         assert_eq!(seen(&marks), (5, 0));
-        assert!(marks.see(1, marks.known(1), 0, 0));
+        assert!(marks.see(1, marks.known(1), 0, Some(0)));
+    }
+
+    #[test]
+    fn what_no_replica_confirmed_may_be_forgotten() {
+        let marks = Marks::default();
+        assert!(!marks.see(1, marks.known(1), 0, Some(100)));
+        assert!(!marks.see(1, marks.known(1), 130, None));
+        assert!(!marks.see(1, marks.known(1), 100, None), "a failover to what had been confirmed");
+        assert!(marks.see(1, marks.known(1), 90, None));
+        assert_eq!(seen(&marks), (0, 10));
     }
 }

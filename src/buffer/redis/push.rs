@@ -78,7 +78,7 @@ impl RedisBuffer {
         let asked: BTreeMap<Partition, Known> =
             frames.iter().map(|(partition, _)| (*partition, self.marks.known(*partition))).collect();
         let outcomes = self.connections.run(batches.iter().map(call).collect(), self.replicas()).await?;
-        let mut seen: BTreeMap<Partition, (u64, u64)> = BTreeMap::new();
+        let mut seen: BTreeMap<Partition, (u64, Option<u64>)> = BTreeMap::new();
         let unanswered = || Err(Error::Corrupt { detail: "push answered for too few frames".into() });
         let mut held: Vec<Result<()>> = frames.iter().map(|_| unanswered()).collect();
         for (batch, outcome) in batches.iter().zip(outcomes) {
@@ -91,8 +91,9 @@ impl RedisBuffer {
                         let accepted = Reply::read(script.name, answer, asked).and_then(read_held);
                         held[*place] = accepted.and_then(|after| {
                             let before = after.saturating_sub(frame.rows().into());
-                            seen.entry(*partition).or_insert((before, after)).1 = after;
-                            self.check_replicas(replicas)
+                            let confirmed = self.check_replicas(replicas);
+                            seen.entry(*partition).or_insert((before, None)).1 = confirmed.is_ok().then_some(after);
+                            confirmed
                         });
                     }
                 }
@@ -103,10 +104,10 @@ impl RedisBuffer {
     }
 
     /// Looks whether a partition had accepted less before the first of these frames than was known when they were sent.
-    fn compare(&self, asked: &BTreeMap<Partition, Known>, seen: &BTreeMap<Partition, (u64, u64)>) {
+    fn compare(&self, asked: &BTreeMap<Partition, Known>, seen: &BTreeMap<Partition, (u64, Option<u64>)>) {
         let mut gone_back = false;
-        for (partition, (before, after)) in seen {
-            gone_back |= asked.get(partition).is_some_and(|asked| self.marks.see(*partition, *asked, *before, *after));
+        for (partition, (before, sure)) in seen {
+            gone_back |= asked.get(partition).is_some_and(|asked| self.marks.see(*partition, *asked, *before, *sure));
         }
         if gone_back {
             self.connections.forget();
