@@ -204,6 +204,11 @@ fn optional(field: Field) -> Result<Option<String>, String> {
     }
 }
 
+/// The partition of a user.
+pub fn partition_of(user: &str, partitions: u64) -> u64 {
+    xxh3_64(user.as_bytes()) % partitions
+}
+
 type SortKey<'a> = (&'a [u8], i64, &'a [u8], Option<&'a [u8]>, i64, Option<&'a [u8]>);
 
 fn sort_key(row: &Row) -> SortKey<'_> {
@@ -215,7 +220,7 @@ fn sort_key(row: &Row) -> SortKey<'_> {
 
 fn folder(row: &Row, partitions: u64) -> PathBuf {
     let date = jiff::Timestamp::from_millisecond(row.identity.timestamp).unwrap().strftime("%Y-%m-%d").to_string();
-    let partition = xxh3_64(row.identity.user_id.as_bytes()) % partitions;
+    let partition = partition_of(&row.identity.user_id, partitions);
     Path::new(&format!("date={date}")).join(format!("partition={partition}"))
 }
 
