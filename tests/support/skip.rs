@@ -1,4 +1,8 @@
 //! Tests that cannot run here: never silently.
+//!
+//! Constraints: depends on std alone, so that a test crate without the rest of the harness may include it by `#[path]`.
+
+#![allow(clippy::print_stderr, clippy::panic, reason = "it is there to say so, or to stop")]
 
 use std::fs::File;
 use std::io::Write;

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::skip;
+use super::skip::skip;
 
 /// A mounted tmpfs. Unmounted when dropped.
 #[derive(Debug)]
