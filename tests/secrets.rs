@@ -81,6 +81,8 @@ fn a_password_that_is_refused_is_never_shown() {
 #[test]
 fn a_password_in_a_url_that_is_wrong_is_never_shown() {
     let world = guarded();
+    // Else the missing dataset would be found first.
+    world.register();
     for url in [
         "redis://:SECRET@127.0.0.1:1",
         "redis://:SECRET@no.such.host.invalid:6379",
@@ -97,6 +99,7 @@ fn a_password_in_a_url_that_is_wrong_is_never_shown() {
             let audit = world.books(&["audit", "--connect-timeout=300ms", "--log=trace"]);
             let ended = audit.args([format!("--buffer={url}")]).run();
             assert!(!ended.status.success(), "{url}");
+            assert!(ended.stderr.contains("buffer"), "{url}: {}", ended.stderr);
             assert_silent(&url.replace(secret, "…"), &format!("{}{}", ended.stdout, ended.stderr));
         }
     }
