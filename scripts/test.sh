@@ -13,6 +13,8 @@ export PYTHONPATH=$PYTHON_FOLDER${PYTHONPATH:+:$PYTHONPATH}
 
 # What was not tested, a line each; tests/support/skip.rs appends to it as well.
 SKIPPED=$PWD/target/tmp/skipped.txt
+# What was judged, a line each, for docs/reliability.md (tests/reliability.rs).
+FIGURES=$PWD/target/tmp/figures.tsv
 
 # skip WHAT WHY
 skip() {
@@ -81,7 +83,7 @@ need_redis
 need python3 python3
 install_readers
 
-rm -f "$SKIPPED"
+rm -f "$SKIPPED" "$FIGURES"
 cargo fmt --check
 run_tests "$@"
 cargo clippy --locked --all-targets -- -D warnings

@@ -14,6 +14,7 @@ pub mod client;
 pub mod collector;
 pub mod dice;
 pub mod failpoints;
+pub mod figures;
 pub mod holdings;
 pub mod ledger;
 pub mod metrics;
