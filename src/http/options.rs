@@ -6,6 +6,7 @@ use bytesize::ByteSize;
 
 use super::Error;
 use super::digest::{largest_request, size};
+use super::tls;
 
 use crate::settings;
 
@@ -56,6 +57,9 @@ pub struct Options {
     /// How old a heartbeat may be when it arrives
     #[arg(long, env = "SYSTOLE_MAX_AGE", default_value = "30days", value_name = "DURATION")]
     pub max_age: humantime::Duration,
+    /// See there.
+    #[command(flatten)]
+    pub tls: tls::Options,
 }
 
 impl Default for Options {

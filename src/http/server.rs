@@ -21,6 +21,7 @@ use super::ingest::Edge;
 use super::limits::{self, Limits};
 use super::metrics::Metrics;
 use super::ops::Ops;
+use super::tls::{self, Tls};
 use super::{Error, Options, routes};
 use crate::buffer::Intake;
 use crate::telemetry::health::Health;
@@ -43,7 +44,8 @@ impl Server {
     /// Listens at once, so that a bad address is one clear error at start; answers begin with [`Server::run`].
     ///
     /// # Errors
-    /// [`Error::Bind`], [`Error::Setting`], or [`Error::Metrics`] when called twice with one registry.
+    /// [`Error::Bind`], [`Error::Setting`], what is wrong with the certificate, or [`Error::Metrics`] when called twice
+    /// with one registry.
     pub fn bind(
         options: &Options,
         rate_limits: &limits::Options,
@@ -66,16 +68,22 @@ impl Server {
             metrics: Arc::clone(&metrics),
         });
         let access = web::Data::new(Access::new(Some(metrics)));
+        let tls = Tls::open(&options.tls, &health, &registry)?;
         let ops = web::Data::new(Ops { health, registry });
         let configure = move |config: &mut web::ServiceConfig| {
             config.app_data(edge.clone()).app_data(ops.clone()).configure(routes::heartbeats).configure(routes::ops);
         };
-        Ok(Self { listener: Listener::bind(options, access, Arc::new(configure))?, limits })
+        Ok(Self { listener: Listener::bind(options, tls, access, Arc::new(configure))?, limits })
     }
 
     /// The address that is listened on, with the real port where 0 was asked for.
     pub fn address(&self) -> SocketAddr {
         self.listener.options.listen
+    }
+
+    /// `https` with TLS, else `http`.
+    pub fn scheme(&self) -> &'static str {
+        if self.listener.tls.is_some() { "https" } else { "http" }
     }
 
     /// Serves until `shutdown`, then stops accepting, answers what is in flight within the grace, and returns. It may be
@@ -101,16 +109,17 @@ impl OpsServer {
     /// As [`Server::bind`].
     ///
     /// # Errors
-    /// [`Error::Bind`].
-    pub fn bind(listen: SocketAddr, health: Health, registry: Registry) -> Result<Self, Error> {
+    /// [`Error::Bind`], or what is wrong with the certificate.
+    pub fn bind(listen: SocketAddr, tls: &tls::Options, health: Health, registry: Registry) -> Result<Self, Error> {
         // One worker and few connections: it serves a scraper and a health check.
         let options = Options { listen, http_workers: 1, http_max_connections: 100, ..Options::default() };
         let access = web::Data::new(Access::new(None));
+        let tls = Tls::open(tls, &health, &registry)?;
         let ops = web::Data::new(Ops { health, registry });
         let configure = move |config: &mut web::ServiceConfig| {
             config.app_data(ops.clone()).configure(routes::ops);
         };
-        Ok(Self { listener: Listener::bind(&options, access, Arc::new(configure))? })
+        Ok(Self { listener: Listener::bind(&options, tls, access, Arc::new(configure))? })
     }
 
     /// The address that is listened on, with the real port where 0 was asked for.
@@ -133,6 +142,7 @@ type Configure = dyn Fn(&mut web::ServiceConfig) + Send + Sync;
 struct Listener {
     /// With the real port once it has listened.
     options: Options,
+    tls: Option<Tls>,
     access: web::Data<Access>,
     configure: Arc<Configure>,
     /// Listens, and waits to be run.
@@ -146,8 +156,13 @@ impl fmt::Debug for Listener {
 }
 
 impl Listener {
-    fn bind(options: &Options, access: web::Data<Access>, configure: Arc<Configure>) -> Result<Self, Error> {
-        let mut listener = Self { options: options.clone(), access, configure, bound: Mutex::default() };
+    fn bind(
+        options: &Options,
+        tls: Option<Tls>,
+        access: web::Data<Access>,
+        configure: Arc<Configure>,
+    ) -> Result<Self, Error> {
+        let mut listener = Self { options: options.clone(), tls, access, configure, bound: Mutex::default() };
         let (server, address) = listener.listen()?;
         listener.options.listen = address;
         listener.bound = Mutex::new(Some(server));
@@ -155,7 +170,7 @@ impl Listener {
     }
 
     fn listen(&self) -> Result<(dev::Server, SocketAddr), Error> {
-        let Self { options, access, configure, .. } = self;
+        let Self { options, tls, access, configure, .. } = self;
         let (access, configure) = (access.clone(), configure.clone());
         let app = move || {
             let configure = configure.clone();
@@ -165,22 +180,31 @@ impl Listener {
                 .configure(move |config| configure(config))
         };
         let workers = options.workers();
+        let connections = options.http_max_connections.div_ceil(workers);
         let server = HttpServer::new(app)
             .disable_signals()
             .workers(workers)
             .backlog(BACKLOG)
             // Each connection may hold up to 160 KiB in the framework before a body is asked for: that times this is
             // memory outside the byte budget.
-            .max_connections(options.http_max_connections.div_ceil(workers))
+            .max_connections(connections)
             // Answers are one small piece; waiting to fill a packet only delays them.
             .tcp_nodelay(true)
             // The framework applies it to the first head of a connection; later ones fall under the connection count.
             .client_request_timeout(options.head_deadline.into())
             .client_disconnect_timeout(LINGER)
             .keep_alive(Duration::from(options.keep_alive))
-            .shutdown_timeout(options.shutdown_grace_s())
-            .bind(options.listen)
-            .map_err(|source| Error::Bind { address: options.listen, source })?;
+            .shutdown_timeout(options.shutdown_grace_s());
+        let server = match tls {
+            None => server.bind(options.listen),
+            // The framework stops accepting while so many handshakes are under way: at its default of 256, few clients that
+            // never finish theirs would keep everybody out. Handshakes count as connections; that bound is the one meant.
+            Some(tls) => server
+                .max_connection_rate(connections)
+                .tls_handshake_timeout(tls.handshake_deadline())
+                .bind_rustls_0_23(options.listen, tls.config()),
+        };
+        let server = server.map_err(|source| Error::Bind { address: options.listen, source })?;
         let address = server.addrs().first().copied().unwrap_or(options.listen);
         Ok((server.run(), address))
     }
@@ -196,9 +220,15 @@ impl Listener {
         };
         let handle = server.handle();
         let mut serving = tokio::spawn(server);
+        let keep_certificate = async {
+            match &self.tls {
+                Some(tls) => tls.keep_current(shutdown.clone()).await,
+                None => shutdown.cancelled().await,
+            }
+        };
         tokio::select! {
             outcome = &mut serving => return ended(outcome),
-            () = shutdown.cancelled() => {}
+            () = keep_certificate => {}
         }
         handle.stop(true).await;
         ended(serving.await)

@@ -25,6 +25,7 @@ pub mod python;
 pub mod redis;
 pub mod skip;
 pub mod systole;
+pub mod tls;
 pub mod tmpfs;
 pub mod wait;
 pub mod watch;
