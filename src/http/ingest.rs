@@ -51,7 +51,7 @@ pub(super) async fn post(request: HttpRequest, payload: web::Payload, edge: web:
             if problem.kind == Kind::MalformedBody {
                 edge.metrics.rejected_body();
             }
-            body::with_unread(problem.respond(&request), payload)
+            body::with_unread(&request, problem.respond(&request), payload)
         }
     };
     insert_preference_applied(&mut response, preference);

@@ -19,6 +19,7 @@ mod answer;
 mod body;
 mod budget;
 mod client;
+mod connection;
 mod digest;
 mod error;
 mod inflate;

@@ -4,11 +4,16 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use actix_web::{App, HttpServer, dev, middleware, web};
+use actix_http::HttpService;
+use actix_server::ServerBuilder;
+use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_web::dev::{self, AppConfig};
+use actix_web::rt::net::TcpStream;
+use actix_web::{App, middleware, web};
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +21,7 @@ use super::access::{self, Access};
 use super::body::Bounds;
 use super::budget::ByteBudget;
 use super::client::ClientAddresses;
+use super::connection::Guarded;
 use super::digest::{Digester, size};
 use super::ingest::Edge;
 use super::limits::{self, Limits};
@@ -24,9 +30,6 @@ use super::ops::Ops;
 use super::{Error, Options, routes};
 use crate::buffer::Intake;
 use crate::telemetry::health::Health;
-
-/// Connections that wait to be accepted, beside those that are open.
-const BACKLOG: u32 = 1024;
 
 /// How long a connection is kept after the answer to a body that was not read to its end, so that the client can read
 /// that answer before its unread bytes make the system reset the connection.
@@ -164,24 +167,48 @@ impl Listener {
                 .wrap(middleware::from_fn(access::layer))
                 .configure(move |config| configure(config))
         };
+        let bound = |source| Error::Bind { address: options.listen, source };
+        let listener = TcpListener::bind(options.listen).map_err(bound)?;
+        let address = listener.local_addr().map_err(bound)?;
         let workers = options.workers();
-        let server = HttpServer::new(app)
+        let builder = ServerBuilder::new()
             .disable_signals()
             .workers(workers)
-            .backlog(BACKLOG)
-            // Each connection may hold up to 160 KiB in the framework before a body is asked for: that times this is
-            // memory outside the byte budget.
-            .max_connections(options.http_max_connections.div_ceil(workers))
-            // Answers are one small piece; waiting to fill a packet only delays them.
-            .tcp_nodelay(true)
-            // The framework applies it to the first head of a connection; later ones fall under the connection count.
-            .client_request_timeout(options.head_deadline.into())
-            .client_disconnect_timeout(LINGER)
-            .keep_alive(Duration::from(options.keep_alive))
-            .shutdown_timeout(options.shutdown_grace_s())
-            .bind(options.listen)
-            .map_err(|source| Error::Bind { address: options.listen, source })?;
-        let address = server.addrs().first().copied().unwrap_or(options.listen);
+            // Each connection may hold some 16 KiB in the framework before a request is known, and up to 160 KiB beside its
+            // body: that times this is memory outside the byte budget.
+            .max_concurrent_connections(options.http_max_connections.div_ceil(workers))
+            .shutdown_timeout(options.shutdown_grace_s());
+        let stopping = builder.graceful_shutdown_signal();
+        let settings = options.clone();
+        // What `HttpServer` does, with a stream of our own between the socket and the framework.
+        let serve = move || {
+            let stopping = stopping.clone();
+            let http = HttpService::build()
+                .graceful_shutdown_signal(move || {
+                    let stopping = stopping.clone();
+                    async move { stopping.notified().await }
+                })
+                // `Guarded` keeps the time of every head, not of the first alone.
+                .client_request_timeout(Duration::ZERO)
+                .client_disconnect_timeout(LINGER)
+                .keep_alive(Duration::from(settings.keep_alive))
+                .local_addr(address)
+                .on_connect_ext(|stream: &Guarded<TcpStream>, data| {
+                    data.insert(stream.pulse());
+                })
+                .h1(map_config(app().into_factory().map_err(|error| error.error_response()), move |()| {
+                    AppConfig::default()
+                }));
+            let deadlines = settings.deadlines();
+            let accept = move |stream: TcpStream| async move {
+                let peer = stream.peer_addr().ok();
+                // Answers are one small piece; waiting to fill a packet only delays them.
+                let _ = stream.set_nodelay(true);
+                Ok((Guarded::new(stream, deadlines), peer))
+            };
+            fn_service(accept).and_then(http)
+        };
+        let server = builder.listen("http", listener, serve).map_err(bound)?;
         Ok((server.run(), address))
     }
 
