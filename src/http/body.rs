@@ -33,6 +33,8 @@ pub(super) struct Bounds {
     pub(super) limit: usize,
     /// From the first look to the last byte.
     pub(super) deadline: Duration,
+    /// For taking a long answer to it.
+    pub(super) answer: Duration,
 }
 
 /// Reads a body to its end.

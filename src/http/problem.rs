@@ -12,7 +12,8 @@ use actix_web::http::header::{HeaderName, HeaderValue, RETRY_AFTER};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 
-use super::answer::{RateFields, Rejected};
+use super::answer::{RateFields, Rejected, listed_bytes};
+use super::budget::{NoRoom, Reservation};
 use super::connection::MAX_HEAD_BYTES;
 use super::request_id::RequestId;
 use crate::buffer;
@@ -165,6 +166,8 @@ pub(super) struct Problem {
     retry_after_s: Option<u64>,
     /// For the log, never for the client.
     cause: Option<String>,
+    /// What its list takes of the byte budget.
+    held: Option<Reservation>,
 }
 
 /// What the access log may say of a refusal.
@@ -186,7 +189,25 @@ impl Problem {
             // A whole fleet that met the same outage must not come back in the same second.
             retry_after_s: kind.retry_after_s().map(|shortest| rand::random_range(shortest..=shortest * 2)),
             cause: None,
+            held: None,
         }
+    }
+
+    /// `held` stands for its list, if it has one.
+    pub(super) fn holding(mut self, mut held: Reservation) -> Self {
+        match held.resize(listed_bytes(&self.rejected)) {
+            Ok(()) => Self { held: Some(held), ..self },
+            // The list is what there is no room for. What is wrong as a whole can be told.
+            Err(NoRoom) => {
+                self.rejected = Vec::new();
+                self
+            }
+        }
+    }
+
+    /// Hands over what stands for the list.
+    pub(super) fn take_held(&mut self) -> Option<Reservation> {
+        self.held.take()
     }
 
     pub(super) fn with_rejected(self, rejected: Vec<Rejected>) -> Self {

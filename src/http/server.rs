@@ -65,7 +65,11 @@ impl Server {
             clients: ClientAddresses::new(rate_limits.trusted_proxies.clone(), rate_limits.forwarded_header),
             budget,
             digester: Digester::new(options, Arc::clone(&limits)),
-            bounds: Bounds { limit: size(options.max_body), deadline: options.body_deadline.into() },
+            bounds: Bounds {
+                limit: size(options.max_body),
+                deadline: options.body_deadline.into(),
+                answer: options.answer_deadline.into(),
+            },
             metrics: Arc::clone(&metrics),
         });
         let access = web::Data::new(Access::new(Some(metrics)));
