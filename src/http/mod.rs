@@ -9,7 +9,7 @@
 //!   what it may hold before there is a request, and for how long.
 //! - Nothing that a client sends reaches a log line above debug level or a metric label.
 //!
-//! The way of a request: `access` gives it an id, counts and times it → `routes` finds the handler → `ingest` asks
+//! The way of a request: `tls`, if it is on, and the framework make it one; `access` gives it an id, counts and times it → `routes` finds the handler → `ingest` asks
 //! `limits` about the client's address (`client`) → `body` reads, within `budget` and deadline → `digest` turns bytes
 //! into heartbeats by `inflate` and `split`, off the async threads when that is much work → `admit` asks `limits` about
 //! the users → the buffer → `answer` or `problem`.
@@ -37,6 +37,8 @@ mod request_id;
 mod routes;
 mod server;
 mod split;
+mod stream;
+pub mod tls;
 
 pub use error::Error;
 pub use options::Options;

@@ -7,6 +7,7 @@ use bytesize::ByteSize;
 use super::Error;
 use super::connection::Deadlines;
 use super::digest::{largest_request, size};
+use super::tls;
 
 use crate::settings;
 
@@ -60,6 +61,9 @@ pub struct Options {
     /// How old a heartbeat may be when it arrives
     #[arg(long, env = "SYSTOLE_MAX_AGE", default_value = "30days", value_name = "DURATION")]
     pub max_age: humantime::Duration,
+    /// See there.
+    #[command(flatten)]
+    pub tls: tls::Options,
 }
 
 impl Default for Options {

@@ -23,6 +23,7 @@ pub mod proxy;
 pub mod python;
 pub mod redis;
 pub mod systole;
+pub mod tls;
 pub mod tmpfs;
 pub mod wait;
 pub mod watch;

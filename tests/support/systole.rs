@@ -248,6 +248,11 @@ impl Systole {
         format!("http://{}", self.address.as_ref().expect("it listens"))
     }
 
+    /// `127.0.0.1:PORT`, whatever is spoken there.
+    pub fn address(&self) -> &str {
+        self.address.as_ref().expect("it listens")
+    }
+
     /// GET of a path. `None` when no answer came.
     pub fn get(&self, path: &str) -> Option<Answer> {
         client::get(&format!("{}{path}", self.url()))
