@@ -157,6 +157,9 @@ pub struct Batch {
     pub listen: std::net::SocketAddr,
     /// See there.
     #[command(flatten)]
+    pub tls: http::tls::Options,
+    /// See there.
+    #[command(flatten)]
     pub buffer: buffer::options::Options,
     /// See there.
     #[command(flatten)]
@@ -181,6 +184,9 @@ pub struct Compact {
     /// Where /health and /metrics listen with --watch
     #[arg(long, env = "SYSTOLE_LISTEN", default_value = "127.0.0.1:9102", value_name = "ADDR:PORT")]
     pub listen: std::net::SocketAddr,
+    /// See there.
+    #[command(flatten)]
+    pub tls: http::tls::Options,
     /// See there.
     #[command(flatten)]
     pub dataset: dataset::Options,

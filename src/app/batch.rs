@@ -28,7 +28,7 @@ pub async fn run(args: Batch) -> Outcome {
     let health = Health::new();
     let dataset = open_dataset(&args.dataset, true).await?;
     let metrics = batcher::Metrics::register(&registry)?;
-    let ops = OpsServer::bind(args.listen, health.clone(), registry)?;
+    let ops = OpsServer::bind(args.listen, &args.tls, health.clone(), registry)?;
     info!(address = %ops.address(), "listening");
     let stop_ops = CancellationToken::new();
     let ops = tokio::spawn({

@@ -46,7 +46,7 @@ async fn watch(args: Compact, stop: CancellationToken) -> Outcome {
     let registry = metrics::registry()?;
     let health = Health::new();
     let metrics = compactor::Metrics::register(&registry)?;
-    let ops = OpsServer::bind(args.listen, health.clone(), registry)?;
+    let ops = OpsServer::bind(args.listen, &args.tls, health.clone(), registry)?;
     info!(address = %ops.address(), "listening");
     let stop_ops = CancellationToken::new();
     let ops = tokio::spawn({

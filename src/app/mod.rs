@@ -144,7 +144,11 @@ impl From<compactor::Error> for Failure {
 
 impl From<http::Error> for Failure {
     fn from(error: http::Error) -> Self {
-        Self::OutOfReach(error.to_string())
+        use http::Error::{Certificate, Incomplete, Setting};
+        match error {
+            Setting { .. } | Incomplete { .. } | Certificate { .. } => Self::Usage(error.to_string()),
+            _ => Self::OutOfReach(error.to_string()),
+        }
     }
 }
 

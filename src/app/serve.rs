@@ -50,7 +50,7 @@ pub async fn run(args: Serve) -> Outcome {
     });
 
     let server = http::Server::bind(&args.http, &args.limits, Arc::new(intake), health, registry)?;
-    info!(address = %server.address(), "listening");
+    info!(address = %server.address(), scheme = server.scheme(), "listening");
     let served = server.run(stop).await;
 
     stop_committer.cancel();
