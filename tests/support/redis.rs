@@ -30,6 +30,7 @@ pub struct Setup {
     policy: &'static str,
     maxmemory: Option<String>,
     more: Vec<String>,
+    env: Vec<(String, String)>,
 }
 
 impl Setup {
@@ -63,6 +64,12 @@ impl Setup {
         self
     }
 
+    /// One variable of its environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
     /// Starts the server and waits until it answers.
     pub fn start(self) -> RedisServer {
         let folder = tempfile::Builder::new().prefix("redis").tempdir().unwrap();
@@ -88,7 +95,7 @@ impl Setup {
         if let Some(size) = &self.maxmemory {
             command.args(["--maxmemory", size]);
         }
-        command.args(&self.more).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        command.args(&self.more).envs(self.env.clone()).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let mut child =
             command.spawn().map_err(|error| Launch::Failed(format!("{error} (apt-get install redis-server)")))?;
 
@@ -132,7 +139,7 @@ impl RedisServer {
 
     /// The settings of [`RedisServer::start`], to be changed.
     pub fn with() -> Setup {
-        Setup { appendonly: "yes", appendfsync: "always", policy: "noeviction", maxmemory: None, more: Vec::new() }
+        Setup { appendonly: "yes", appendfsync: "always", policy: "noeviction", maxmemory: None, more: Vec::new(), env: Vec::new() }
     }
 
     /// `redis://127.0.0.1:PORT`.
