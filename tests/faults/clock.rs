@@ -14,9 +14,9 @@ fn by(clock: &FakeClock, launch: Launch) -> Launch {
     clock.env().iter().fold(launch, |launch, (name, value)| launch.env(name, value))
 }
 
-fn redis_by(clock: &FakeClock) -> RedisServer {
+fn redis_by(clock: &FakeClock) -> Option<RedisServer> {
     let setup = RedisServer::with();
-    clock.env().iter().fold(setup, |setup, (name, value)| setup.env(name, value)).start()
+    Some(clock.env_of_redis()?.iter().fold(setup, |setup, (name, value)| setup.env(name, value)).start())
 }
 
 /// Of yesterday: neither too old nor too far ahead for any of these clocks.
@@ -54,10 +54,9 @@ enum Role {
 
 fn jump_of(role: Role) {
     let Some(clock) = FakeClock::new() else { return };
-    let world = match role {
-        Role::Redis => World::on_redis(redis_by(&clock)),
-        _ => World::on(Buffer::Redis),
-    };
+    let redis = if role == Role::Redis { redis_by(&clock) } else { Some(RedisServer::start()) };
+    let Some(redis) = redis else { return };
+    let world = World::on_redis(redis);
     let launched = |of: Role, launch: Launch| if of == role { by(&clock, launch) } else { launch }.start();
     let _batch = launched(Role::Batcher, world.batch());
     let _right = world.batch().start();
@@ -100,7 +99,8 @@ fn the_clock_of_the_whole_machine_may_jump() {
 fn a_batcher_that_died_ahead_of_redis_s_clock_is_succeeded_at_once() {
     let Some(clock) = FakeClock::new() else { return };
     clock.set("+1d");
-    let world = World::on_redis(redis_by(&clock));
+    let Some(redis) = redis_by(&clock) else { return };
+    let world = World::on_redis(redis);
     let mut first = world.batch().args(QUICK_LEASE).failpoints("batcher.claimed=wait").start();
     let serve = world.serve().start();
     serve.await_status("/health/ready", 200, SOON);

@@ -163,7 +163,7 @@ fn a_batcher_stopped_past_its_lease_at_any_step_wakes_up_harmless() {
         world.await_drained(SOON);
         // All of it is merged and gone when the zombie goes on, unless that holds the lock.
         if step != "fragment.renamed" {
-            world.compact().run().expect_code(0);
+            world.compact().args([LOCK_DEADLINE]).run().expect_code(0);
         }
         zombie.cont();
         client.must_keep(&beats.take(10));

@@ -95,7 +95,12 @@ impl Setup {
         if let Some(size) = &self.maxmemory {
             command.args(["--maxmemory", size]);
         }
-        command.args(&self.more).envs(self.env.clone()).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        command
+            .args(&self.more)
+            .envs(self.env.clone())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
         let mut child =
             command.spawn().map_err(|error| Launch::Failed(format!("{error} (apt-get install redis-server)")))?;
 
@@ -139,7 +144,14 @@ impl RedisServer {
 
     /// The settings of [`RedisServer::start`], to be changed.
     pub fn with() -> Setup {
-        Setup { appendonly: "yes", appendfsync: "always", policy: "noeviction", maxmemory: None, more: Vec::new(), env: Vec::new() }
+        Setup {
+            appendonly: "yes",
+            appendfsync: "always",
+            policy: "noeviction",
+            maxmemory: None,
+            more: Vec::new(),
+            env: Vec::new(),
+        }
     }
 
     /// `redis://127.0.0.1:PORT`.
