@@ -73,6 +73,8 @@ cargo fmt --check
 run_tests "$@"
 cargo clippy --locked --all-targets -- -D warnings
 check_measuring
+# A round of some seconds on each buffer, on the binary that the tests ran.
+[ $# -gt 0 ] || SYSTOLE=target/debug/systole scripts/torture.sh 0 "" --seconds 6
 check_dependencies
 report_skipped
 say "all tests and checks passed"

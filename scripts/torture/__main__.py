@@ -87,9 +87,10 @@ def _run(options: argparse.Namespace, work: Path, sums: Sums) -> bool:
         round_ = Round(options.systole, folder, f"{options.seed}/{number}", buffer == "redis", options.seconds, faketime)
         try:
             outcome = round_.run()
-            if not round_.disk.mounted and number == options.first:
-                print("SKIPPED: disk full and read-only (a small file system cannot be mounted)", file=sys.stderr)
-            if outcome.verdict.wrong and round_.disk.mounted:
+            if number == options.first and round_.disk.kind != "ext4":
+                what = "power cuts" if round_.disk.kind == "tmpfs" else "power cuts, disk full and read-only"
+                print(f"SKIPPED: {what} (no ext4 on a loop device can be mounted)", file=sys.stderr)
+            if outcome.verdict.wrong and round_.disk.kind != "folder":
                 shutil.copytree(round_.fleet.data, folder / "data", ignore=shutil.ignore_patterns("*.sock"))
         finally:
             round_.close()

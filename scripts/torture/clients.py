@@ -7,7 +7,6 @@ import http.client
 import json
 import random
 import threading
-import time
 from dataclasses import dataclass, field
 
 TIMEOUT_S = 10.0
@@ -81,18 +80,22 @@ class Clients:
         for thread in self._threads:
             thread.start()
 
-    def stop(self, within_s: float) -> bool:
-        """Lets each bring home the bulk that it has in hand; whether all did."""
+    def stop(self) -> None:
+        """Lets each bring home the bulk that it has in hand, and no more."""
         self._stop.set()
-        deadline = time.monotonic() + within_s
-        for thread in self._threads:
-            thread.join(max(deadline - time.monotonic(), 0.0))
-        self._give_up.set()
+
+    def are_home(self) -> bool:
+        """Whether all of them did."""
         return not any(thread.is_alive() for thread in self._threads)
+
+    def give_up(self) -> None:
+        """Ends those that have not."""
+        self._stop.set()
+        self._give_up.set()
 
     def _run(self, dice: random.Random) -> None:
         connections: dict[str, http.client.HTTPConnection] = {}
-        while not self._stop.is_set():
+        while True:
             bulk = self._ledger.take(1 if dice.random() < 0.3 else dice.randint(2, LARGEST_BULK))
             tries = 2 if dice.random() < AGAIN else 1
             while tries and not self._give_up.is_set():
@@ -100,6 +103,9 @@ class Clients:
                     tries -= 1
                 else:
                     self._give_up.wait(BETWEEN_TRIES_S)
+            # Looked at last: each posts one bulk at least.
+            if self._stop.is_set():
+                return
 
     def _post(self, door: str, connections: dict[str, http.client.HTTPConnection], bulk: range) -> bool:
         records = [self._beats.record(n) for n in bulk]

@@ -2,6 +2,7 @@
 
 import resource
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -87,6 +88,17 @@ def _read_only_disk(fleet: "Fleet", _: int) -> Undo | None:
     return lambda: fleet.disk.read_only(False)
 
 
+def _power_cut(fleet: "Fleet", n: int) -> Undo:
+    fleet.disk.cut_power()
+    # For a moment the processes go on without a disk.
+    time.sleep(n / 1_000 * 0.2)
+    for member in fleet.members:
+        if member.role != "serve":
+            member.kill()
+    fleet.disk.restore_power()
+    return _nothing
+
+
 def _clock(fleet: "Fleet", n: int) -> Undo:
     clock = fleet.clocks[n % len(fleet.clocks)]
     clock.set("+1d" if n // len(fleet.clocks) % 2 else "-1d")
@@ -151,4 +163,5 @@ ON_A_SMALL_DISK = [
 ]
 # The embedded buffer always has a file open to be written: then a disk cannot be made read-only.
 ON_A_SMALL_DISK_OF_ITS_OWN = [Fault("disk read-only", _read_only_disk, (0.5, 2.0))]
+ON_EXT4 = [Fault("power cut of the disk", _power_cut, weight=2)]
 WITH_CLOCKS = [Fault("clock off by a day", _clock, (0.5, 3.0))]

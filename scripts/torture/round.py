@@ -48,8 +48,9 @@ class Round:
         self._beats = Beats(int(time.time() * 1_000) - DAY_MS // 2)
         self._ledger = Ledger()
         kinds = [*(faults.ON_REDIS if on_redis else faults.ON_EMBEDDED), *faults.ON_ANY]
-        if self.disk.mounted:
-            kinds += faults.ON_A_SMALL_DISK + (faults.ON_A_SMALL_DISK_OF_ITS_OWN if on_redis else [])
+        kinds += faults.ON_A_SMALL_DISK if self.disk.kind != "folder" else []
+        kinds += faults.ON_A_SMALL_DISK_OF_ITS_OWN if self.disk.kind != "folder" and on_redis else []
+        kinds += faults.ON_EXT4 if self.disk.kind == "ext4" else []
         kinds += faults.WITH_CLOCKS if self.fleet.clocks else []
         self._strokes = schedule.roll(self._dice, kinds, seconds)
         (folder / "schedule.txt").write_text("".join(f"{stroke}\n" for stroke in self._strokes))
@@ -59,8 +60,9 @@ class Round:
         clients = Clients(self.fleet.doors, self._beats, self._ledger, self._dice)
         self._strike_all()
         self._heal()
-        brought_home = self._while_looking_after(lambda: clients.stop(0.0), HOME_WITHIN_S)
-        if not brought_home:
+        clients.stop()
+        if not self._while_looking_after(clients.are_home, HOME_WITHIN_S):
+            clients.give_up()
             self._outcome.verdict.wrong.append(f"some bulks found no 202 in {HOME_WITHIN_S:.0f} s after all was healed")
         drained = self._while_looking_after(self._is_drained, DRAINED_WITHIN_S, every_s=0.5)
         self.fleet.stop_roles()
@@ -83,9 +85,10 @@ class Round:
     def _await_first(self) -> None:
         """A round counts from the first 202 on."""
         first = Clients(self.fleet.doors, self._beats, self._ledger, self._dice, count=1)
-        if not self._while_looking_after(lambda: bool(self._ledger.kept), HOME_WITHIN_S):
+        first.stop()
+        if not self._while_looking_after(first.are_home, HOME_WITHIN_S):
+            first.give_up()
             raise Failed(f"no 202 within {HOME_WITHIN_S:.0f} s of the start: {self._ledger.answers}")
-        first.stop(HOME_WITHIN_S)
 
     def _strike_all(self) -> None:
         began = time.monotonic()

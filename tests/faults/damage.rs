@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use crate::support::damage::Damage;
 use crate::support::oracle::{every_file, published_files};
 use crate::support::systole::Finished;
-use crate::support::{Beats, Buffer, Dice, SOON, Snapshot, World, on_every_buffer, wait};
+use crate::support::{Beats, Buffer, Collector, Dice, SOON, Snapshot, World, on_every_buffer, wait};
 
 /// How often each kind of file is damaged.
-const ROLLS: usize = 16;
+const ROLLS: usize = 10;
 /// Merges whatever is there.
 const CONSOLIDATE: [&str; 4] =
     ["--max-files=2", "--small-file-share=0", "--large-file-rows=100000", "--reader-grace=0s"];
@@ -184,7 +184,7 @@ fn a_damaged_dataset_json_is_refused_and_nothing_is_born_in_its_place(buffer: Bu
     let mut dice = Dice::loaded_anew();
     let path = gallery.world.dataset().join("dataset.json");
     let mut refused = 0;
-    for _ in 0..2 * ROLLS {
+    for _ in 0..ROLLS {
         gallery.lay_out();
         let damage = Damage::roll(&mut dice, std::fs::metadata(&path).unwrap().len() as usize);
         let (whole, damaged) = damage.strike(&path);
@@ -203,43 +203,54 @@ fn a_damaged_dataset_json_is_refused_and_nothing_is_born_in_its_place(buffer: Bu
         std::fs::write(&path, whole).unwrap();
         gallery.assert_whole(&damage.to_string());
     }
-    assert!(refused > ROLLS, "only {refused} of {} were noticed", 2 * ROLLS);
+    assert!(refused > ROLLS / 2, "only {refused} of {ROLLS} were noticed");
 }
 
 /// While everything runs: named on `/health` and in the metrics, and over once the file is whole again.
 fn damage_met_while_everything_runs_is_named_and_holds_up_its_bucket_only(buffer: Buffer) {
     let world = World::on(buffer);
-    let mut collector = world.collector().start();
+    let mut collector = world.collector().without_compactor().start();
     let (client, beats) = (collector.client(), Beats::new(20, 2));
     client.must_keep(&beats.take(200));
-    world.await_published(SOON);
-    // The footer of a published file: without it nobody knows what was merged.
-    let path = published_files(world.dataset()).remove(0);
-    let (whole, damaged) = Damage::Cut(std::fs::metadata(&path).unwrap().len() as usize - 3).strike(&path);
-    // A running compactor may know the footer by heart; one that starts reads it.
-    collector.kill();
-    collector.resume();
+    world.await_drained(SOON);
+    world.publish();
     client.must_keep(&beats.take(200));
-    wait::value("the damage to be named", 2 * SOON, || {
-        let health = collector.compactor().get("/health").ok_or("no answer")?;
-        let named = health.status == 503 && health.text.contains("held back") && health.text.contains(&name(&path));
-        let counted = collector.compactor().metrics().sum("systole_compactor_held_back_buckets");
-        if named && counted.is_some_and(|buckets| buckets >= 1.0) {
-            Ok(())
-        } else {
-            Err(format!("{counted:?} {}", health.text))
-        }
-    });
-    let bucket = path.parent().unwrap().file_name().unwrap();
+    world.await_drained(SOON);
+    // The footer of a published file: without it nobody knows what was merged. And a fragment of another bucket.
+    let published = published_files(world.dataset()).remove(0);
+    let bucket = |path: &Path| path.parent().unwrap().file_name().unwrap().to_owned();
+    let fragment = world.staged().into_iter().find(|path| bucket(path) != bucket(&published)).unwrap();
+    let cut = |path: &Path| Damage::Cut(std::fs::metadata(path).unwrap().len() as usize - 3).strike(path);
+    let ((whole_published, damaged), (whole_fragment, _)) = (cut(&published), cut(&fragment));
+
+    collector.start_compactor();
+    await_named(&collector, "systole_compactor_held_back_buckets", &["held back", &name(&published)]);
+    await_named(&collector, "systole_compactor_quarantined_fragments", &["quarantine"]);
     wait::until("the other buckets to be published", SOON, || {
-        world.staged().iter().all(|staged| staged.parent().unwrap().file_name().unwrap() == bucket)
+        let held_up =
+            |path: &PathBuf| bucket(path) == bucket(&published) || path.parent().unwrap().ends_with("quarantine");
+        world.staged().iter().all(held_up)
     });
-    assert_eq!(std::fs::read(&path).unwrap(), damaged);
-    std::fs::write(&path, whole).unwrap();
+    assert_eq!(std::fs::read(&published).unwrap(), damaged);
+
+    std::fs::write(&published, whole_published).unwrap();
+    std::fs::write(&fragment, whole_fragment).unwrap();
+    std::fs::remove_file(fragment.parent().unwrap().join("quarantine").join(name(&fragment))).unwrap();
     world.await_published(4 * SOON);
     collector.compactor().await_status("/health", 200, 4 * SOON);
     world.verify();
     world.audit();
+}
+
+/// Waits until `/health` of the compactor is 503 with these words, and this metric counts.
+fn await_named(collector: &Collector<'_>, metric: &str, words: &[&str]) {
+    wait::value("the damage to be named", 2 * SOON, || {
+        let health = collector.compactor().get("/health").ok_or("no answer")?;
+        let named = health.status == 503 && words.iter().all(|word| health.text.contains(word));
+        let counted = collector.compactor().metrics().sum(metric);
+        let both = named && counted.is_some_and(|count| count >= 1.0);
+        if both { Ok(()) } else { Err(format!("{metric} is {counted:?}; {}", health.text)) }
+    });
 }
 
 on_every_buffer! {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::support::address::Address;
 use crate::support::{Beats, Buffer, Client, Dice, Launch, Producers, SOON, Systole, World};
 
-const KILLS: usize = 40;
+const KILLS: usize = 30;
 
 /// A process that is started again after each death; the door of its clients, if it has one.
 struct Member<'w> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::support::power::Disk;
 use crate::support::{Beats, Buffer, Collector, Dice, Producers, SOON, World, on_every_buffer};
 
-const CUTS: usize = 12;
+const CUTS: usize = 8;
 /// Consolidates whatever can be, so that folders are exchanged when the power goes.
 const CONSOLIDATE: [&str; 4] = ["--max-files=4", "--small-file-share=0", "--large-file-rows=500", "--reader-grace=0s"];
 
