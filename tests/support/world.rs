@@ -199,6 +199,11 @@ impl World {
         Client::new(serve.url(), self.ledger.clone())
     }
 
+    /// The door is in this process: for tests that start `up` by themselves.
+    pub fn address_is(&self, door: &Systole) {
+        self.address.set(Some(door.url()));
+    }
+
     /// Starts `serve` with `batch` beside it, and waits until heartbeats are accepted.
     pub fn serve_and_batch(&self) -> (Systole, Systole) {
         let batch = self.batch().start();
