@@ -99,6 +99,9 @@ pub struct Up {
     pub http: http::Options,
     /// See there.
     #[command(flatten)]
+    pub auth: http::auth::Options,
+    /// See there.
+    #[command(flatten)]
     pub dataset: dataset::Options,
     /// See there.
     #[command(flatten)]
@@ -131,6 +134,9 @@ pub struct Serve {
     pub http: http::Options,
     /// See there.
     #[command(flatten)]
+    pub auth: http::auth::Options,
+    /// See there.
+    #[command(flatten)]
     pub limits: http::limits::Options,
     /// See there.
     #[command(flatten)]
@@ -157,6 +163,9 @@ pub struct Batch {
     pub listen: std::net::SocketAddr,
     /// See there.
     #[command(flatten)]
+    pub auth: http::auth::Options,
+    /// See there.
+    #[command(flatten)]
     pub buffer: buffer::options::Options,
     /// See there.
     #[command(flatten)]
@@ -181,6 +190,9 @@ pub struct Compact {
     /// Where /health and /metrics listen with --watch
     #[arg(long, env = "SYSTOLE_LISTEN", default_value = "127.0.0.1:9102", value_name = "ADDR:PORT")]
     pub listen: std::net::SocketAddr,
+    /// See there.
+    #[command(flatten)]
+    pub exposure: http::auth::Exposure,
     /// See there.
     #[command(flatten)]
     pub dataset: dataset::Options,

@@ -144,7 +144,10 @@ impl From<compactor::Error> for Failure {
 
 impl From<http::Error> for Failure {
     fn from(error: http::Error) -> Self {
-        Self::OutOfReach(error.to_string())
+        match error {
+            http::Error::Exposed { .. } | http::Error::Setting { .. } => Self::Usage(error.to_string()),
+            _ => Self::OutOfReach(error.to_string()),
+        }
     }
 }
 

@@ -24,6 +24,14 @@ pub enum Error {
         /// What is allowed.
         allowed: String,
     },
+    /// Anybody could come in from other machines, and nobody has allowed that.
+    #[error("listen: other machines reach {address}, and {advice}")]
+    Exposed {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What to do.
+        advice: &'static str,
+    },
     /// A metric's name is taken: a mistake in the program, found at start.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),

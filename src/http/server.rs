@@ -13,6 +13,7 @@ use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 
 use super::access::{self, Access};
+use super::auth::Gate;
 use super::body::Bounds;
 use super::budget::ByteBudget;
 use super::client::ClientAddresses;
@@ -47,6 +48,7 @@ impl Server {
     pub fn bind(
         options: &Options,
         rate_limits: &limits::Options,
+        gate: &Gate,
         intake: Arc<dyn Intake>,
         health: Health,
         registry: Registry,
@@ -58,6 +60,7 @@ impl Server {
         Metrics::register_state(&registry, &budget, &limits)?;
         let edge = web::Data::new(Edge {
             intake,
+            gate: gate.clone(),
             limits: Arc::clone(&limits),
             clients: ClientAddresses::new(rate_limits.trusted_proxies.clone(), rate_limits.forwarded_header),
             budget,
@@ -66,7 +69,7 @@ impl Server {
             metrics: Arc::clone(&metrics),
         });
         let access = web::Data::new(Access::new(Some(metrics)));
-        let ops = web::Data::new(Ops { health, registry });
+        let ops = web::Data::new(Ops { health, registry, gate: gate.clone() });
         let configure = move |config: &mut web::ServiceConfig| {
             config.app_data(edge.clone()).app_data(ops.clone()).configure(routes::heartbeats).configure(routes::ops);
         };
@@ -102,11 +105,11 @@ impl OpsServer {
     ///
     /// # Errors
     /// [`Error::Bind`].
-    pub fn bind(listen: SocketAddr, health: Health, registry: Registry) -> Result<Self, Error> {
+    pub fn bind(listen: SocketAddr, gate: &Gate, health: Health, registry: Registry) -> Result<Self, Error> {
         // One worker and few connections: it serves a scraper and a health check.
         let options = Options { listen, http_workers: 1, http_max_connections: 100, ..Options::default() };
         let access = web::Data::new(Access::new(None));
-        let ops = web::Data::new(Ops { health, registry });
+        let ops = web::Data::new(Ops { health, registry, gate: gate.clone() });
         let configure = move |config: &mut web::ServiceConfig| {
             config.app_data(ops.clone()).configure(routes::ops);
         };
