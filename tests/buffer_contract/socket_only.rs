@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use systole::buffer::embedded::EmbeddedBuffer;
 use systole::buffer::options::Options;
 use systole::buffer::socket::{ControlSocket, SocketBuffer};
 use systole::buffer::{Buffer, DeadLetter, Error, Inspect, Reach};
@@ -28,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 struct Behind {
     path: PathBuf,
     served: Served,
-    buffer: Arc<dyn Buffer>,
+    buffer: Arc<EmbeddedBuffer>,
     _backend: Embedded,
     folder: TempDir,
 }
@@ -36,7 +37,8 @@ struct Behind {
 impl Behind {
     async fn start() -> Self {
         let (backend, folder) = (Embedded::start(), tempfile::tempdir().unwrap());
-        let buffer = registered(&backend, AMPLE).await;
+        registered(&backend, AMPLE).await;
+        let buffer = Arc::new(backend.buffer.another(&AMPLE.options()));
         let path = folder.path().join("it.sock");
         Self { served: Served::start(path.clone(), buffer.clone()), path, buffer, _backend: backend, folder }
     }

@@ -15,7 +15,7 @@ use super::options::{Options, is_loopback};
 use crate::buffer::spill::TokenCopy;
 use crate::buffer::{self, Tokens};
 use crate::telemetry::health::{Affects, Health, Reporter};
-use crate::token::TokenVersion;
+use crate::token::{TokenId, TokenList, TokenVersion};
 
 /// How long a start waits for the first look. A buffer that hangs must not keep `/health` from answering.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
@@ -132,7 +132,7 @@ impl Keeper {
             Err(error) => self.lock().fault = Some(error),
             Ok(changed) => {
                 if let Some(list) = &changed {
-                    self.gate.take(list);
+                    self.take(list);
                 }
                 let version = {
                     let mut memory = self.lock();
@@ -154,12 +154,23 @@ impl Keeper {
         self.tell();
     }
 
+    /// Hands a list to the gate, and says in the log what is new in it: who made and revoked tokens did so elsewhere.
+    fn take(&self, list: &TokenList) {
+        let before = self.gate.known();
+        self.gate.take(list);
+        let now = self.gate.known();
+        let (new, gone) = (now.tokens.beyond(&before.tokens), before.tokens.beyond(&now.tokens));
+        if !new.is_empty() || !gone.is_empty() {
+            tracing::info!(new = named(&new), revoked = named(&gone), known = now.tokens.len(), "the tokens have changed");
+        }
+    }
+
     /// Takes what an earlier process saw last.
     async fn remember(&self) {
         let Some(copy) = &self.copy else { return self.tell() };
         // That there were none then does not say that there are none now.
         if let Some(list) = copy.read().await.filter(|list| self.anonymous || !list.tokens.is_empty()) {
-            self.gate.take(&list);
+            self.take(&list);
             tracing::warn!("the tokens are those that were last seen before this start, until the buffer is back");
         }
         self.tell();
@@ -188,11 +199,10 @@ impl Keeper {
         match self.trouble(&memory, known.state) {
             Some(trouble) => memory.reporter.unwell(trouble),
             None if !unreadable.is_empty() => {
-                let ids: Vec<String> = unreadable.iter().take(NAMED).map(ToString::to_string).collect();
                 memory.reporter.unwell(format!(
                     "{} tokens cannot be read by this version and let nobody in: {}",
                     unreadable.len(),
-                    ids.join(", ")
+                    named(unreadable)
                 ));
             }
             None => memory.reporter.well(match (known.state, known.tokens.len()) {
@@ -220,6 +230,12 @@ impl Keeper {
             _ => None,
         }
     }
+}
+
+fn named(ids: &[TokenId]) -> String {
+    let named: Vec<String> = ids.iter().take(NAMED).map(ToString::to_string).collect();
+    let more = if ids.len() > NAMED { format!(" and {} more", ids.len() - NAMED) } else { String::new() };
+    named.join(", ") + &more
 }
 
 fn log_change(before: State, now: State) {

@@ -92,6 +92,11 @@ impl Snapshot {
         &self.unreadable
     }
 
+    /// The ids of tokens that are here and not in `other`.
+    pub(super) fn beyond(&self, other: &Self) -> Vec<TokenId> {
+        self.entries.keys().filter(|id| !other.entries.contains_key(id)).copied().collect()
+    }
+
     /// What somebody who presents this is allowed.
     pub(super) fn judge(&self, presented: &Presented, now: Timestamp) -> Result<&Arc<Grant>, Fault> {
         let found = self.entries.get(&presented.id);
