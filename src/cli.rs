@@ -168,6 +168,9 @@ pub struct Batch {
     pub listen: std::net::SocketAddr,
     /// See there.
     #[command(flatten)]
+    pub tls: http::tls::Options,
+    /// See there.
+    #[command(flatten)]
     pub auth: http::auth::Options,
     /// See there.
     #[command(flatten)]
@@ -195,6 +198,9 @@ pub struct Compact {
     /// Where /health and /metrics listen with --watch
     #[arg(long, env = "SYSTOLE_LISTEN", default_value = "127.0.0.1:9102", value_name = "ADDR:PORT")]
     pub listen: std::net::SocketAddr,
+    /// See there.
+    #[command(flatten)]
+    pub tls: http::tls::Options,
     /// See there.
     #[command(flatten)]
     pub exposure: http::auth::Exposure,

@@ -32,8 +32,8 @@ pub async fn run(args: Batch) -> Outcome {
     let metrics = batcher::Metrics::register(&registry)?;
     let buffer = Arc::new(RedisBuffer::connect(&args.buffer, &args.redis)?);
     let (gate, keeper) = Keeper::start(args.listen, &args.auth, buffer.clone(), None, &health, &registry).await?;
-    keeper.warn_without_tls(args.listen, false);
-    let ops = OpsServer::bind(args.listen, &gate, health.clone(), registry)?;
+    keeper.warn_without_tls(args.listen, args.tls.is_on());
+    let ops = OpsServer::bind(args.listen, &args.tls, &gate, health.clone(), registry)?;
     info!(address = %ops.address(), "listening");
     let stop_ops = CancellationToken::new();
     let ops = tokio::spawn({

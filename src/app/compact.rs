@@ -48,7 +48,7 @@ async fn watch(args: Compact, stop: CancellationToken) -> Outcome {
     let health = Health::new();
     let metrics = compactor::Metrics::register(&registry)?;
     args.exposure.check_without_tokens(args.listen)?;
-    let ops = OpsServer::bind(args.listen, &Gate::open(), health.clone(), registry)?;
+    let ops = OpsServer::bind(args.listen, &args.tls, &Gate::open(), health.clone(), registry)?;
     info!(address = %ops.address(), "listening");
     let stop_ops = CancellationToken::new();
     let ops = tokio::spawn({

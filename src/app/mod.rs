@@ -146,8 +146,9 @@ impl From<compactor::Error> for Failure {
 
 impl From<http::Error> for Failure {
     fn from(error: http::Error) -> Self {
+        use http::Error::{Certificate, Exposed, Incomplete, Setting};
         match error {
-            http::Error::Exposed { .. } | http::Error::Setting { .. } => Self::Usage(error.to_string()),
+            Setting { .. } | Exposed { .. } | Incomplete { .. } | Certificate { .. } => Self::Usage(error.to_string()),
             _ => Self::OutOfReach(error.to_string()),
         }
     }

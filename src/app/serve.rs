@@ -53,14 +53,14 @@ pub async fn run(args: Serve) -> Outcome {
     let listen = args.http.listen;
     let copy = args.spill.spill_dir.as_deref().map(TokenCopy::beside);
     let (gate, keeper) = Keeper::start(listen, &args.auth, buffer, copy, &health, &registry).await?;
-    keeper.warn_without_tls(listen, false);
+    keeper.warn_without_tls(listen, args.http.tls.is_on());
     let server = http::Server::bind(&args.http, &args.limits, &gate, Arc::new(intake), health, registry)?;
     let stop_keeper = CancellationToken::new();
     let keeper = tokio::spawn({
         let stop = stop_keeper.clone();
         async move { keeper.run(stop).await }
     });
-    info!(address = %server.address(), "listening");
+    info!(address = %server.address(), scheme = server.scheme(), "listening");
     let served = server.run(stop).await;
 
     stop_committer.cancel();

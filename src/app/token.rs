@@ -197,10 +197,7 @@ async fn revoke(args: RevokeTokens) -> Outcome {
         return Ok(Done::Well);
     }
     // The others are revoked all the same.
-    Err(Failure::Usage(format!(
-        "there is no token {}; `systole token list` shows those there are",
-        missing.join(", ")
-    )))
+    Err(Failure::Usage(format!("there is no token {}; `systole token list` shows those there are", missing.join(", "))))
 }
 
 /// Lets go of the store off the async threads: the last handle of an embedded one waits for the disk.

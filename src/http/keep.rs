@@ -2,7 +2,7 @@
 //! partition.
 
 use super::admit::{Admitted, admit, rate_limited};
-use super::answer::Rejected;
+use super::answer::{Rejected, listed_bytes};
 use super::auth::Pass;
 use super::limits::{Limits, Standing};
 use super::problem::{Kind, Problem};
@@ -30,9 +30,10 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// Bytes of memory that the parcels take.
+    /// Bytes of memory that the parcels take, and the list of what was refused.
     pub(super) fn bytes(&self) -> usize {
-        self.parcels.iter().map(|(_, block)| size_of::<Parcel>() + block.stored_len()).sum()
+        let parcels: usize = self.parcels.iter().map(|(_, block)| size_of::<Parcel>() + block.stored_len()).sum();
+        parcels + listed_bytes(&self.rejected)
     }
 }
 

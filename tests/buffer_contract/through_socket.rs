@@ -9,9 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use systole::buffer::socket::{ControlSocket, SocketBuffer};
 use systole::buffer::{
-    Administer, Batchers, Buffer, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, Durability, Inlet, Inspect, Lease,
-    LeaseAnswer, PartitionStatus, Reach, Registration, Result, Room,
-    Tokens,
+    Administer, Batchers, Buffer, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, Durability, Inlet, Inspect,
+    Lease, LeaseAnswer, PartitionStatus, Reach, Registration, Result, Room, Tokens,
 };
 use systole::heartbeat::{BatcherId, ClaimId, Frame, Partition};
 use systole::token::{StoredToken, TokenId, TokenList, TokenVersion};

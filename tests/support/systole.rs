@@ -51,6 +51,12 @@ impl Launch {
         self
     }
 
+    /// Without a flag that was given as `--flag=value`.
+    pub fn without(mut self, flag: &str) -> Self {
+        self.args.retain(|known| !known.starts_with(&format!("{flag}=")));
+        self
+    }
+
     /// Arms failpoints, such as `publish.renamed=kill`.
     pub fn failpoints(self, list: &str) -> Self {
         self.env("SYSTOLE_TEST_SWITCH", "on").env("SYSTOLE_FAILPOINTS", list)
@@ -246,6 +252,11 @@ impl Systole {
     /// `http://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address.as_ref().expect("it listens"))
+    }
+
+    /// `127.0.0.1:PORT`, whatever is spoken there.
+    pub fn address(&self) -> &str {
+        self.address.as_ref().expect("it listens")
     }
 
     /// GET of a path. `None` when no answer came.

@@ -19,8 +19,28 @@ pub(super) fn of_call(error: &RedisError) -> Error {
         ErrorKind::MasterNameNotFoundBySentinel => {
             Error::Unreachable { reason: "no Sentinel knows a master of the name in redis-sentinel-master".into() }
         }
-        _ => Error::Unreachable { reason: error.to_string() },
+        _ => {
+            let said = error.to_string();
+            Error::Unreachable { reason: of_tls(&said).unwrap_or(said) }
+        }
     }
+}
+
+/// What a failed handshake means, in the words of the settings. The library hands its reason on as text only.
+///
+/// Not [`Error::Unsafe`]: a certificate that expired is mended on the other side, and a door that is started meanwhile
+/// should wait for that rather than stay away.
+fn of_tls(said: &str) -> Option<String> {
+    if said.contains("invalid peer certificate") {
+        return Some(format!(
+            "Redis shows a certificate that is not trusted ({said}); check redis-ca-file, and that the certificate names the host of the buffer's URL"
+        ));
+    }
+    if said.contains("received fatal alert") {
+        return Some(format!("Redis refuses the TLS handshake ({said}); check redis-client-cert"));
+    }
+    said.contains("received corrupt message")
+        .then(|| format!("what answers there does not speak TLS ({said}); check the port of the buffer's URL"))
 }
 
 /// What an error among a server's answers means.

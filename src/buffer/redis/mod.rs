@@ -15,6 +15,7 @@
 mod buffer;
 mod connection;
 mod fault;
+mod files;
 mod import;
 mod inspect;
 mod keys;

@@ -161,7 +161,12 @@ impl Keeper {
         let now = self.gate.known();
         let (new, gone) = (now.tokens.beyond(&before.tokens), before.tokens.beyond(&now.tokens));
         if !new.is_empty() || !gone.is_empty() {
-            tracing::info!(new = named(&new), revoked = named(&gone), known = now.tokens.len(), "the tokens have changed");
+            tracing::info!(
+                new = named(&new),
+                revoked = named(&gone),
+                known = now.tokens.len(),
+                "the tokens have changed"
+            );
         }
     }
 
