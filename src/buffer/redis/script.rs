@@ -63,7 +63,6 @@ scripts! {
     DEAD_SHOW = "dead_show" [state, dead];
     DEAD_RETRY = "dead_retry" [state, pending, dead];
     DEAD_DROP = "dead_drop" [state, dead];
-    TOKEN_LIST = "token_list" [tokens];
     TOKEN_CREATE = "token_create" [tokens];
     TOKEN_REVOKE = "token_revoke" [tokens];
     DRAIN_LOOK = "drain_look" [state, pending, processing, dead];

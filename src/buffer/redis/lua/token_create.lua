@@ -12,12 +12,13 @@
 -- before a batcher has registered it, so that no door ever has to stand open first.
 local tokens = KEYS[1]
 if redis.call('HEXISTS', tokens, ARGV[4]) == 1 then return { 'known' } end
-local count, bytes = 0, #ARGV[5]
-for _, record in ipairs(redis.call('HVALS', tokens)) do
-  count = count + 1
-  bytes = bytes + #record
+local count, bytes, all = 1, #ARGV[5], redis.call('HGETALL', tokens)
+for at = 1, #all, 2 do
+  if all[at] ~= 'version' then
+    count = count + 1
+    bytes = bytes + #all[at + 1]
+  end
 end
--- One of the values is the version, where there is one.
 if count > tonumber(ARGV[2]) or bytes > tonumber(ARGV[3]) then return { 'toomany' } end
 
 redis.call('HSET', tokens, ARGV[4], ARGV[5], 'version', ARGV[1])
