@@ -184,7 +184,7 @@ impl World {
         let launch = self.launch(words[0]).args(words[1..].iter().copied());
         match (&self.place, words[0]) {
             (Place::Embedded, _) | (Place::Redis(_), "verify") => launch.args([self.data()]),
-            (Place::Redis(_), "dead-letters") => launch.args(self.buffer()),
+            (Place::Redis(_), "dead-letters" | "token") => launch.args(self.buffer()),
             (Place::Redis(_), _) => launch.args(self.buffer()).args([self.data()]),
         }
     }
