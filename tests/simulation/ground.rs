@@ -5,15 +5,20 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use rustix::io::Errno;
 use systole::dataset::{FileSystem, RealFs};
+use tokio::time::Instant;
 
 use crate::disk::Disk;
 use crate::life::Life;
+use crate::turns::{Turn, Turns};
 use crate::weather::{Step, Weather};
+
+/// A change of the disk or a call, and the virtual time since the first one.
+pub type Taken = (Duration, &'static str);
 
 /// What others do while a process stands still.
 pub type Interlude = Arc<dyn Fn(&Life) + Send + Sync>;
@@ -29,7 +34,9 @@ pub struct Ground {
     ahead: Mutex<Duration>,
     interlude: Mutex<Option<Interlude>>,
     in_interlude: AtomicBool,
-    trace: Mutex<Vec<&'static str>>,
+    begun: OnceLock<Instant>,
+    trace: Mutex<Vec<Taken>>,
+    pub turns: Turns,
 }
 
 impl fmt::Debug for Ground {
@@ -49,21 +56,30 @@ impl Ground {
             ahead: Mutex::default(),
             interlude: Mutex::default(),
             in_interlude: AtomicBool::new(false),
+            begun: OnceLock::new(),
             trace: Mutex::default(),
+            turns: Turns::default(),
         })
     }
 
     /// What was done so far, in its order.
-    pub fn trace(&self) -> Vec<&'static str> {
+    pub fn trace(&self) -> Vec<Taken> {
         self.trace.lock().unwrap().clone()
     }
 
-    pub fn note(&self, what: &'static str) {
-        self.trace.lock().unwrap().push(what);
+    pub fn trace_step(&self, what: &'static str) {
+        let mut trace = self.trace.lock().unwrap();
+        let begun = *self.begun.get_or_init(Instant::now);
+        trace.push((Instant::now().duration_since(begun), what));
     }
 
     pub fn set_interlude(&self, interlude: Option<Interlude>) {
         *self.interlude.lock().unwrap() = interlude;
+    }
+
+    /// Lets blocking steps in the runtime of the caller take turns with its tasks; see [`Turns`].
+    pub fn take_turns(&self) -> Turn<'_> {
+        self.turns.begin()
     }
 
     /// A new process, and the file system as it sees it.
@@ -127,10 +143,11 @@ impl ProcessFs {
     /// What comes before each step: others, death, a fault. Fails unless the step is to be taken.
     fn begin(&self, what: &'static str, takes_room: bool) -> io::Result<Step> {
         let (ground, life) = (&self.ground, &self.life);
+        ground.turns.wait();
         if life.is_dead() {
             return Err(dead());
         }
-        ground.note(what);
+        ground.trace_step(what);
         self.let_others_go_ahead();
         ground.count_down_to_power_cut();
         let lived = !life.is_dead();

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::beats::{Beat, Beats};
 use crate::dice::Dice;
 use crate::disk::Manner;
+use crate::ground::Taken;
 use crate::heal;
 use crate::life::Life;
 use crate::line::Line;
@@ -29,8 +30,9 @@ pub struct Outcome {
     pub published: u64,
     pub deduplicated: u64,
     pub tally: Tally,
+    pub reached: Tally,
     /// What was done in which order, for comparing two runs.
-    pub trace: Vec<&'static str>,
+    pub trace: Vec<Taken>,
 }
 
 /// Virtual time that others get while a process stands still.
@@ -64,6 +66,7 @@ pub fn play(seed: u64, schedule: &Schedule) -> Outcome {
         published,
         deduplicated,
         tally: world.ground.weather.tally(),
+        reached: world.ground.weather.reached(),
         trace: world.ground.trace(),
     }
 }
@@ -82,6 +85,7 @@ fn runtime() -> Runtime {
 }
 
 async fn events(world: &Arc<World>, seed: u64, schedule: &Schedule) {
+    let _turn = world.ground.take_turns();
     world.bear().await;
     let mut clients = JoinSet::new();
     for (at, (event, pause)) in schedule.iter().enumerate() {
@@ -237,7 +241,8 @@ fn rival(world: &Arc<World>) {
     let runtime = runtime();
     let ended = runtime.block_on(async move {
         let drained = async move {
-            tokio::time::advance(now.saturating_duration_since(Instant::now()) + PAST_ALL_LEASES).await;
+            let _turn = world.ground.take_turns();
+            tokio::time::advance((now + PAST_ALL_LEASES).saturating_duration_since(Instant::now())).await;
             let Some(running) = world.batcher(RIVAL).await else { return };
             for _ in 0..INTERLUDE {
                 tokio::time::sleep(Duration::from_secs(1)).await;

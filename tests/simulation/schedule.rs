@@ -98,9 +98,10 @@ fn event(family: Family, dice: &mut Dice) -> Event {
 
 fn special(kind: Family, family: Family, dice: &mut Dice) -> Event {
     match kind {
-        Family::Deaths => match dice.roll(5) {
+        Family::Deaths => match dice.roll(6) {
             0..2 => Event::Kill(dice.roll(SLOTS), dice.roll(12) as i64),
             2 => Event::Reopen,
+            3 => Event::Weather(weather(family, dice)),
             _ => Event::Compact(dice.roll(SLOTS), Some(dice.roll(60) as i64)),
         },
         Family::PowerCuts | Family::Liar => match dice.roll(3) {
@@ -131,6 +132,9 @@ fn weather(family: Family, dice: &mut Dice) -> Forecast {
         forecast.late_reply = dice.roll(60);
         forecast.late_effect = dice.roll(60);
         forecast.dies_calling = dice.roll(20);
+    }
+    if has(Family::Deaths) && bad(dice) {
+        forecast.dies_calling = dice.roll(80);
     }
     if has(Family::Zombies) && bad(dice) {
         forecast.interlude = 20 + dice.roll(100);

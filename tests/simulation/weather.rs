@@ -69,6 +69,7 @@ struct Inner {
     dice: Dice,
     forecast: Forecast,
     tally: Tally,
+    reached: Tally,
 }
 
 /// No reply is later than this: about three leases.
@@ -76,15 +77,16 @@ const LATEST_MS: usize = 45_000;
 
 impl Weather {
     pub fn of(seed: u64) -> Self {
-        Self(Mutex::new(Inner { dice: Dice::of(seed), forecast: Forecast::default(), tally: Tally::new() }))
+        Self(Mutex::new(Inner {
+            dice: Dice::of(seed),
+            forecast: Forecast::default(),
+            tally: Tally::new(),
+            reached: Tally::new(),
+        }))
     }
 
     pub fn set(&self, forecast: Forecast) {
         self.0.lock().unwrap().forecast = forecast;
-    }
-
-    pub fn change(&self, change: impl FnOnce(&mut Forecast)) {
-        change(&mut self.0.lock().unwrap().forecast);
     }
 
     pub fn forecast(&self) -> Forecast {
@@ -97,6 +99,17 @@ impl Weather {
 
     pub fn count(&self, what: &'static str) {
         *self.0.lock().unwrap().tally.entry(what).or_default() += 1;
+    }
+
+    /// What came about because of the faults, so that a reader of the figures knows what was tried.
+    pub fn reached(&self) -> Tally {
+        self.0.lock().unwrap().reached.clone()
+    }
+
+    pub fn note(&self, what: &'static str, times: u64) {
+        if times > 0 {
+            *self.0.lock().unwrap().reached.entry(what).or_default() += times;
+        }
     }
 
     /// Something by the dice of the weather.

@@ -201,6 +201,13 @@ impl World {
         let summary = compactor.pass(&Silent, &CancellationToken::new());
         life.kill_after(-1);
         if let Ok(summary) = &summary {
+            let weather = &self.ground.weather;
+            weather.note("files published", summary.files_published);
+            weather.note("files consolidated", summary.files_consolidated);
+            weather.note("fragments known as merged", summary.fragments_known);
+            weather.note("replaced folders deleted", summary.retired_deleted);
+            weather.note("buckets that failed in a pass", summary.failed.len() as u64);
+            weather.note("buckets locked by another", summary.skipped_locked.len() as u64);
             if !summary.held_back.is_empty() || summary.in_quarantine > 0 {
                 self.violation(format!("a file is damaged: {summary}"));
             }
