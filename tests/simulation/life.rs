@@ -8,14 +8,16 @@ use tokio_util::sync::CancellationToken;
 /// A cheap handle.
 #[derive(Debug, Clone)]
 pub struct Life {
+    /// Another one for each process of a play.
+    pub number: u64,
     dead: CancellationToken,
     /// Changes of the disk left until it dies; below zero it dies of nothing.
     left: Arc<AtomicI64>,
 }
 
 impl Life {
-    pub fn new() -> Self {
-        Self { dead: CancellationToken::new(), left: Arc::new(AtomicI64::new(-1)) }
+    pub fn new(number: u64) -> Self {
+        Self { number, dead: CancellationToken::new(), left: Arc::new(AtomicI64::new(-1)) }
     }
 
     pub fn kill(&self) {

@@ -56,8 +56,8 @@ impl Line {
     {
         self.live().await;
         let place = self.place.clone();
-        self.ground.trace_step(what);
-        match self.ground.weather.call() {
+        self.ground.trace_step(what.to_owned());
+        match self.ground.weather.call((self.life.number, what)) {
             Call::Plain(latency) => {
                 let arrives = self.in_turn(latency);
                 let answer = call(place.buffer()?).await;

@@ -102,7 +102,7 @@ async fn happen(world: &Arc<World>, event: Event, mut dice: Dice, clients: &mut 
     match event {
         Event::Push { fresh, again } => {
             let beats = bulk(world, fresh, again, &mut dice);
-            clients.spawn(push(world.clone(), beats));
+            clients.spawn(push(world.clone(), dice.roll(usize::MAX) as u64, beats));
         }
         Event::Start(slot) => world.start_batcher(slot).await,
         Event::Stop(slot) => {
@@ -178,13 +178,13 @@ fn bulk(world: &World, fresh: usize, again: usize, dice: &mut Dice) -> Vec<Beat>
 }
 
 /// One client: sends a bulk and notes what it is told.
-async fn push(world: Arc<World>, beats: Vec<Beat>) {
+async fn push(world: Arc<World>, client: u64, beats: Vec<Beat>) {
     let mut of: BTreeMap<Partition, Vec<Beat>> = BTreeMap::new();
     for beat in beats {
         of.entry(partition_of(&beat.identity.user_id, PARTITIONS)).or_default().push(beat);
     }
     let frames: Vec<(Partition, Frame)> = of.iter().map(|(partition, beats)| (*partition, frame(beats))).collect();
-    let life = Life::new();
+    let life = Life::new(client);
     let line = Line::new(world.place.clone(), world.ground.clone(), life.clone());
     let answers = tokio::select! {
         biased;
@@ -222,7 +222,7 @@ fn frame(beats: &[Beat]) -> Frame {
 
 /// What others do while a process stands still before a change of the disk. Blocking, in the thread of that process.
 fn interlude(world: &Arc<World>, life: &Life) {
-    match world.ground.weather.roll(5) {
+    match world.ground.weather.dice("interlude").roll(5) {
         0 => {
             world.ground.weather.count("killed while it stood still");
             life.kill();

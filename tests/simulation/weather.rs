@@ -1,9 +1,10 @@
 //! Which step fails, and how: by the dice, in shares of a thousand.
 //!
-//! Constraint: all of it comes from one seed, and is asked for in the order of the steps; so the same schedule meets the
-//! same faults at the same places again.
+//! Constraint: all of it follows from the seed, from who is asking for what, and from how often that was asked before. So the
+//! same schedule meets the same faults at the same places again, also where two tasks happen to change places.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -66,7 +67,9 @@ pub struct Weather(Mutex<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    dice: Dice,
+    seed: u64,
+    /// How often was asked, by the hash of who asked for what.
+    asked: HashMap<u64, u64>,
     forecast: Forecast,
     tally: Tally,
     reached: Tally,
@@ -78,7 +81,8 @@ const LATEST_MS: usize = 45_000;
 impl Weather {
     pub fn of(seed: u64) -> Self {
         Self(Mutex::new(Inner {
-            dice: Dice::of(seed),
+            seed,
+            asked: HashMap::new(),
             forecast: Forecast::default(),
             tally: Tally::new(),
             reached: Tally::new(),
@@ -112,52 +116,62 @@ impl Weather {
         }
     }
 
-    /// Something by the dice of the weather.
-    pub fn roll(&self, sides: usize) -> usize {
-        self.0.lock().unwrap().dice.roll(sides)
+    /// Dice for what `who` asks for next.
+    pub fn dice(&self, who: impl Hash) -> Dice {
+        self.0.lock().unwrap().dice(who)
     }
 
     /// Whether a fault with this share of a thousand happens; it is counted.
-    pub fn happens(&self, what: &'static str, share: impl FnOnce(&Forecast) -> usize) -> bool {
+    pub fn happens(&self, what: &'static str, who: impl Hash, share: impl FnOnce(&Forecast) -> usize) -> bool {
         let mut inner = self.0.lock().unwrap();
-        let share = share(&inner.forecast);
-        inner.happens(what, share)
+        let (share, mut dice) = (share(&inner.forecast), inner.dice((what, who)));
+        inner.happens(&mut dice, what, share)
     }
 
-    pub fn step(&self) -> Step {
+    pub fn step(&self, who: impl Hash) -> Step {
         let mut inner = self.0.lock().unwrap();
-        let forecast = inner.forecast;
-        if inner.happens("step failed", forecast.fails_before) {
+        let (forecast, dice) = (inner.forecast, &mut inner.dice(who));
+        if inner.happens(dice, "step failed", forecast.fails_before) {
             Step::FailsBefore
-        } else if inner.happens("step done, said to have failed", forecast.fails_after) {
+        } else if inner.happens(dice, "step done, said to have failed", forecast.fails_after) {
             Step::FailsAfter
         } else {
             Step::Fine
         }
     }
 
-    pub fn call(&self) -> Call {
+    pub fn call(&self, who: impl Hash) -> Call {
         let mut inner = self.0.lock().unwrap();
-        let forecast = inner.forecast;
-        if inner.happens("call refused", forecast.refused) {
+        let (forecast, dice) = (inner.forecast, &mut inner.dice(who));
+        if inner.happens(dice, "call refused", forecast.refused) {
             Call::Refused
-        } else if inner.happens("reply lost", forecast.lost_reply) {
+        } else if inner.happens(dice, "reply lost", forecast.lost_reply) {
             Call::LostReply
-        } else if inner.happens("reply late", forecast.late_reply) {
-            Call::LateReply(inner.dice.millis(LATEST_MS))
-        } else if inner.happens("effect late", forecast.late_effect) {
-            Call::LateEffect(inner.dice.millis(LATEST_MS))
-        } else if inner.happens("died at a call", forecast.dies_calling) {
-            if inner.dice.roll(2) == 0 { Call::DiesBefore } else { Call::DiesAfter }
+        } else if inner.happens(dice, "reply late", forecast.late_reply) {
+            Call::LateReply(dice.millis(LATEST_MS))
+        } else if inner.happens(dice, "effect late", forecast.late_effect) {
+            Call::LateEffect(dice.millis(LATEST_MS))
+        } else if inner.happens(dice, "died at a call", forecast.dies_calling) {
+            if dice.roll(2) == 0 { Call::DiesBefore } else { Call::DiesAfter }
         } else {
-            Call::Plain(inner.dice.millis(3))
+            Call::Plain(dice.millis(20))
         }
     }
 }
 
 impl Inner {
-    fn happens(&mut self, what: &'static str, share: usize) -> bool {
-        let happens = share > 0 && self.dice.roll(1_000) < share;
+    fn dice(&mut self, who: impl Hash) -> Dice {
+        // Of fixed keys: the same in every run.
+        let mut hasher = DefaultHasher::new();
+        who.hash(&mut hasher);
+        let nth = self.asked.entry(hasher.finish()).or_default();
+        *nth += 1;
+        (self.seed, *nth).hash(&mut hasher);
+        Dice::of(hasher.finish())
+    }
+
+    fn happens(&mut self, dice: &mut Dice, what: &'static str, share: usize) -> bool {
+        let happens = share > 0 && dice.roll(1_000) < share;
         if happens {
             *self.tally.entry(what).or_default() += 1;
         }
