@@ -9,7 +9,7 @@ use crate::play::{Outcome, play};
 use crate::schedule::{Family, Schedule, schedule};
 use crate::weather::Tally;
 
-/// Plays of a failed schedule, to find out which of its events it needs.
+/// Plays of a failed schedule, to find out which of its events it needs, unless `SYSTOLE_SIM_SHORTEN` says how many.
 const SHORTENING: usize = 60;
 /// Violations shown.
 const SHOWN: usize = 6;
@@ -84,9 +84,9 @@ fn told(tally: &Tally) -> String {
 }
 
 fn fail(family: Family, seed: u64, schedule: &Schedule, violations: Vec<String>) -> ! {
-    let needed = shorten(seed, schedule);
     eprintln!("seed {seed} of {family:?} broke {} promises:", violations.len());
     violations.iter().take(SHOWN).for_each(|violation| eprintln!("  {violation}"));
+    let needed = shorten(seed, schedule);
     eprintln!("events that it needs, each with the time that passes behind it:");
     needed.iter().for_each(|at| eprintln!("  {at}: {:?}", schedule[*at]));
     let events: Vec<String> = needed.iter().map(ToString::to_string).collect();
@@ -96,10 +96,11 @@ fn fail(family: Family, seed: u64, schedule: &Schedule, violations: Vec<String>)
 /// Leaves out what a failure does not need, larger pieces first.
 fn shorten(seed: u64, schedule: &Schedule) -> Vec<usize> {
     let mut needed: Vec<usize> = (0..schedule.len()).collect();
+    let most = variable("SYSTOLE_SIM_SHORTEN").unwrap_or(SHORTENING);
     let (mut piece, mut plays) = (schedule.len() / 2, 0);
-    while piece > 0 && plays < SHORTENING {
+    while piece > 0 && plays < most {
         let mut at = 0;
-        while at < needed.len() && plays < SHORTENING {
+        while at < needed.len() && plays < most {
             let mut fewer = needed.clone();
             fewer.drain(at..(at + piece).min(needed.len()));
             plays += 1;
