@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::answer::{RateFields, Rejected};
 use super::request_id::RequestId;
+use super::routes::Route;
 use crate::buffer;
 
 /// The kinds of refusal. `urn:systole:problem:` and [`Kind::slug`] make the `type`.
@@ -73,6 +74,35 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// Every kind.
+    pub(super) const ALL: [Self; 25] = [
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::UnsupportedMediaType,
+        Self::UnsupportedEncoding,
+        Self::BodyTooLarge,
+        Self::TooManyHeartbeats,
+        Self::ExceedsBurst,
+        Self::BodyTimeout,
+        Self::BodyIncomplete,
+        Self::MalformedEncoding,
+        Self::MalformedBody,
+        Self::Empty,
+        Self::NoneAccepted,
+        Self::StrictRefused,
+        Self::RateLimited,
+        Self::Overloaded,
+        Self::BufferFull,
+        Self::BufferTimeout,
+        Self::BufferUnreachable,
+        Self::BufferRefused,
+        Self::TooFewReplicas,
+        Self::BufferNotRegistered,
+        Self::ForeignBuffer,
+        Self::BufferUnusable,
+        Self::Internal,
+    ];
+
     /// The end of the `type`, the status, the title.
     const fn about(self) -> (&'static str, StatusCode, &'static str) {
         use StatusCode as S;
@@ -117,6 +147,26 @@ impl Kind {
 
     pub(super) const fn status(self) -> StatusCode {
         self.about().1
+    }
+
+    pub(super) const fn title(self) -> &'static str {
+        self.about().2
+    }
+
+    /// Whether somebody who asks for `route`, by a method that it has, can be answered this.
+    pub(super) const fn meets(self, route: Route) -> bool {
+        match self {
+            Self::NotFound => matches!(route, Route::Other),
+            Self::MethodNotAllowed => false,
+            Self::Internal => matches!(route, Route::Heartbeats | Route::Metrics | Route::OpenApi),
+            _ => matches!(route, Route::Heartbeats),
+        }
+    }
+
+    /// Whether the answer says when the same is to be sent again.
+    pub(super) const fn has_retry_after(self) -> bool {
+        // How long a limit lasts, the limit knows.
+        self.retry_after_s().is_some() || matches!(self, Self::RateLimited)
     }
 
     /// The shortest time in seconds after which trying again makes sense; none where only the client can mend it.
@@ -206,7 +256,8 @@ impl Problem {
         response
     }
 
-    fn body(&self, instance: Option<&str>) -> Vec<u8> {
+    /// The document itself.
+    pub(super) fn body(&self, instance: Option<&str>) -> Vec<u8> {
         let (slug, status, title) = self.kind.about();
         let document = Document {
             r#type: format_args!("urn:systole:problem:{slug}"),
