@@ -11,6 +11,25 @@ PYTHON_PACKAGES=(duckdb pyarrow)
 PYTHON_FOLDER=$PWD/target/test-python
 export PYTHONPATH=$PYTHON_FOLDER${PYTHONPATH:+:$PYTHONPATH}
 
+# What was not tested, a line each; tests/support/skip.rs appends to it as well.
+SKIPPED=$PWD/target/tmp/skipped.txt
+# What was judged, a line each, for docs/reliability.md (tests/reliability.rs).
+FIGURES=$PWD/target/tmp/figures.tsv
+
+# skip WHAT WHY
+skip() {
+  local line="SKIPPED: $1 ($2)"
+  say "$line"
+  mkdir -p "$(dirname "$SKIPPED")"
+  printf '%s\n' "$line" >>"$SKIPPED"
+}
+
+report_skipped() {
+  [ -s "$SKIPPED" ] || { say "nothing was skipped" && return; }
+  say "$(wc -l <"$SKIPPED") skipped:"
+  sort "$SKIPPED" | uniq -c >&2
+}
+
 readers_there() { python3 -c 'import duckdb, pyarrow.dataset' 2>/dev/null; }
 
 install_readers() {
@@ -36,7 +55,7 @@ run_tests() {
 
 check_dependencies() {
   if ! cargo deny --version >/dev/null 2>&1; then
-    say "SKIPPED: cargo deny check (cargo-deny is not installed)"
+    skip "cargo deny check" "cargo-deny is not installed"
     return
   fi
   cargo deny --offline check bans licenses sources
@@ -44,7 +63,7 @@ check_dependencies() {
   if cargo deny fetch db >/dev/null 2>&1; then
     cargo deny check advisories
   else
-    say "SKIPPED: cargo deny check advisories (the advisory database cannot be fetched)"
+    skip "cargo deny check advisories" "the advisory database cannot be fetched"
   fi
 }
 
@@ -64,9 +83,11 @@ need_redis
 need python3 python3
 install_readers
 
+rm -f "$SKIPPED" "$FIGURES"
 cargo fmt --check
 run_tests "$@"
 cargo clippy --locked --all-targets -- -D warnings
 check_measuring
 check_dependencies
+report_skipped
 say "all tests and checks passed"

@@ -40,6 +40,13 @@ impl Rejected {
     }
 }
 
+/// Bytes that a list of refused records takes, as it stands or as text.
+pub(super) fn listed_bytes(rejected: &[Rejected]) -> usize {
+    /// What stands around the detail, in memory and in JSON.
+    const AROUND: usize = 128;
+    rejected.iter().map(|one| AROUND + one.detail.len()).sum()
+}
+
 /// The two fields of draft-ietf-httpapi-ratelimit-headers, for the policy that leaves the least.
 #[derive(Debug, Clone)]
 pub(super) struct RateFields {

@@ -86,17 +86,22 @@ impl Digester {
         task: Task,
         mut reservation: Reservation,
     ) -> Result<(Kept, Reservation), Problem> {
-        let kept = match self.rules.on_the_spot(&body, task, &mut reservation) {
-            OnTheSpot::Done(outcome) => outcome?,
+        let outcome = match self.rules.on_the_spot(&body, task, &mut reservation) {
+            OnTheSpot::Done(outcome) => outcome,
             OnTheSpot::TooMuch => {
                 let (outcome, held) = self.hand_over(body, task, reservation).await?;
                 reservation = held;
-                outcome?
+                outcome
             }
         };
-        // Parcels are shorter than their text, but for the shortest ones.
-        reservation.shrink_to(kept.bytes());
-        Ok((kept, reservation))
+        match outcome {
+            // Parcels are mostly shorter than their text; what is said of bad records may be longer.
+            Ok(kept) => match reservation.resize(kept.bytes()) {
+                Ok(()) => Ok((kept, reservation)),
+                Err(NoRoom) => Err(body::overloaded()),
+            },
+            Err(problem) => Err(problem.holding(reservation)),
+        }
     }
 
     async fn hand_over(

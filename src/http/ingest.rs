@@ -18,6 +18,7 @@ use super::inflate::Encoding;
 use super::keep::Handling;
 use super::limits::{Limits, Policy, Standing, Verdict};
 use super::metrics::Metrics;
+use super::outgoing::in_pieces;
 use super::preference::Preference;
 use super::problem::{Kind, Problem};
 use super::split::Format;
@@ -41,17 +42,22 @@ pub(super) async fn post(request: HttpRequest, payload: web::Payload, edge: web:
     let preference = Preference::of(request.headers());
     let strict = preference == Some(Preference::Strict);
     let mut response = match edge.take_in(&request, &mut payload, strict).await {
-        Ok(accepted) => {
+        Ok((accepted, held)) => {
             edge.metrics.accepted(accepted.accepted);
             edge.metrics.rejected(&accepted.rejected);
-            accepted.respond()
+            in_pieces(accepted.respond(), held, edge.bounds.answer)
         }
-        Err(problem) => {
+        Err(mut problem) => {
             edge.metrics.rejected(problem.rejected());
             if problem.kind == Kind::MalformedBody {
                 edge.metrics.rejected_body();
             }
-            body::with_unread(problem.respond(&request), payload)
+            let held = problem.take_held();
+            let mut response = problem.respond(&request);
+            if let Some(held) = held {
+                response = in_pieces(response, held, edge.bounds.answer);
+            }
+            body::with_unread(&request, response, payload)
         }
     };
     insert_preference_applied(&mut response, preference);
@@ -66,7 +72,13 @@ struct Head {
 }
 
 impl Edge {
-    async fn take_in(&self, request: &HttpRequest, payload: &mut Payload, strict: bool) -> Result<Accepted, Problem> {
+    /// What is held, and what its answer takes of the byte budget.
+    async fn take_in(
+        &self,
+        request: &HttpRequest,
+        payload: &mut Payload,
+        strict: bool,
+    ) -> Result<(Accepted, Reservation), Problem> {
         let head = match self.judge_head(request) {
             Ok(head) => head,
             Err(problem) => {
@@ -78,17 +90,16 @@ impl Edge {
         let body = body::read(payload, declared_length(request.headers()), self.bounds, &mut reservation).await?;
         self.metrics.body_read(body.len());
         let now = jiff::Timestamp::now().as_millisecond();
-        // Held until the answer is made: while the frames wait for the buffer, they are what it stands for.
         // Bad input is told also while nobody knows how to cut what is good.
         let partitions = self.intake.partitions().await;
         let handling = Handling { strict, partitions: *partitions.as_ref().unwrap_or(&1) };
         let task = Task { form: head.form, now, handling };
-        // Held until the answer is made: while the parcels wait for the buffer, they are what it stands for.
-        let (kept, _held) = self.digester.digest(body, task, reservation).await?;
+        // Held until the answer is taken: while the parcels wait for the buffer, they are what it stands for.
+        let (kept, held) = self.digester.digest(body, task, reservation).await?;
         partitions?;
         self.intake.accept(kept.parcels).await?;
         let rate = RateFields::of(tightest(head.address, kept.standing), &self.limits);
-        Ok(Accepted { accepted: kept.accepted, rejected: kept.rejected, rate })
+        Ok((Accepted { accepted: kept.accepted, rejected: kept.rejected, rate }, held))
     }
 
     /// Everything that can be known before the body is read.

@@ -1,7 +1,7 @@
 //! From parsed records to what the buffer is given: strictness, rate limits by user, and cutting by partition.
 
 use super::admit::{Admitted, admit, rate_limited};
-use super::answer::Rejected;
+use super::answer::{Rejected, listed_bytes};
 use super::limits::{Limits, Standing};
 use super::problem::{Kind, Problem};
 use crate::buffer::Parcel;
@@ -28,9 +28,10 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// Bytes of memory that the parcels take.
+    /// Bytes of memory that the parcels take, and the list of what was refused.
     pub(super) fn bytes(&self) -> usize {
-        self.parcels.iter().map(|(_, block)| size_of::<Parcel>() + block.stored_len()).sum()
+        let parcels: usize = self.parcels.iter().map(|(_, block)| size_of::<Parcel>() + block.stored_len()).sum();
+        parcels + listed_bytes(&self.rejected)
     }
 }
 

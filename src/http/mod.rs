@@ -4,8 +4,9 @@
 //! - 202 is sent only when [`Intake::accept`](crate::buffer::Intake::accept) said that every heartbeat of the request
 //!   that counts as accepted is held. Whatever happens after that, nothing of it depends on this module.
 //! - This is the only module that knows status codes, and `problem.rs` the only file that chooses one for a refusal.
-//! - Memory is bounded: bodies, what they inflate to and the heartbeats made of them share one byte budget until the
-//!   request is answered; rate limiters have a hard key cap; connections are counted.
+//! - Memory is bounded: bodies, what they inflate to, the heartbeats made of them and what is answered share one byte
+//!   budget until the answer is taken; rate limiters have a hard key cap; connections are counted, and each is bounded in
+//!   what it may hold before there is a request, and for how long.
 //! - Nothing that a client sends reaches a log line above debug level or a metric label.
 //!
 //! The way of a request: `tls`, if it is on, and the framework make it one; `access` gives it an id, counts and times it → `routes` finds the handler → `ingest` asks
@@ -19,6 +20,7 @@ mod answer;
 mod body;
 mod budget;
 mod client;
+mod connection;
 mod digest;
 mod error;
 mod inflate;
@@ -29,12 +31,14 @@ mod metrics;
 mod openapi;
 mod ops;
 mod options;
+mod outgoing;
 mod preference;
 mod problem;
 mod request_id;
 mod routes;
 mod server;
 mod split;
+mod stream;
 pub mod tls;
 
 pub use error::Error;

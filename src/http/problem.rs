@@ -12,7 +12,9 @@ use actix_web::http::header::{HeaderName, HeaderValue, RETRY_AFTER};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 
-use super::answer::{RateFields, Rejected};
+use super::answer::{RateFields, Rejected, listed_bytes};
+use super::budget::{NoRoom, Reservation};
+use super::connection::MAX_HEAD_BYTES;
 use super::request_id::RequestId;
 use super::routes::Route;
 use crate::buffer;
@@ -20,6 +22,10 @@ use crate::buffer;
 /// The kinds of refusal. `urn:systole:problem:` and [`Kind::slug`] make the `type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
+    /// The head of a connection's first request did not arrive within `head_deadline`.
+    HeadTimeout,
+    /// A head of more than [`MAX_HEAD_BYTES`].
+    HeadTooLarge,
     /// No such path.
     NotFound,
     /// The path exists, not for this method; `Allow` names those it has.
@@ -75,7 +81,9 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub(super) const ALL: [Self; 25] = [
+    pub(super) const ALL: [Self; 27] = [
+        Self::HeadTimeout,
+        Self::HeadTooLarge,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::UnsupportedMediaType,
@@ -107,6 +115,8 @@ impl Kind {
     const fn about(self) -> (&'static str, StatusCode, &'static str) {
         use StatusCode as S;
         match self {
+            Self::HeadTimeout => ("head-timeout", S::REQUEST_TIMEOUT, "Head came too slowly"),
+            Self::HeadTooLarge => ("head-too-large", S::REQUEST_HEADER_FIELDS_TOO_LARGE, "Head too large"),
             Self::NotFound => ("not-found", S::NOT_FOUND, "No such path"),
             Self::MethodNotAllowed => ("method-not-allowed", S::METHOD_NOT_ALLOWED, "Method not allowed here"),
             Self::UnsupportedMediaType => {
@@ -158,15 +168,36 @@ impl Kind {
         match self {
             Self::NotFound => matches!(route, Route::Other),
             Self::MethodNotAllowed => false,
+            _ if self.is_bare() => !matches!(route, Route::Other),
             Self::Internal => matches!(route, Route::Heartbeats | Route::Metrics | Route::OpenApi),
             _ => matches!(route, Route::Heartbeats),
         }
+    }
+
+    /// Whether the answer is made before there is a request, and so without an id of one.
+    pub(super) const fn is_bare(self) -> bool {
+        matches!(self, Self::HeadTimeout | Self::HeadTooLarge)
     }
 
     /// Whether the answer says when the same is to be sent again.
     pub(super) const fn has_retry_after(self) -> bool {
         // How long a limit lasts, the limit knows.
         self.retry_after_s().is_some() || matches!(self, Self::RateLimited)
+    }
+
+    /// The whole answer, as it goes over the wire, where there is no request that the framework could answer.
+    pub(super) fn bare_answer(self) -> Vec<u8> {
+        let detail = match self {
+            Self::HeadTimeout => Cow::from("The head of a request did not arrive in time."),
+            _ => format!("A request's line and headers may have at most {MAX_HEAD_BYTES} bytes.").into(),
+        };
+        let body = Problem::new(self, detail).body(None);
+        let head = format!(
+            "HTTP/1.1 {}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            self.status(),
+            body.len()
+        );
+        [head.into_bytes(), body].concat()
     }
 
     /// The shortest time in seconds after which trying again makes sense; none where only the client can mend it.
@@ -193,6 +224,8 @@ pub(super) struct Problem {
     retry_after_s: Option<u64>,
     /// For the log, never for the client.
     cause: Option<String>,
+    /// What its list takes of the byte budget.
+    held: Option<Reservation>,
 }
 
 /// What the access log may say of a refusal.
@@ -214,7 +247,25 @@ impl Problem {
             // A whole fleet that met the same outage must not come back in the same second.
             retry_after_s: kind.retry_after_s().map(|shortest| rand::random_range(shortest..=shortest * 2)),
             cause: None,
+            held: None,
         }
+    }
+
+    /// `held` stands for its list, if it has one.
+    pub(super) fn holding(mut self, mut held: Reservation) -> Self {
+        match held.resize(listed_bytes(&self.rejected)) {
+            Ok(()) => Self { held: Some(held), ..self },
+            // The list is what there is no room for. What is wrong as a whole can be told.
+            Err(NoRoom) => {
+                self.rejected = Vec::new();
+                self
+            }
+        }
+    }
+
+    /// Hands over what stands for the list.
+    pub(super) fn take_held(&mut self) -> Option<Reservation> {
+        self.held.take()
     }
 
     pub(super) fn with_rejected(self, rejected: Vec<Rejected>) -> Self {

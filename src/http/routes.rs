@@ -5,7 +5,7 @@ use actix_web::http::header::ALLOW;
 use actix_web::{HttpRequest, HttpResponse, Resource, guard, web};
 
 use super::problem::{Kind, Problem};
-use super::{ingest, openapi, ops};
+use super::{body, ingest, openapi, ops};
 
 /// The paths, as metrics and logs name them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,18 +65,18 @@ const READ: &str = "GET, HEAD";
 
 /// Any other method is 405 and told what there is.
 fn only(resource: Resource, allow: &'static str) -> Resource {
-    resource.default_service(web::to(move |request: HttpRequest| async move {
+    resource.default_service(web::to(move |request: HttpRequest, payload: web::Payload| async move {
         let detail = format!("{} takes {allow}.", Route::of(request.path()).template());
         let mut response = Problem::new(Kind::MethodNotAllowed, detail).respond(&request);
         response.headers_mut().insert(ALLOW, actix_web::http::header::HeaderValue::from_static(allow));
-        response
+        body::with_unread(&request, response, payload.into_inner())
     }))
 }
 
-async fn not_found(request: HttpRequest) -> HttpResponse {
+async fn not_found(request: HttpRequest, payload: web::Payload) -> HttpResponse {
     let hint = match *request.method() {
         Method::POST => "Heartbeats go to POST /v1/heartbeats.",
         _ => "There is POST /v1/heartbeats, and GET /health, /health/live, /health/ready, /metrics and /openapi.json.",
     };
-    Problem::new(Kind::NotFound, hint).respond(&request)
+    body::with_unread(&request, Problem::new(Kind::NotFound, hint).respond(&request), payload.into_inner())
 }

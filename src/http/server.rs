@@ -4,31 +4,35 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use actix_web::{App, HttpServer, dev, middleware, web};
+use actix_http::HttpService;
+use actix_server::ServerBuilder;
+use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_web::dev::{self, AppConfig};
+use actix_web::{App, middleware, web};
 use prometheus::Registry;
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::access::{self, Access};
 use super::body::Bounds;
 use super::budget::ByteBudget;
 use super::client::ClientAddresses;
+use super::connection::Guarded;
 use super::digest::{Digester, size};
 use super::ingest::Edge;
 use super::limits::{self, Limits};
 use super::metrics::Metrics;
 use super::openapi::{self, Document};
 use super::ops::Ops;
+use super::stream::{Accept, Stream};
 use super::tls::{self, Tls};
 use super::{Error, Options, routes};
 use crate::buffer::Intake;
 use crate::telemetry::health::Health;
-
-/// Connections that wait to be accepted, beside those that are open.
-const BACKLOG: u32 = 1024;
 
 /// How long a connection is kept after the answer to a body that was not read to its end, so that the client can read
 /// that answer before its unread bytes make the system reset the connection.
@@ -65,7 +69,11 @@ impl Server {
             clients: ClientAddresses::new(rate_limits.trusted_proxies.clone(), rate_limits.forwarded_header),
             budget,
             digester: Digester::new(options, Arc::clone(&limits)),
-            bounds: Bounds { limit: size(options.max_body), deadline: options.body_deadline.into() },
+            bounds: Bounds {
+                limit: size(options.max_body),
+                deadline: options.body_deadline.into(),
+                answer: options.answer_deadline.into(),
+            },
             metrics: Arc::clone(&metrics),
         });
         let access = web::Data::new(Access::new(Some(metrics)));
@@ -184,33 +192,43 @@ impl Listener {
                 .wrap(middleware::from_fn(access::layer))
                 .configure(move |config| configure(config))
         };
+        let bound = |source| Error::Bind { address: options.listen, source };
+        let listener = TcpListener::bind(options.listen).map_err(bound)?;
+        let address = listener.local_addr().map_err(bound)?;
         let workers = options.workers();
-        let connections = options.http_max_connections.div_ceil(workers);
-        let server = HttpServer::new(app)
+        let builder = ServerBuilder::new()
             .disable_signals()
             .workers(workers)
-            .backlog(BACKLOG)
-            // Each connection may hold up to 160 KiB in the framework before a body is asked for: that times this is
-            // memory outside the byte budget.
-            .max_connections(connections)
-            // Answers are one small piece; waiting to fill a packet only delays them.
-            .tcp_nodelay(true)
-            // The framework applies it to the first head of a connection; later ones fall under the connection count.
-            .client_request_timeout(options.head_deadline.into())
-            .client_disconnect_timeout(LINGER)
-            .keep_alive(Duration::from(options.keep_alive))
+            // Each connection may hold some 16 KiB in the framework before a request is known, and up to 160 KiB beside its
+            // body: that times this is memory outside the byte budget.
+            .max_concurrent_connections(options.http_max_connections.div_ceil(workers))
             .shutdown_timeout(options.shutdown_grace_s());
-        let server = match tls {
-            None => server.bind(options.listen),
-            // The framework stops accepting while so many handshakes are under way: at its default of 256, few clients that
-            // never finish theirs would keep everybody out. Handshakes count as connections; that bound is the one meant.
-            Some(tls) => server
-                .max_connection_rate(connections)
-                .tls_handshake_timeout(tls.handshake_deadline())
-                .bind_rustls_0_23(options.listen, tls.config()),
+        let stopping = builder.graceful_shutdown_signal();
+        let settings = options.clone();
+        let accept = Accept { tls: tls.as_ref().map(Tls::handshake), deadlines: options.deadlines() };
+        // What `HttpServer` does, with a stream of our own between the socket and the framework.
+        let serve = move || {
+            let stopping = stopping.clone();
+            let http = HttpService::build()
+                .graceful_shutdown_signal(move || {
+                    let stopping = stopping.clone();
+                    async move { stopping.notified().await }
+                })
+                // `Guarded` keeps the time of every head, not of the first alone.
+                .client_request_timeout(Duration::ZERO)
+                .client_disconnect_timeout(LINGER)
+                .keep_alive(Duration::from(settings.keep_alive))
+                .local_addr(address)
+                .on_connect_ext(|stream: &Guarded<Stream>, data| {
+                    data.insert(stream.pulse());
+                })
+                .h1(map_config(app().into_factory().map_err(|error| error.error_response()), move |()| {
+                    AppConfig::default()
+                }));
+            let accept = accept.clone();
+            fn_service(move |socket: TcpStream| accept.clone().accept(socket)).and_then(http)
         };
-        let server = server.map_err(|source| Error::Bind { address: options.listen, source })?;
-        let address = server.addrs().first().copied().unwrap_or(options.listen);
+        let server = builder.listen("http", listener, serve).map_err(bound)?;
         Ok((server.run(), address))
     }
 

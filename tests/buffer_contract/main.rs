@@ -16,14 +16,12 @@ mod monitor;
 mod redis_only;
 #[path = "../support/redis.rs"]
 mod redis_server;
+#[path = "../support/skip.rs"]
+mod skip;
 mod socket_only;
 mod suite;
 mod through_socket;
-#[allow(
-    dead_code,
-    clippy::print_stderr,
-    reason = "each test crate uses its own part of the harness, which says what it skips"
-)]
+#[allow(dead_code, reason = "each test crate uses its own part of the harness")]
 #[path = "../support/tmpfs.rs"]
 mod tmpfs;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use systole::buffer::options::Options;
 use systole::buffer::redis::{self, RedisBuffer};
-use systole::buffer::{Buffer, Error, Reach, Registration};
+use systole::buffer::{Buffer, Condemned, Error, Reach, Registration};
 use systole::heartbeat::{ClaimId, DatasetId, Frame, HeartbeatRef};
 
 use crate::backend::{AMPLE, Backend, DATASET, Redis, connect, registered};
@@ -250,19 +250,20 @@ async fn foreign_elements_break_neither_a_script_nor_the_books() {
     let lease = lease(&*buffer, 0).await;
     let claim = claim(&*buffer, &lease).await;
     assert_eq!((claim.frames.len(), claim.rows), (4, 3));
-    let entry = systole::buffer::Condemned {
-        bytes: claim.frames[3].clone(),
-        rows: 0,
-        ..crate::suite::condemned(3, None, &frame(1, 1))
-    };
+    let entry = Condemned { bytes: claim.frames[3].clone(), rows: 0, ..crate::suite::condemned(3, None, &frame(1, 1)) };
     buffer.condemn(&lease, claim.id, std::slice::from_ref(&entry)).await.unwrap();
     buffer.ack(&lease, claim.id).await.unwrap();
     let after = ledger(&*buffer, 0).await;
     assert_eq!((after.accepted, after.acked, after.dead, after.bytes), (3, 3, 0, 0));
     assert_eq!(buffer.dead_letters(0, None, 10).await.unwrap()[0].bytes, entry.bytes);
     assert!(buffer.retry_dead_letter(0, entry.id).await.unwrap());
-    assert_eq!(buffer.claim(&lease, ClaimId::new(), ALL).await.unwrap().unwrap().rows, 0);
-    ledger(&*buffer, 0).await;
+    let claim = buffer.claim(&lease, ClaimId::new(), ALL).await.unwrap().unwrap();
+    assert_eq!(claim.rows, 0);
+    buffer.condemn(&lease, claim.id, std::slice::from_ref(&Condemned { frame: 0, ..entry.clone() })).await.unwrap();
+    buffer.ack(&lease, claim.id).await.unwrap();
+    assert!(buffer.drop_dead_letter(0, entry.id).await.unwrap());
+    let after = ledger(&*buffer, 0).await;
+    assert_eq!((after.accepted, after.acked, after.dead, after.dropped, after.bytes), (3, 3, 0, 0, 0));
 }
 
 #[tokio::test]

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime};
 
 use serde_json::Value;
 
@@ -11,8 +12,21 @@ use super::beats::{Beat, Identity};
 /// Shared by all clients of a test.
 #[derive(Debug, Default)]
 pub struct Ledger {
+    number: Number,
     entries: Mutex<Entries>,
     answered: Mutex<Vec<(Instant, Identity)>>,
+}
+
+/// Tells ledgers apart, those of several runs too.
+#[derive(Debug)]
+struct Number(u128);
+
+impl Default for Number {
+    fn default() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self(now.as_nanos() << 16 | u128::from(NEXT.fetch_add(1, Ordering::Relaxed) & 0xffff))
+    }
 }
 
 /// What the ledger holds.
@@ -25,6 +39,11 @@ pub struct Entries {
 }
 
 impl Ledger {
+    /// No other ledger has it.
+    pub fn number(&self) -> u128 {
+        self.number.0
+    }
+
     /// It was answered 202: from now on it must never be missing.
     pub fn keep(&self, beat: &Beat) {
         let mut entries = self.entries.lock().unwrap();

@@ -14,6 +14,7 @@ use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::beats::Identity;
+use super::figures;
 use super::ledger::Ledger;
 
 /// The columns, in this order.
@@ -104,6 +105,7 @@ impl Snapshot {
     pub fn judge(&self, ledger: &Ledger) {
         fail_on("the published files", self.faults());
         fail_on("the published files against the ledger", self.disagreements(ledger));
+        figures::note(ledger);
     }
 }
 

@@ -51,6 +51,12 @@ impl Launch {
         self
     }
 
+    /// Without a flag that was given as `--flag=value`.
+    pub fn without(mut self, flag: &str) -> Self {
+        self.args.retain(|known| !known.starts_with(&format!("{flag}=")));
+        self
+    }
+
     /// Arms failpoints, such as `publish.renamed=kill`.
     pub fn failpoints(self, list: &str) -> Self {
         self.env("SYSTOLE_TEST_SWITCH", "on").env("SYSTOLE_FAILPOINTS", list)

@@ -16,6 +16,7 @@ use crate::heartbeat::RejectCode;
 
 /// The headers, by their names in the document.
 pub(super) const REQUEST_ID: &str = "RequestId";
+const REQUEST_ID_IF_ANY: &str = "RequestIdIfAny";
 pub(super) const RETRY_AFTER: &str = "RetryAfter";
 pub(super) const CACHE_CONTROL: &str = "CacheControl";
 const RATE_LIMIT: &str = "RateLimit";
@@ -49,6 +50,7 @@ pub(super) fn add_to(components: ComponentsBuilder) -> ComponentsBuilder {
             REQUEST_ID,
             header("The id of this request: the one it was sent with if that was a sane one, else a new one."),
         )
+        .header(REQUEST_ID_IF_ANY, header("The same, where the head of the request came whole."))
         .header(RETRY_AFTER, seconds("Seconds to wait before the same is sent again."))
         .header(CACHE_CONTROL, header("Never to be kept."))
         .header(
@@ -92,14 +94,13 @@ fn problem() -> ObjectBuilder {
         .property("title", text("What is wrong, for people, the same for all of a type."))
         .property("status", status)
         .property("detail", text("What to mend, or when to come back."))
-        .property("instance", text("The id of the request, as in `X-Request-Id`."))
+        .property("instance", text("The id of the request, as in `X-Request-Id`, where there was a whole one."))
         .property("accepted", none)
         .property("rejected", rejected)
         .required("type")
         .required("title")
         .required("status")
         .required("detail")
-        .required("instance")
 }
 
 pub(super) fn reference<T: ToSchema>() -> RefOr<Schema> {
@@ -108,7 +109,11 @@ pub(super) fn reference<T: ToSchema>() -> RefOr<Schema> {
 
 /// An answer with its request id, to be gone on with.
 pub(super) fn response(description: &str) -> ResponseBuilder {
-    ResponseBuilder::new().description(description).header_ref("X-Request-Id", header_reference(REQUEST_ID))
+    with_request_id(description, REQUEST_ID)
+}
+
+fn with_request_id(description: &str, header: &str) -> ResponseBuilder {
+    ResponseBuilder::new().description(description).header_ref("X-Request-Id", header_reference(header))
 }
 
 fn header_reference(name: &str) -> Ref {
@@ -166,7 +171,8 @@ pub(super) fn refusal(status: StatusCode, kinds: &[Kind]) -> Response {
         .property("status", ObjectBuilder::new().schema_type(Type::Integer).enum_values(Some([status.as_u16()])));
     let schema = AllOfBuilder::new().item(Ref::from_schema_name(PROBLEM)).item(exactly);
     let content = ContentBuilder::new().schema(Some(schema)).examples_from_iter(examples).build();
-    let mut response = response(&format!("{}.", titles.join("; "))).content(PROBLEM_JSON, content);
+    let request_id = if kinds.iter().any(|kind| kind.is_bare()) { REQUEST_ID_IF_ANY } else { REQUEST_ID };
+    let mut response = with_request_id(&format!("{}.", titles.join("; ")), request_id).content(PROBLEM_JSON, content);
     if kinds.iter().any(|kind| kind.has_retry_after()) {
         response = response.header_ref("Retry-After", header_reference(RETRY_AFTER));
     }
@@ -195,7 +201,7 @@ mod tests {
         let rejected = Rejected::new(0, Rejection::new(RejectCode::MalformedJson, "x"));
         let whole = Problem::new(Kind::NoneAccepted, "x").with_rejected(vec![rejected]).body(Some("0f3"));
         assert_eq!(keys(&schema["properties"]), keys(&serde_json::from_slice(&whole).unwrap()));
-        let least: Value = serde_json::from_slice(&Problem::new(Kind::NotFound, "x").body(Some("0f3"))).unwrap();
+        let least: Value = serde_json::from_slice(&Problem::new(Kind::HeadTimeout, "x").body(None)).unwrap();
         let required = schema["required"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned());
         assert_eq!(required.collect::<BTreeSet<_>>(), keys(&least));
     }

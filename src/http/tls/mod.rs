@@ -22,18 +22,19 @@ use std::time::Duration;
 use prometheus::Registry;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 pub use options::Options;
 
 use super::Error;
+use super::stream::Handshake;
 use crate::telemetry::health::Health;
 use keeper::Keeper;
 
 /// What it takes to speak TLS.
-#[derive(Debug)]
 pub(super) struct Tls {
-    config: ServerConfig,
+    acceptor: TlsAcceptor,
     handshake_deadline: Duration,
     keeper: Arc<Keeper>,
 }
@@ -49,22 +50,22 @@ impl Tls {
         let provider = Arc::new(ring::default_provider());
         let keeper = Keeper::open(files, *options.tls_reload_every, provider.clone(), health, registry)?;
         let keeper = Arc::new(keeper);
-        // The framework itself names the protocols that it speaks.
-        let config = ServerConfig::builder_with_provider(provider)
+        let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(Error::Tls)?
             .with_no_client_auth()
             .with_cert_resolver(keeper.clone());
-        Ok(Some(Self { config, handshake_deadline: *options.tls_handshake_deadline, keeper }))
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Some(Self {
+            acceptor: Arc::new(config).into(),
+            handshake_deadline: *options.tls_handshake_deadline,
+            keeper,
+        }))
     }
 
     /// For a listener; the certificate in it is always the one in force.
-    pub(super) fn config(&self) -> ServerConfig {
-        self.config.clone()
-    }
-
-    pub(super) fn handshake_deadline(&self) -> Duration {
-        self.handshake_deadline
+    pub(super) fn handshake(&self) -> Handshake {
+        Handshake { acceptor: self.acceptor.clone(), deadline: self.handshake_deadline }
     }
 
     /// Takes up replaced certificates until `shutdown`.
