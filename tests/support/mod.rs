@@ -22,6 +22,7 @@ pub mod producers;
 pub mod proxy;
 pub mod python;
 pub mod redis;
+pub mod skip;
 pub mod systole;
 pub mod tls;
 pub mod tmpfs;
@@ -41,6 +42,7 @@ pub use metrics::Metrics;
 pub use oracle::Snapshot;
 pub use producers::Producers;
 pub use redis::RedisServer;
+pub use skip::skip;
 pub use systole::{Launch, Systole};
 pub use world::{QUICK_LEASE, World};
 

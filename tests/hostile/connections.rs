@@ -1,0 +1,1 @@
+//! Connections that are slow, silent, many, half closed, or that never read.

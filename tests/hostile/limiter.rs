@@ -1,0 +1,1 @@
+//! The limiter's memory, and who may speak for whom.

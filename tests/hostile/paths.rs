@@ -1,0 +1,1 @@
+//! No client's text is ever part of a path.
