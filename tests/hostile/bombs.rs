@@ -9,7 +9,9 @@ use crate::wire::{Wire, post};
 /// Sends the same on so many connections at once, and answers the statuses.
 fn all_at_once(siege: &Siege<'_>, request: &[u8], count: usize) -> Vec<u16> {
     let mut wires: Vec<Wire> = (0..count).map(|_| siege.open()).collect();
-    wires.iter_mut().for_each(|wire| drop(wire.try_send(request)));
+    for wire in &mut wires {
+        wire.try_send(request);
+    }
     wires.iter_mut().map(|wire| wire.answer().map_or(0, |answer| answer.status)).collect()
 }
 

@@ -36,8 +36,14 @@ fn ends() -> Vec<Case> {
     vec![
         bare("a length and chunks", post("Host: test\r\nContent-Length: 4\r\nTransfer-Encoding: chunked", "0\r\n\r\n")),
         bare("chunks and a length", post("Host: test\r\nTransfer-Encoding: chunked\r\nContent-Length: 4", "0\r\n\r\n")),
-        bare("two lengths that differ", post(&format!("Host: test\r\nContent-Length: 0\r\nContent-Length: {length}"), &body)),
-        bare("two lengths that agree", post(&format!("Host: test\r\nContent-Length: {length}\r\nContent-Length: {length}"), &body)),
+        bare(
+            "two lengths that differ",
+            post(&format!("Host: test\r\nContent-Length: 0\r\nContent-Length: {length}"), &body),
+        ),
+        bare(
+            "two lengths that agree",
+            post(&format!("Host: test\r\nContent-Length: {length}\r\nContent-Length: {length}"), &body),
+        ),
         bare("a list of lengths", post(&format!("Host: test\r\nContent-Length: {length}, {length}"), &body)),
         bare("a negative length", post("Host: test\r\nContent-Length: -1", "")),
         bare("a length with a plus", post(&format!("Host: test\r\nContent-Length: +{length}"), &body)),
@@ -50,7 +56,10 @@ fn ends() -> Vec<Case> {
         ),
         bare("a transfer coding that is not known", post("Host: test\r\nTransfer-Encoding: xchunked", "0\r\n\r\n")),
         bare("gzip as a transfer coding", post("Host: test\r\nTransfer-Encoding: gzip, chunked", "0\r\n\r\n")),
-        bare("two transfer codings", post("Host: test\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked", "0\r\n\r\n")),
+        bare(
+            "two transfer codings",
+            post("Host: test\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked", "0\r\n\r\n"),
+        ),
         bare("identity as a transfer coding", post("Host: test\r\nTransfer-Encoding: identity", "0\r\n\r\n")),
         bare(
             "chunks in HTTP/1.0",
@@ -90,7 +99,11 @@ fn forms() -> Vec<Case> {
         bare("bytes that are no text", vec![0xff; 64]),
         case("a header that is not ASCII", sized("X-Odd: \u{e9}"), Expected::Kept(beat.clone())),
         case("an expectation that is not known", sized("Expect: miracles"), Expected::Kept(beat.clone())),
-        case("an X-Request-Id of an attacker's making: replaced", sized("X-Request-Id: a\" onload=1"), Expected::Kept(beat)),
+        case(
+            "an X-Request-Id of an attacker's making: replaced",
+            sized("X-Request-Id: a\" onload=1"),
+            Expected::Kept(beat),
+        ),
     ]
 }
 
@@ -107,9 +120,8 @@ fn targets() -> Vec<Case> {
     };
     let beat = Beat::of("targets", "d");
     let body = beat.json().to_string();
-    let at = |target: &str| {
-        format!("POST {target} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n{body}", body.len())
-    };
+    let at =
+        |target: &str| format!("POST {target} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     let kept = |what: &str, target: &str| case(what, at(target), Expected::Kept(beat.clone()));
     let mut cases: Vec<Case> = ["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"].map(wrong).into();
     cases.extend([
@@ -137,7 +149,8 @@ fn sizes() -> Vec<Case> {
         let headers: String = (0..count).map(|n| format!("X-{n}: y\r\n")).collect();
         format!("GET /health/live HTTP/1.1\r\nHost: test\r\n{headers}\r\n")
     };
-    let header = |length: usize| format!("GET /health/live HTTP/1.1\r\nHost: test\r\nX: {}\r\n\r\n", "y".repeat(length));
+    let header =
+        |length: usize| format!("GET /health/live HTTP/1.1\r\nHost: test\r\nX: {}\r\n\r\n", "y".repeat(length));
     vec![
         case("90 headers", headers(90), Expected::Fine),
         case("100 headers", headers(100), Expected::Bare(431)),

@@ -42,8 +42,13 @@ pub fn world() -> World {
 impl<'w> Siege<'w> {
     /// With these settings of the door.
     pub fn begin(world: &'w World, args: &[&str]) -> Self {
+        Self::begin_as(world, args, "127.0.0.1")
+    }
+
+    /// The same with a neighbour at this address of the machine.
+    pub fn begin_as(world: &'w World, args: &[&str], neighbour: &str) -> Self {
         let collector = world.collector().door_args(args.iter().copied()).start();
-        let neighbour = Some(Neighbour::start(collector.client()));
+        let neighbour = Some(Neighbour::start(collector.client().at_address(neighbour)));
         Self { world, collector, neighbour, began: Instant::now() }
     }
 
@@ -57,6 +62,11 @@ impl<'w> Siege<'w> {
 
     pub fn open(&self) -> Wire {
         Wire::open(&self.address())
+    }
+
+    /// A connection from this address of the machine.
+    pub fn open_from(&self, address: &str) -> Wire {
+        Wire::open_from(address, &self.address())
     }
 
     /// The answer to this on a connection of its own.

@@ -30,15 +30,27 @@ impl Answer {
     pub fn problem(&self) -> &str {
         self.json["type"].as_str().and_then(|kind| kind.strip_prefix("urn:systole:problem:")).unwrap_or("")
     }
-
-    pub fn says_close(&self) -> bool {
-        self.head.to_ascii_lowercase().contains("connection: close")
-    }
 }
 
 impl Wire {
     pub fn open(address: &str) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
+        Self::of(TcpStream::connect(address).unwrap())
+    }
+
+    /// From another address of this machine.
+    pub fn open_from(from: &str, address: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        let connect = async {
+            let socket = tokio::net::TcpSocket::new_v4()?;
+            socket.bind(format!("{from}:0").parse().unwrap())?;
+            socket.connect(address.parse().unwrap()).await?.into_std()
+        };
+        let stream = runtime.block_on(connect).unwrap();
+        stream.set_nonblocking(false).unwrap();
+        Self::of(stream)
+    }
+
+    fn of(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -88,7 +100,8 @@ impl Wire {
     fn take_answer(&mut self) -> Option<Answer> {
         let end = self.ahead.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
         let head = String::from_utf8_lossy(&self.ahead[..end]).into_owned();
-        let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+        let length =
+            head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
         let whole = end + length.unwrap_or(0);
         if self.ahead.len() < whole {
             return None;
