@@ -9,7 +9,7 @@ use async_trait::async_trait;
 
 use super::{
     Batchers, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, Durability, Lease, LeaseAnswer, PartitionStatus,
-    Registration, Result, Room,
+    Registration, Result, Room, Witness,
 };
 use crate::heartbeat::{BatcherId, ClaimId, Frame, Partition};
 use crate::token::{StoredToken, TokenId, TokenList, TokenVersion};
@@ -47,6 +47,11 @@ pub trait Inlet: Reach {
 pub trait Inspect: Reach {
     /// The state of one partition.
     async fn status(&self, partition: Partition) -> Result<PartitionStatus>;
+
+    /// What this process remembers of a partition, of its own answers; nothing where the buffer cannot go back.
+    fn witness(&self, _partition: Partition) -> Witness {
+        Witness::default()
+    }
 
     /// Who is alive, and how long ago each was last seen, without joining them.
     async fn batchers(&self) -> Result<Batchers>;

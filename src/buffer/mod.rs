@@ -31,7 +31,7 @@ pub use error::Error;
 pub use intake::{Intake, Parcel};
 pub use types::{
     Batchers, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, Durability, InHand, Lease, LeaseAnswer, Ledger,
-    PartitionStatus, Registration, Room, StandingClaim,
+    PartitionStatus, Registration, Room, StandingClaim, Witness,
 };
 
 /// The refusal of one token more.

@@ -30,6 +30,7 @@ mod ingest;
 mod keep;
 pub mod limits;
 mod metrics;
+mod openapi;
 mod ops;
 mod options;
 mod outgoing;

@@ -7,6 +7,7 @@ use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::{HttpRequest, HttpResponse, web};
 use prometheus::Registry;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::auth::Gate;
 use super::problem::{Kind, Problem};
@@ -27,16 +28,23 @@ impl fmt::Debug for Ops {
     }
 }
 
-#[derive(Serialize)]
-struct Report {
+/// How the process is.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Report {
+    /// All in one word.
+    #[schema(value_type = String, pattern = "^(ok|unwell)$")]
     status: &'static str,
+    /// What it is made of.
     parts: Vec<Part>,
 }
 
-#[derive(Serialize)]
-struct Part {
+/// How one part of it is.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Part {
     name: String,
+    /// Whether it is well.
     ok: bool,
+    /// What is wrong, or more about what is well; for people.
     detail: String,
 }
 

@@ -17,6 +17,7 @@ use super::auth::Refusal;
 use super::budget::{NoRoom, Reservation};
 use super::connection::MAX_HEAD_BYTES;
 use super::request_id::RequestId;
+use super::routes::Route;
 use crate::buffer;
 
 /// The kinds of refusal. `urn:systole:problem:` and [`Kind::slug`] make the `type`.
@@ -89,6 +90,37 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// Every kind.
+    pub(super) const ALL: [Self; 27] = [
+        Self::HeadTimeout,
+        Self::HeadTooLarge,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::UnsupportedMediaType,
+        Self::UnsupportedEncoding,
+        Self::BodyTooLarge,
+        Self::TooManyHeartbeats,
+        Self::ExceedsBurst,
+        Self::BodyTimeout,
+        Self::BodyIncomplete,
+        Self::MalformedEncoding,
+        Self::MalformedBody,
+        Self::Empty,
+        Self::NoneAccepted,
+        Self::StrictRefused,
+        Self::RateLimited,
+        Self::Overloaded,
+        Self::BufferFull,
+        Self::BufferTimeout,
+        Self::BufferUnreachable,
+        Self::BufferRefused,
+        Self::TooFewReplicas,
+        Self::BufferNotRegistered,
+        Self::ForeignBuffer,
+        Self::BufferUnusable,
+        Self::Internal,
+    ];
+
     /// The end of the `type`, the status, the title.
     const fn about(self) -> (&'static str, StatusCode, &'static str) {
         use StatusCode as S;
@@ -139,6 +171,32 @@ impl Kind {
 
     pub(super) const fn status(self) -> StatusCode {
         self.about().1
+    }
+
+    pub(super) const fn title(self) -> &'static str {
+        self.about().2
+    }
+
+    /// Whether somebody who asks for `route`, by a method that it has, can be answered this.
+    pub(super) const fn meets(self, route: Route) -> bool {
+        match self {
+            Self::NotFound => matches!(route, Route::Other),
+            Self::MethodNotAllowed => false,
+            _ if self.is_bare() => !matches!(route, Route::Other),
+            Self::Internal => matches!(route, Route::Heartbeats | Route::Metrics | Route::OpenApi),
+            _ => matches!(route, Route::Heartbeats),
+        }
+    }
+
+    /// Whether the answer is made before there is a request, and so without an id of one.
+    pub(super) const fn is_bare(self) -> bool {
+        matches!(self, Self::HeadTimeout | Self::HeadTooLarge)
+    }
+
+    /// Whether the answer says when the same is to be sent again.
+    pub(super) const fn has_retry_after(self) -> bool {
+        // How long a limit lasts, the limit knows.
+        self.retry_after_s().is_some() || matches!(self, Self::RateLimited)
     }
 
     /// The whole answer, as it goes over the wire, where there is no request that the framework could answer.
@@ -266,7 +324,8 @@ impl Problem {
         response
     }
 
-    fn body(&self, instance: Option<&str>) -> Vec<u8> {
+    /// The document itself.
+    pub(super) fn body(&self, instance: Option<&str>) -> Vec<u8> {
         let (slug, status, title) = self.kind.about();
         let document = Document {
             r#type: format_args!("urn:systole:problem:{slug}"),

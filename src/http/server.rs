@@ -27,6 +27,7 @@ use super::digest::{Digester, size};
 use super::ingest::Edge;
 use super::limits::{self, Limits};
 use super::metrics::Metrics;
+use super::openapi::{self, Document};
 use super::ops::Ops;
 use super::stream::{Accept, Stream};
 use super::tls::{self, Tls};
@@ -81,7 +82,9 @@ impl Server {
         let access = web::Data::new(Access::new(Some(metrics)));
         let tls = Tls::open(&options.tls, &health, &registry)?;
         let ops = web::Data::new(Ops { health, registry, gate: gate.clone() });
+        let document = web::Data::new(Document::new(Some(openapi::Bounds::of(options))));
         let configure = move |config: &mut web::ServiceConfig| {
+            config.app_data(document.clone());
             config.app_data(edge.clone()).app_data(ops.clone()).configure(routes::heartbeats).configure(routes::ops);
         };
         Ok(Self { listener: Listener::bind(options, tls, access, Arc::new(configure))?, limits })
@@ -133,7 +136,9 @@ impl OpsServer {
         let access = web::Data::new(Access::new(None));
         let tls = Tls::open(tls, &health, &registry)?;
         let ops = web::Data::new(Ops { health, registry, gate: gate.clone() });
+        let document = web::Data::new(Document::new(None));
         let configure = move |config: &mut web::ServiceConfig| {
+            config.app_data(document.clone());
             config.app_data(ops.clone()).configure(routes::ops);
         };
         Ok(Self { listener: Listener::bind(&options, tls, access, Arc::new(configure))? })

@@ -48,7 +48,7 @@ pub(super) struct Store {
     moving: Mutex<Option<Mark>>,
     commits: GroupCommit,
     marks: Arc<Marks>,
-    batchers: Mutex<HashMap<BatcherId, Instant>>,
+    batchers: Mutex<HashMap<BatcherId, tokio::time::Instant>>,
     // The last to go: nobody may come in before the store is closed.
     lock: DirectoryLock,
 }
@@ -80,7 +80,7 @@ struct Slot {
 pub(super) struct Kept {
     pub(super) state: State,
     /// Until when its lease holds. `None` after a restart: the process that held it is gone.
-    pub(super) lease_until: Option<Instant>,
+    pub(super) lease_until: Option<tokio::time::Instant>,
 }
 
 /// A step on its way: what its partition will be, and what is written besides the record.
@@ -88,7 +88,7 @@ pub(super) struct Kept {
 pub(super) struct Draft<'a> {
     pub(super) partition: Partition,
     pub(super) state: State,
-    pub(super) lease_until: Option<Instant>,
+    pub(super) lease_until: Option<tokio::time::Instant>,
     pub(super) writes: Vec<Write>,
     pub(super) engine: &'a Engine,
 }
@@ -420,7 +420,7 @@ impl Store {
     }
 
     /// The batchers and when each was last seen. A restart forgets them: they were parts of the same process.
-    pub(super) fn batchers(&self) -> MutexGuard<'_, HashMap<BatcherId, Instant>> {
+    pub(super) fn batchers(&self) -> MutexGuard<'_, HashMap<BatcherId, tokio::time::Instant>> {
         lock(&self.batchers)
     }
 
