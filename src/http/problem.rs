@@ -91,11 +91,15 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub(super) const ALL: [Self; 27] = [
+    pub(super) const ALL: [Self; 31] = [
         Self::HeadTimeout,
         Self::HeadTooLarge,
         Self::NotFound,
         Self::MethodNotAllowed,
+        Self::Unauthorized,
+        Self::MissingScope,
+        Self::ForbiddenUser,
+        Self::TokensUnavailable,
         Self::UnsupportedMediaType,
         Self::UnsupportedEncoding,
         Self::BodyTooLarge,
@@ -184,6 +188,9 @@ impl Kind {
             Self::MethodNotAllowed => false,
             _ if self.is_bare() => !matches!(route, Route::Other),
             Self::Internal => matches!(route, Route::Heartbeats | Route::Metrics | Route::OpenApi),
+            Self::Unauthorized | Self::MissingScope | Self::TokensUnavailable => {
+                matches!(route, Route::Heartbeats | Route::Metrics)
+            }
             _ => matches!(route, Route::Heartbeats),
         }
     }

@@ -22,6 +22,7 @@ pub(super) const CACHE_CONTROL: &str = "CacheControl";
 const RATE_LIMIT: &str = "RateLimit";
 const RATE_LIMIT_POLICY: &str = "RateLimitPolicy";
 const PREFERENCE_APPLIED: &str = "PreferenceApplied";
+pub(super) const CHALLENGE: &str = "Challenge";
 
 const PROBLEM: &str = "Problem";
 const PROBLEM_JSON: &str = "application/problem+json";
@@ -58,6 +59,7 @@ pub(super) fn add_to(components: ComponentsBuilder) -> ComponentsBuilder {
             header(r#"What is left of the tightest limit, as in `"user";r=50;t=30`. Absent without limits."#),
         )
         .header(RATE_LIMIT_POLICY, header(r#"That limit, as in `"user";q=100;w=60`. Absent without limits."#))
+        .header(CHALLENGE, header("RFC 6750: always `Bearer realm=\"systole\"`, whatever was wrong with the token."))
         .header(PREFERENCE_APPLIED, header("`handling=strict` or `handling=lenient`, if one was asked for."))
 }
 
@@ -175,6 +177,9 @@ pub(super) fn refusal(status: StatusCode, kinds: &[Kind]) -> Response {
     let mut response = with_request_id(&format!("{}.", titles.join("; ")), request_id).content(PROBLEM_JSON, content);
     if kinds.iter().any(|kind| kind.has_retry_after()) {
         response = response.header_ref("Retry-After", header_reference(RETRY_AFTER));
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        response = response.header_ref("WWW-Authenticate", header_reference(CHALLENGE));
     }
     if status == StatusCode::TOO_MANY_REQUESTS {
         response = response
