@@ -11,18 +11,8 @@ PYTHON_PACKAGES=(duckdb pyarrow)
 PYTHON_FOLDER=$PWD/target/test-python
 export PYTHONPATH=$PYTHON_FOLDER${PYTHONPATH:+:$PYTHONPATH}
 
-# What was not tested, a line each; tests/support/skip.rs appends to it as well.
-SKIPPED=$PWD/target/tmp/skipped.txt
 # What was judged, a line each, for docs/reliability.md (tests/reliability.rs).
 FIGURES=$PWD/target/tmp/figures.tsv
-
-# skip WHAT WHY
-skip() {
-  local line="SKIPPED: $1 ($2)"
-  say "$line"
-  mkdir -p "$(dirname "$SKIPPED")"
-  printf '%s\n' "$line" >>"$SKIPPED"
-}
 
 report_skipped() {
   [ -s "$SKIPPED" ] || { say "nothing was skipped" && return; }
@@ -87,6 +77,7 @@ rm -f "$SKIPPED" "$FIGURES"
 cargo fmt --check
 run_tests "$@"
 cargo clippy --locked --all-targets -- -D warnings
+scripts/check-api.sh
 check_measuring
 check_dependencies
 report_skipped

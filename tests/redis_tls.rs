@@ -146,7 +146,7 @@ fn whoever_is_not_trusted_is_named_in_one_line() {
         (&[&trust], &["refuses the TLS handshake", "redis-client-cert"]),
         (&[&trust, &other_cert, &other_key], &["refuses the TLS handshake", "redis-client-cert"]),
         // It takes a hello for the beginning of a line, and waits for the rest.
-        (&[&trust, &own_cert, &own_key, &plain_redis], &["connect-timeout"]),
+        (&[&trust, &own_cert, &own_key, &plain_redis], &["out of reach"]),
         (&[&trust, &own_cert, &own_key, &something_else], &["does not speak TLS", "buffer's URL"]),
     ];
     for (flags, words) in reached {
