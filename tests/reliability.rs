@@ -15,8 +15,8 @@ const HEAD: &str = "| fault or attack | promise | test | last figures |";
 struct Figures {
     /// How often everything was judged.
     judged: u64,
-    /// The largest count of each ledger.
-    acknowledged: BTreeMap<String, u64>,
+    /// Of each ledger what was acknowledged at most, and what of it was lost in the end.
+    ledgers: BTreeMap<String, [u64; 2]>,
 }
 
 /// By test crate and name, as `tests/support/figures.rs` noted them.
@@ -24,12 +24,14 @@ fn noted() -> BTreeMap<(String, String), Figures> {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_TARGET_TMPDIR")).join("figures.tsv")).unwrap_or_default();
     let mut found: BTreeMap<_, Figures> = BTreeMap::new();
     for line in text.lines() {
-        let [file, test, ledger, kept] = line.split('\t').collect::<Vec<_>>().try_into().unwrap();
+        let [file, test, ledger, acknowledged, lost] = line.split('\t').collect::<Vec<_>>().try_into().unwrap();
         let name = test.rsplit("::").next().unwrap();
         let figures = found.entry((file.to_owned(), name.to_owned())).or_default();
         figures.judged += 1;
-        let most = figures.acknowledged.entry(ledger.to_owned()).or_default();
-        *most = kept.parse::<u64>().unwrap().max(*most);
+        let [most, lost_of_it] = figures.ledgers.entry(ledger.to_owned()).or_default();
+        *most = acknowledged.parse::<u64>().unwrap().max(*most);
+        // What was missing for the moment may have been published since.
+        *lost_of_it = lost.parse().unwrap();
     }
     found
 }
@@ -51,9 +53,11 @@ fn with_commas(number: u64) -> String {
 fn figures_of(tests: &[(String, String)], noted: &BTreeMap<(String, String), Figures>) -> Option<String> {
     let of_these: Vec<&Figures> = tests.iter().filter_map(|test| noted.get(test)).collect();
     let judged: u64 = of_these.iter().map(|figures| figures.judged).sum();
-    let acknowledged: u64 = of_these.iter().flat_map(|figures| figures.acknowledged.values()).sum();
+    let sum = |at: usize| of_these.iter().flat_map(|figures| figures.ledgers.values()).map(|counts| counts[at]).sum();
+    let (acknowledged, lost): (u64, u64) = (sum(0), sum(1));
     (judged > 0).then(|| {
-        format!("{} judged, {} acknowledged, 0 lost, 0 doubled", with_commas(judged), with_commas(acknowledged))
+        let [judged, acknowledged, lost] = [judged, acknowledged, lost].map(with_commas);
+        format!("{judged} judged, {acknowledged} acknowledged, {lost} lost, 0 doubled")
     })
 }
 

@@ -18,6 +18,7 @@ use support::tls::{Authority, EXPIRES_S, PemFiles, Signed, TlsClient, TlsWire, i
 use support::{Answer, Beats, Buffer, Launch, Metrics, SOON, Systole, World, wait};
 use systole::buffer::{self, Intake, Parcel};
 use systole::heartbeat::Partition;
+use systole::http::auth::Gate;
 use systole::http::{Options, Server, limits, tls};
 use systole::telemetry::health::Health;
 use systole::telemetry::metrics;
@@ -395,7 +396,8 @@ async fn a_server_that_listens_anew_speaks_tls_with_the_certificate_of_that_mome
     };
     let options = Options { listen: ([127, 0, 0, 1], 0).into(), tls, ..Options::default() };
     let (limits, registry) = (limits::Options::default(), metrics::registry().unwrap());
-    let server = Arc::new(Server::bind(&options, &limits, Arc::new(Nowhere), Health::new(), registry).unwrap());
+    let server =
+        Arc::new(Server::bind(&options, &limits, &Gate::open(), Arc::new(Nowhere), Health::new(), registry).unwrap());
     let address = server.address().to_string();
     for _ in 0..3 {
         let signed = authority.sign();

@@ -27,6 +27,14 @@ pub fn check_name(field: &'static str, text: &str, max_bytes: usize) -> Result<(
     Ok(())
 }
 
+/// Checks what is to be a `user_id` outside of a record.
+///
+/// # Errors
+/// What is wrong with it, and what is allowed.
+pub fn check_user_id(text: &str) -> Result<(), Rejection> {
+    check_name("user_id", text, MAX_NAME_BYTES)
+}
+
 /// Reads an RFC 3339 timestamp with offset into milliseconds since the Unix epoch; digits below are cut.
 pub fn rfc3339_ms(text: &str) -> Result<i64, Rejection> {
     let refused = || {

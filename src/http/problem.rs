@@ -8,11 +8,12 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderName, HeaderValue, RETRY_AFTER};
+use actix_web::http::header::{HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 
 use super::answer::{RateFields, Rejected, listed_bytes};
+use super::auth::Refusal;
 use super::budget::{NoRoom, Reservation};
 use super::connection::MAX_HEAD_BYTES;
 use super::request_id::RequestId;
@@ -30,6 +31,15 @@ pub(super) enum Kind {
     NotFound,
     /// The path exists, not for this method; `Allow` names those it has.
     MethodNotAllowed,
+    /// No token that is good for anything: none, or none of ours, or unknown, wrong, expired, revoked. Which is not said.
+    Unauthorized,
+    /// A good token, for something else.
+    MissingScope,
+    /// No record of the body is of a user that the token may write, or strictness was asked for and not all are; `rejected`
+    /// lists those that are not. None was kept.
+    ForbiddenUser,
+    /// Who may come in is not known at this moment: not read yet, or erased.
+    TokensUnavailable,
     /// A content type that is neither JSON nor NDJSON.
     UnsupportedMediaType,
     /// A content encoding that is none of gzip, zstd, identity.
@@ -81,11 +91,15 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub(super) const ALL: [Self; 27] = [
+    pub(super) const ALL: [Self; 31] = [
         Self::HeadTimeout,
         Self::HeadTooLarge,
         Self::NotFound,
         Self::MethodNotAllowed,
+        Self::Unauthorized,
+        Self::MissingScope,
+        Self::ForbiddenUser,
+        Self::TokensUnavailable,
         Self::UnsupportedMediaType,
         Self::UnsupportedEncoding,
         Self::BodyTooLarge,
@@ -119,6 +133,10 @@ impl Kind {
             Self::HeadTooLarge => ("head-too-large", S::REQUEST_HEADER_FIELDS_TOO_LARGE, "Head too large"),
             Self::NotFound => ("not-found", S::NOT_FOUND, "No such path"),
             Self::MethodNotAllowed => ("method-not-allowed", S::METHOD_NOT_ALLOWED, "Method not allowed here"),
+            Self::Unauthorized => ("unauthorized", S::UNAUTHORIZED, "A valid token is needed"),
+            Self::MissingScope => ("missing-scope", S::FORBIDDEN, "The token is not for this"),
+            Self::ForbiddenUser => ("forbidden-user", S::FORBIDDEN, "The token is not for these users"),
+            Self::TokensUnavailable => ("tokens-unavailable", S::SERVICE_UNAVAILABLE, "Tokens not known"),
             Self::UnsupportedMediaType => {
                 ("unsupported-media-type", S::UNSUPPORTED_MEDIA_TYPE, "Content type not supported")
             }
@@ -171,7 +189,11 @@ impl Kind {
             // By no method that the route has.
             Self::MethodNotAllowed => false,
             Self::Internal => matches!(route, Route::Heartbeats | Route::Metrics | Route::OpenApi),
-            Self::UnsupportedMediaType
+            Self::Unauthorized | Self::MissingScope | Self::TokensUnavailable => {
+                matches!(route, Route::Heartbeats | Route::Metrics)
+            }
+            Self::ForbiddenUser
+            | Self::UnsupportedMediaType
             | Self::UnsupportedEncoding
             | Self::BodyTooLarge
             | Self::TooManyHeartbeats
@@ -228,7 +250,7 @@ impl Kind {
     const fn retry_after_s(self) -> Option<u64> {
         match self {
             Self::Overloaded | Self::BufferTimeout | Self::BufferRefused | Self::TooFewReplicas => Some(1),
-            Self::BufferUnreachable | Self::BufferFull => Some(5),
+            Self::BufferUnreachable | Self::BufferFull | Self::TokensUnavailable => Some(5),
             Self::BufferNotRegistered | Self::ForeignBuffer | Self::BufferUnusable => Some(15),
             _ => None,
         }
@@ -321,6 +343,9 @@ impl Problem {
         if let Some(rate) = &self.rate {
             rate.insert(&mut response);
         }
+        if self.kind == Kind::Unauthorized {
+            response.insert_header(CHALLENGE);
+        }
         let body = self.body(id.as_ref().map(RequestId::as_str));
         let mut response = response.insert_header(CONTENT_TYPE).body(body);
         if let Some(cause) = self.cause {
@@ -348,6 +373,9 @@ impl Problem {
 
 const CONTENT_TYPE: (HeaderName, HeaderValue) =
     (actix_web::http::header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+
+/// RFC 6750 wants at least one parameter.
+const CHALLENGE: (HeaderName, HeaderValue) = (WWW_AUTHENTICATE, HeaderValue::from_static(r#"Bearer realm="systole""#));
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -385,6 +413,25 @@ impl From<buffer::Error> for Problem {
         let mut detail = String::from(reason);
         let _ = write!(detail, " {RESEND}");
         Self::new(kind, detail).with_cause(error)
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        use Refusal as R;
+        match refusal {
+            // One text for all of them: who guesses learns nothing from it.
+            R::Missing | R::Malformed | R::Unknown | R::Wrong | R::Expired => {
+                Self::new(Kind::Unauthorized, "Send a valid token: `Authorization: Bearer systole_…`.")
+            }
+            R::Scope(scope) => {
+                Self::new(Kind::MissingScope, format!("This needs a token with the scope `{}`.", scope.as_str()))
+            }
+            R::Unread => Self::new(Kind::TokensUnavailable, "Who may come in is not known yet; nothing was kept.")
+                .with_cause("the tokens have not been read yet"),
+            R::Erased => Self::new(Kind::TokensUnavailable, "Who may come in is not known any more; nothing was kept.")
+                .with_cause("the tokens were erased under a running process"),
+        }
     }
 }
 
@@ -427,6 +474,24 @@ mod tests {
         assert_eq!(Kind::ALL.last(), Some(&Kind::Internal));
         let slugs: std::collections::BTreeSet<&str> = Kind::ALL.into_iter().map(Kind::slug).collect();
         assert_eq!(slugs.len(), Kind::ALL.len());
+    }
+
+    #[test]
+    fn who_has_no_good_token_is_not_told_why() {
+        use Refusal as R;
+        let told = |refusal: R| {
+            let problem = Problem::from(refusal);
+            (problem.kind, problem.retry_after_s, problem.body(None))
+        };
+        for refusal in [R::Malformed, R::Unknown, R::Wrong, R::Expired] {
+            assert_eq!(told(refusal), told(R::Missing));
+        }
+        assert_eq!(told(R::Missing).0.status(), StatusCode::UNAUTHORIZED);
+        for refusal in [R::Unread, R::Erased] {
+            let (kind, retry_after_s, _) = told(refusal);
+            assert_eq!(kind.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert!(retry_after_s.is_some());
+        }
     }
 
     #[test]

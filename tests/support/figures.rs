@@ -6,11 +6,13 @@ use std::path::Path;
 
 use super::ledger::Ledger;
 
-/// Notes that all of this ledger was found published, and nothing twice: the ledger's number and its size.
-pub fn note(ledger: &Ledger) {
+/// Notes that all of this ledger was found published but for `lost` that a fault of the test may take, and nothing twice: the
+/// ledger's number, how much was acknowledged, and what is lost of that.
+pub fn note(ledger: &Ledger, lost: u64) {
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("main");
-    let line = format!("{}\t{test}\t{}\t{}\n", env!("CARGO_CRATE_NAME"), ledger.number(), ledger.kept());
+    let acknowledged = ledger.kept() as u64 + ledger.excused();
+    let line = format!("{}\t{test}\t{}\t{acknowledged}\t{lost}\n", env!("CARGO_CRATE_NAME"), ledger.number());
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("figures.tsv");
     // One write to a file opened for appending: lines of several tests do not mix.
     let noted =

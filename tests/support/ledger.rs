@@ -36,6 +36,8 @@ pub struct Entries {
     pub kept: BTreeMap<Identity, Vec<Option<Value>>>,
     /// The answer was lost, or was one that leaves it open: may stand, need not.
     pub maybe: BTreeSet<Identity>,
+    /// Answered 202, and moved from `kept` to `maybe`.
+    pub excused: u64,
 }
 
 impl Ledger {
@@ -59,7 +61,9 @@ impl Ledger {
     pub fn excuse_since(&self, then: Instant) -> usize {
         let mut entries = self.entries.lock().unwrap();
         for (_, identity) in self.answered.lock().unwrap().iter().filter(|(answered, _)| *answered >= then) {
-            entries.kept.remove(identity);
+            if entries.kept.remove(identity).is_some() {
+                entries.excused += 1;
+            }
             entries.maybe.insert(identity.clone());
         }
         entries.kept.len()
@@ -73,6 +77,16 @@ impl Ledger {
     /// How many heartbeats were answered 202, resends among them: as many as the buffer must have accepted at least.
     pub fn answered(&self) -> u64 {
         self.answered.lock().unwrap().len() as u64
+    }
+
+    /// How many heartbeats were answered 202 and may be missing all the same.
+    pub fn excused(&self) -> u64 {
+        self.entries.lock().unwrap().excused
+    }
+
+    /// Whatever was answered 202, what is excused among it.
+    pub fn ever_answered(&self) -> BTreeSet<Identity> {
+        self.answered.lock().unwrap().iter().map(|(_, identity)| identity.clone()).collect()
     }
 
     /// How many identities were answered 202.

@@ -264,6 +264,15 @@ impl Systole {
         client::get(&format!("{}{path}", self.url()))
     }
 
+    /// Whether a part of its `/health` is well, and what it says.
+    pub fn part(&self, name: &str) -> (bool, String) {
+        let health = self.get("/health").expect("an answer from /health");
+        let parts = health.body["parts"].as_array().unwrap_or_else(|| panic!("no parts: {}", health.text));
+        let part =
+            parts.iter().find(|part| part["name"] == name).unwrap_or_else(|| panic!("no {name}: {}", health.text));
+        (part["ok"] == true, part["detail"].as_str().unwrap_or_default().to_owned())
+    }
+
     /// Its `/metrics`.
     pub fn metrics(&self) -> Metrics {
         Metrics::parse(&self.get("/metrics").expect("metrics").text)

@@ -19,6 +19,7 @@ pub(super) const REQUEST_ID: &str = "RequestId";
 const REQUEST_ID_IF_ANY: &str = "RequestIdIfAny";
 pub(super) const RETRY_AFTER: &str = "RetryAfter";
 pub(super) const CACHE_CONTROL: &str = "CacheControl";
+pub(super) const CHALLENGE: &str = "Challenge";
 const RATE_LIMIT: &str = "RateLimit";
 const RATE_LIMIT_POLICY: &str = "RateLimitPolicy";
 const PREFERENCE_APPLIED: &str = "PreferenceApplied";
@@ -50,6 +51,7 @@ pub(super) fn add_to(components: ComponentsBuilder) -> ComponentsBuilder {
             REQUEST_ID,
             header("The id of this request: the one it was sent with if that was a sane one, else a new one."),
         )
+        .header(CHALLENGE, header("`Bearer`, with what for."))
         .header(REQUEST_ID_IF_ANY, header("The same, where the head of the request came whole."))
         .header(RETRY_AFTER, seconds("Seconds to wait before the same is sent again."))
         .header(CACHE_CONTROL, header("Never to be kept."))
@@ -175,6 +177,9 @@ pub(super) fn refusal(status: StatusCode, kinds: &[Kind]) -> Response {
     let mut response = with_request_id(&format!("{}.", titles.join("; ")), request_id).content(PROBLEM_JSON, content);
     if kinds.iter().any(|kind| kind.has_retry_after()) {
         response = response.header_ref("Retry-After", header_reference(RETRY_AFTER));
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        response = response.header_ref("WWW-Authenticate", header_reference(CHALLENGE));
     }
     if status == StatusCode::TOO_MANY_REQUESTS {
         response = response
