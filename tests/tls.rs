@@ -175,6 +175,15 @@ fn produce(setup: &Setup, address: &str, beats: &Beats, stop: &AtomicBool, sent:
     met
 }
 
+/// Stops the producers also when the test has failed: its threads are waited for.
+struct StopAtLast<'a>(&'a AtomicBool);
+
+impl Drop for StopAtLast<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_certificate_is_replaced_under_load_and_not_one_request_fails() {
     const REPLACED: usize = 5;
@@ -187,6 +196,7 @@ fn a_certificate_is_replaced_under_load_and_not_one_request_fails() {
         wait::until("more requests", SOON, || sent.load(Ordering::Relaxed) >= before + count);
     };
     let (met, expires) = std::thread::scope(|scope| {
+        let stopped = StopAtLast(&stop);
         let producers: Vec<_> =
             (0..4).map(|_| scope.spawn(|| produce(&setup, up.address(), &beats, &stop, &sent))).collect();
         // Started before, and asked after, each replacement: a connection outlives the certificate it began with.
@@ -202,7 +212,7 @@ fn a_certificate_is_replaced_under_load_and_not_one_request_fails() {
             assert_eq!(early.server_certificate(), setup.signed.der);
             expires = year;
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(stopped);
         (producers.into_iter().map(|producer| producer.join().unwrap()).collect::<Vec<_>>(), expires)
     });
     for met in &met {
