@@ -14,6 +14,9 @@ pub mod compactor;
 pub mod config;
 pub mod dataset;
 pub mod failpoint;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod heartbeat;
 pub mod http;
 pub mod settings;

@@ -9,7 +9,7 @@ use crate::heartbeat::{Limits as TimeLimits, Parsed, RejectCode, parse_array, pa
 
 /// What a body holds, by its content type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
+pub(crate) enum Format {
     /// One JSON text: an object or an array, by its first byte.
     Json,
     /// One JSON text a line.
@@ -39,7 +39,7 @@ impl Format {
 
 /// Why a body could not be split into records.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum SplitError {
+pub(crate) enum SplitError {
     /// It holds no record at all.
     Empty,
     /// It holds more than the limit.
@@ -49,7 +49,7 @@ pub(super) enum SplitError {
 }
 
 /// Splits a body. `now` is the server's time in milliseconds; at most `max` records are taken.
-pub(super) fn split(
+pub(crate) fn split(
     body: &[u8],
     format: Format,
     limits: TimeLimits,
