@@ -31,6 +31,14 @@ use super::options::Options;
 /// A connection that rested for less was alive a moment ago and is used without asking.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
+/// How often a call on a Cluster is sent again within itself, to follow a slot or to wait for one that is on its way.
+///
+/// Few, and soon: whoever called tries again, and meanwhile this call holds up the others of its round trip, which go to other
+/// nodes. The library's own pauses begin at more than a second.
+const CLUSTER_TRIES: u32 = 4;
+const FIRST_CLUSTER_PAUSE_MS: u64 = 10;
+const LAST_CLUSTER_PAUSE_MS: u64 = 100;
+
 /// A connection to one node, or to all of a Cluster.
 #[derive(Clone)]
 pub(super) enum Link {
@@ -39,6 +47,11 @@ pub(super) enum Link {
 }
 
 impl Link {
+    /// Whether it follows redirections.
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self, Self::Cluster(_))
+    }
+
     /// Sends a pipeline to the node of `route`; an answer for each command, errors among them.
     pub(super) async fn pipeline(&mut self, pipeline: Pipeline, route: Route) -> RedisResult<Vec<Value>> {
         let count = pipeline.len();
@@ -195,7 +208,7 @@ impl Target {
             ),
         })?;
         let manager = deadpool_redis::Manager::new_with_config(node, config.clone());
-        Ok(Self::Node(Box::new(manager.map_err(|error| fault::of_call(&error))?)))
+        Ok(Self::Node(Box::new(manager.map_err(|error| fault::of_call(&error, false))?)))
     }
 }
 
@@ -236,7 +249,7 @@ fn nodes(options: &Options, files: &Files) -> Result<Vec<ConnectionInfo>> {
 }
 
 fn sentinel(nodes: &[ConnectionInfo], master: &str, files: &Files) -> Result<SentinelClient> {
-    let wrong = |error: RedisError| fault::of_call(&error);
+    let wrong = |error: RedisError| fault::of_call(&error, false);
     let nodelay = || TcpSettings::default().set_nodelay(true);
     let addresses = nodes.iter().map(|node| node.addr().clone());
     let mut builder = SentinelClientBuilder::new(addresses, master, SentinelServerType::Master)
@@ -270,11 +283,14 @@ fn cluster(nodes: Vec<ConnectionInfo>, common: &Common, options: &Options, files
         .tcp_settings(TcpSettings::default().set_nodelay(true))
         .connection_timeout(*options.connect_timeout)
         .response_timeout(beyond_our_deadlines(common))
-        .overall_response_timeout(None);
+        .overall_response_timeout(None)
+        .retries(CLUSTER_TRIES)
+        .min_retry_wait(FIRST_CLUSTER_PAUSE_MS)
+        .max_retry_wait(LAST_CLUSTER_PAUSE_MS);
     if let Some(certificates) = files.certificates() {
         builder = builder.certs(certificates);
     }
-    builder.build().map_err(|error| fault::of_call(&error))
+    builder.build().map_err(|error| fault::of_call(&error, false))
 }
 
 impl managed::Manager for Manager {
