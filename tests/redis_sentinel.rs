@@ -14,7 +14,7 @@ use support::{RedisServer, SOON, World, wait};
 
 /// A world on a master and its replica, which a Sentinel watches. The replica reaches the master through the network.
 fn watched() -> (World, RedisServer, Sentinel, Proxy) {
-    let master = RedisServer::with().set("repl-diskless-sync-delay", "0").start();
+    let master = RedisServer::start();
     let network = Proxy::to(master.port(), "");
     let replica = RedisServer::with().replica_of(network.port()).start();
     let sentinel = Sentinel::watch(&master, &replica);
