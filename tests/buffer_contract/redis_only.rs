@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use systole::buffer::options::Options;
 use systole::buffer::redis::{self, RedisBuffer};
-use systole::buffer::{Buffer, Condemned, Error, Reach, Registration};
+use systole::buffer::{Buffer, Condemned, Error, Reach, Registration, Witness};
 use systole::heartbeat::{ClaimId, DatasetId, Frame, HeartbeatRef};
 
 use crate::backend::{AMPLE, Backend, DATASET, Redis, connect, registered};
