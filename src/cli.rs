@@ -1,5 +1,7 @@
 //! The command line: what can be asked of the binary. Parsing only; `app` does it.
 
+pub mod token;
+
 use clap::{Args, Parser, Subcommand};
 
 use crate::{batcher, buffer, compactor, dataset, http, telemetry};
@@ -36,6 +38,8 @@ pub enum Command {
     Verify(Box<Verify>),
     /// Look at, retry or drop what could not be written
     DeadLetters(Box<DeadLetters>),
+    /// Make, list or revoke tokens: who may write and read
+    Token(Box<token::Tokens>),
     /// Move what the embedded buffer of a stopped `up` holds into Redis; the dataset belongs to that from then on
     Drain(Box<Drain>),
     /// Give an existing dataset a new or erased buffer
@@ -64,6 +68,7 @@ impl Command {
                 DeadLetterAction::Show(one) => &one.of.common,
                 DeadLetterAction::Retry(some) | DeadLetterAction::Drop(some) => &some.of.common,
             },
+            Self::Token(args) => &args.action.of().common,
             Self::Drain(args) => &args.common,
             Self::Adopt(args) => &args.common,
             Self::Config(_) => return None,
@@ -99,6 +104,9 @@ pub struct Up {
     pub http: http::Options,
     /// See there.
     #[command(flatten)]
+    pub auth: http::auth::Options,
+    /// See there.
+    #[command(flatten)]
     pub dataset: dataset::Options,
     /// See there.
     #[command(flatten)]
@@ -131,6 +139,9 @@ pub struct Serve {
     pub http: http::Options,
     /// See there.
     #[command(flatten)]
+    pub auth: http::auth::Options,
+    /// See there.
+    #[command(flatten)]
     pub limits: http::limits::Options,
     /// See there.
     #[command(flatten)]
@@ -160,6 +171,9 @@ pub struct Batch {
     pub tls: http::tls::Options,
     /// See there.
     #[command(flatten)]
+    pub auth: http::auth::Options,
+    /// See there.
+    #[command(flatten)]
     pub buffer: buffer::options::Options,
     /// See there.
     #[command(flatten)]
@@ -187,6 +201,9 @@ pub struct Compact {
     /// See there.
     #[command(flatten)]
     pub tls: http::tls::Options,
+    /// See there.
+    #[command(flatten)]
+    pub exposure: http::auth::Exposure,
     /// See there.
     #[command(flatten)]
     pub dataset: dataset::Options,

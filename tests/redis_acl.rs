@@ -21,8 +21,19 @@ const PASSWORD_SHA256: &str = "57d97be35f73c41156e93e6617bce1fdb8bd07132a96a844b
 const FOR_ALL: [&str; 4] = ["auth", "hello", "quit", "reset"];
 
 /// What is called from outside of the scripts, by Systole or by its client library.
-const CALLED: [&str; 10] =
-    ["ping", "info", "config|get", "role", "wait", "cluster|slots", "asking", "script|load", "evalsha", "zrem"];
+const CALLED: [&str; 11] = [
+    "ping",
+    "info",
+    "config|get",
+    "role",
+    "wait",
+    "cluster|slots",
+    "asking",
+    "script|load",
+    "evalsha",
+    "zrem",
+    "hgetall",
+];
 
 /// A Redis with the file, filled in; its default user stands for the operator, so that the test can look.
 fn guarded() -> (RedisServer, TempDir) {
@@ -80,6 +91,13 @@ fn every_role_works_under_its_user() {
     people(&["dead-letters", "drop", &stranger]);
     serve.stop();
     batch.stop();
+    let made = people(&["token", "create", "--scope=write", "--user=ada", "--json"]).json();
+    let id = made["id"].as_str().unwrap();
+    let serve = login(world.serve(), "systole-serve").start();
+    wait::until("the door to know the token", SOON, || client.post_all(&beats.take(1)).status == 401);
+    people(&["token", "list"]);
+    people(&["token", "revoke", id]);
+    serve.stop();
     world.publish();
     people(&["audit"]);
     world.verify();
@@ -210,4 +228,24 @@ fn the_file_as_it_is_cannot_be_used_without_passwords() {
     let text = std::fs::read_to_string(PathBuf::from(FILE)).unwrap();
     assert_eq!(text.matches("#PASSWORD-SHA256 ").count(), USERS.len());
     assert!(!text.contains("nopass"));
+}
+
+#[test]
+fn only_people_make_and_revoke_tokens() {
+    let (redis, _secrets) = guarded();
+    let commands = commands(&redis);
+    for user in USERS {
+        let mut may_run: Vec<&str> = commands
+            .iter()
+            .filter(|command| !FOR_ALL.contains(&command.name.as_str()) && may(&redis, user, command, "systole:tokens"))
+            .map(|command| command.name.as_str())
+            .collect();
+        may_run.retain(|name| name.starts_with('h') || *name == "evalsha");
+        may_run.sort_unstable();
+        if user == "systole-admin" {
+            assert_eq!(may_run, ["evalsha", "hdel", "hexists", "hget", "hgetall", "hset"]);
+        } else {
+            assert_eq!(may_run, ["hget", "hgetall"], "{user}");
+        }
+    }
 }

@@ -28,6 +28,7 @@ use crate::config::relations;
 use crate::dataset::Dataset;
 use crate::heartbeat::BatcherId;
 use crate::http::Server;
+use crate::http::auth::Keeper;
 use crate::telemetry::health::{Affects, Health};
 use crate::telemetry::metrics;
 
@@ -46,13 +47,17 @@ pub async fn run(args: Up) -> Outcome {
     let supervisor = Supervisor::new(&health, &registry)?;
     let (intake, committer) = keep_committing(&supervisor, &args, &buffer, &registry)?;
     // A handle of its own: a queue whose last sender goes with the server would end the committer before it is told to.
-    let server = Server::bind(&args.http, &args.limits, intake.clone(), health.clone(), registry.clone())?;
+    let source = Arc::new(buffer.clone());
+    let (gate, keeper) = Keeper::start(args.http.listen, &args.auth, source, None, &health, &registry).await?;
+    keeper.warn_without_tls(args.http.listen, args.http.tls.is_on());
+    let server = Server::bind(&args.http, &args.limits, &gate, intake.clone(), health.clone(), registry.clone())?;
     let (scheme, address) = (server.scheme(), server.address());
     let behind = [
         keep_watching(&supervisor, &args, &buffer, &health, &registry)?,
         keep_batching(&supervisor, &args, &buffer, &dataset, &health, &registry)?,
         keep_compacting(&supervisor, &args, &dataset, &health, &registry)?,
         keep_answering(&supervisor, &buffer, &dataset),
+        keep_tokens(&supervisor, keeper),
     ];
     let door = keep_serving(&supervisor, server);
     info!(%address, scheme, "listening");
@@ -176,6 +181,18 @@ fn keep_answering(supervisor: &Supervisor, buffer: &EmbeddedBuffer, dataset: &Da
         async move {
             let socket = bound.map_or_else(|| ControlSocket::bind(&path), Ok)?;
             socket.run(buffer, stop).await
+        }
+    })
+}
+
+/// Reads the tokens again and again, so that who is revoked is soon turned away.
+fn keep_tokens(supervisor: &Supervisor, keeper: Keeper) -> Part {
+    let keeper = Arc::new(keeper);
+    supervisor.keep("tokens", move |stop| {
+        let keeper = keeper.clone();
+        async move {
+            keeper.run(stop).await;
+            Ok::<_, Infallible>(())
         }
     })
 }

@@ -3,6 +3,7 @@
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::{HttpResponse, HttpResponseBuilder};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::limits::{Limits, Standing};
 use super::preference::Preference;
@@ -16,13 +17,15 @@ const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// One refused record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct Rejected {
     /// Its place in the request.
     pub(super) index: u32,
     #[serde(serialize_with = "code_as_text")]
     pub(super) code: RejectCode,
+    /// What to mend.
     pub(super) detail: String,
+    /// Whether the same record can succeed later.
     pub(super) retryable: bool,
 }
 
@@ -73,9 +76,11 @@ pub(super) fn insert_preference_applied(response: &mut HttpResponse, preference:
 }
 
 /// 202: what the buffer holds, and what was refused.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Accepted {
+    /// Heartbeats that are held.
     pub(super) accepted: usize,
+    /// Those that are not, in the order of the request.
     pub(super) rejected: Vec<Rejected>,
     #[serde(skip)]
     pub(super) rate: Option<RateFields>,

@@ -25,6 +25,14 @@ pub enum Error {
         /// What is allowed.
         allowed: String,
     },
+    /// Anybody could come in from other machines, and nobody has allowed that.
+    #[error("listen: other machines reach {address}, and {advice}")]
+    Exposed {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What to do.
+        advice: &'static str,
+    },
     /// A setting without the one that belongs to it.
     #[error("{given} is given: it needs {missing} beside it")]
     Incomplete {

@@ -1,6 +1,6 @@
 //! `POST /v1/heartbeats`.
 //!
-//! What costs least is asked first: the address's rate limit, what the head says of the body, the room in the byte
+//! What costs least is asked first: the address's rate limit, the token (so that guessing is limited), what the head says of the body, the room in the byte
 //! budget; then the body is read, inflated and parsed, users' rate limits are asked, and the buffer has the last word.
 
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::admit::rate_limited;
 use super::answer::{Accepted, RateFields, insert_preference_applied};
+use super::auth::{Gate, Pass};
 use super::body::{self, Bounds, declared_length};
 use super::budget::{ByteBudget, Reservation};
 use super::client::ClientAddresses;
@@ -23,11 +24,13 @@ use super::preference::Preference;
 use super::problem::{Kind, Problem};
 use super::split::Format;
 use crate::buffer::Intake;
+use crate::token::Scope;
 
 /// What taking heartbeats in needs. One for all workers.
 #[derive(Debug)]
 pub(super) struct Edge {
     pub(super) intake: Arc<dyn Intake>,
+    pub(super) gate: Gate,
     pub(super) limits: Arc<Limits>,
     pub(super) clients: ClientAddresses,
     pub(super) budget: Arc<ByteBudget>,
@@ -69,6 +72,8 @@ struct Head {
     form: Form,
     /// How its address stands with its limit.
     address: Option<Standing>,
+    /// Whose heartbeats it may bring.
+    pass: Pass,
 }
 
 impl Edge {
@@ -93,7 +98,7 @@ impl Edge {
         // Bad input is told also while nobody knows how to cut what is good.
         let partitions = self.intake.partitions().await;
         let handling = Handling { strict, partitions: *partitions.as_ref().unwrap_or(&1) };
-        let task = Task { form: head.form, now, handling };
+        let task = Task { form: head.form, now, handling, pass: head.pass };
         // Held until the answer is taken: while the parcels wait for the buffer, they are what it stands for.
         let (kept, held) = self.digester.digest(body, task, reservation).await?;
         partitions?;
@@ -106,6 +111,7 @@ impl Edge {
     fn judge_head(&self, request: &HttpRequest) -> Result<Head, Problem> {
         let headers = request.headers();
         let address = self.judge_address(request)?;
+        let pass = self.gate.judge(headers, Scope::Write)?;
         let format = Format::of(headers).map_err(|given| {
             let detail = format!("`{given}` is not taken; send application/json or application/x-ndjson.");
             Problem::new(Kind::UnsupportedMediaType, detail)
@@ -124,7 +130,7 @@ impl Edge {
                 return Err(body::overloaded());
             }
         }
-        Ok(Head { form: Form { encoding, format }, address })
+        Ok(Head { form: Form { encoding, format }, address, pass })
     }
 
     fn judge_address(&self, request: &HttpRequest) -> Result<Option<Standing>, Problem> {

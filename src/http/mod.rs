@@ -9,14 +9,16 @@
 //!   what it may hold before there is a request, and for how long.
 //! - Nothing that a client sends reaches a log line above debug level or a metric label.
 //!
-//! The way of a request: `tls`, if it is on, and the framework make it one; `access` gives it an id, counts and times it → `routes` finds the handler → `ingest` asks
-//! `limits` about the client's address (`client`) → `body` reads, within `budget` and deadline → `digest` turns bytes
-//! into heartbeats by `inflate` and `split`, off the async threads when that is much work → `admit` asks `limits` about
-//! the users → the buffer → `answer` or `problem`.
+//! The way of a request: `tls`, if it is on, and the framework make it one; `access` gives it an id, counts and times it →
+//! `routes` finds the handler → `ingest` asks `limits` about the client's address (`client`), then `auth` about its token →
+//! `body` reads, within `budget` and deadline → `digest` turns bytes into heartbeats by `inflate` and `split`, off the async
+//! threads when that is much work → `keep` leaves out users that the token is not about → `admit` asks `limits` about the
+//! others → the buffer → `answer` or `problem`.
 
 mod access;
 mod admit;
 mod answer;
+pub mod auth;
 mod body;
 mod budget;
 mod client;
@@ -28,6 +30,7 @@ mod ingest;
 mod keep;
 pub mod limits;
 mod metrics;
+mod openapi;
 mod ops;
 mod options;
 mod outgoing;

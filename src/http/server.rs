@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::access::{self, Access};
+use super::auth::Gate;
 use super::body::Bounds;
 use super::budget::ByteBudget;
 use super::client::ClientAddresses;
@@ -26,6 +27,7 @@ use super::digest::{Digester, size};
 use super::ingest::Edge;
 use super::limits::{self, Limits};
 use super::metrics::Metrics;
+use super::openapi::{self, Document};
 use super::ops::Ops;
 use super::stream::{Accept, Stream};
 use super::tls::{self, Tls};
@@ -53,6 +55,7 @@ impl Server {
     pub fn bind(
         options: &Options,
         rate_limits: &limits::Options,
+        gate: &Gate,
         intake: Arc<dyn Intake>,
         health: Health,
         registry: Registry,
@@ -64,6 +67,7 @@ impl Server {
         Metrics::register_state(&registry, &budget, &limits)?;
         let edge = web::Data::new(Edge {
             intake,
+            gate: gate.clone(),
             limits: Arc::clone(&limits),
             clients: ClientAddresses::new(rate_limits.trusted_proxies.clone(), rate_limits.forwarded_header),
             budget,
@@ -77,8 +81,10 @@ impl Server {
         });
         let access = web::Data::new(Access::new(Some(metrics)));
         let tls = Tls::open(&options.tls, &health, &registry)?;
-        let ops = web::Data::new(Ops { health, registry });
+        let ops = web::Data::new(Ops { health, registry, gate: gate.clone() });
+        let document = web::Data::new(Document::new(Some(openapi::Bounds::of(options))));
         let configure = move |config: &mut web::ServiceConfig| {
+            config.app_data(document.clone());
             config.app_data(edge.clone()).app_data(ops.clone()).configure(routes::heartbeats).configure(routes::ops);
         };
         Ok(Self { listener: Listener::bind(options, tls, access, Arc::new(configure))?, limits })
@@ -118,13 +124,21 @@ impl OpsServer {
     ///
     /// # Errors
     /// [`Error::Bind`], or what is wrong with the certificate.
-    pub fn bind(listen: SocketAddr, tls: &tls::Options, health: Health, registry: Registry) -> Result<Self, Error> {
+    pub fn bind(
+        listen: SocketAddr,
+        tls: &tls::Options,
+        gate: &Gate,
+        health: Health,
+        registry: Registry,
+    ) -> Result<Self, Error> {
         // One worker and few connections: it serves a scraper and a health check.
         let options = Options { listen, http_workers: 1, http_max_connections: 100, ..Options::default() };
         let access = web::Data::new(Access::new(None));
         let tls = Tls::open(tls, &health, &registry)?;
-        let ops = web::Data::new(Ops { health, registry });
+        let ops = web::Data::new(Ops { health, registry, gate: gate.clone() });
+        let document = web::Data::new(Document::new(None));
         let configure = move |config: &mut web::ServiceConfig| {
+            config.app_data(document.clone());
             config.app_data(ops.clone()).configure(routes::ops);
         };
         Ok(Self { listener: Listener::bind(&options, tls, access, Arc::new(configure))? })

@@ -6,12 +6,12 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use systole::buffer::options::Options;
 use systole::buffer::redis::{self, RedisBuffer};
-use systole::buffer::{Buffer, Condemned, Error, Reach, Registration, Witness};
-use systole::heartbeat::{ClaimId, DatasetId, Frame, HeartbeatRef};
+use systole::buffer::{Buffer, Condemned, Error, LeaseAnswer, Reach, Registration, Witness};
+use systole::heartbeat::{BatcherId, ClaimId, DatasetId, Frame, HeartbeatRef};
 
 use crate::backend::{AMPLE, Backend, DATASET, Redis, connect, registered};
 use crate::redis_server::{RedisServer, Setup};
-use crate::suite::{ALL, claim, frame, lease, ledger, push};
+use crate::suite::{ALL, MINUTE, claim, frame, lease, ledger, push};
 
 fn at(server: &RedisServer) -> redis::Options {
     at_url(server.url())
@@ -283,6 +283,34 @@ async fn an_element_at_the_head_tells_how_long_it_has_waited() {
     push(&*buffer, 0, &Frame::encode([beat]).unwrap()).await.unwrap();
     let waited = buffer.status(0).await.unwrap().oldest_pending.unwrap();
     assert!((59..90).contains(&waited.as_secs()), "{waited:?}");
+}
+
+#[tokio::test]
+async fn what_lies_ahead_of_a_clock_that_was_set_back_lasts_no_longer_than_it_was_given_for() {
+    let redis = Redis::start();
+    let buffer = registered(&redis, AMPLE).await;
+    let dead = lease(&*buffer, 0).await;
+    buffer.announce(dead.batcher, MINUTE).await.unwrap();
+    // A day ahead, as everything is that was written before the clock went back by one.
+    let ahead = redis.server.cli(&["TIME"]).split_once('\n').unwrap().0.parse::<u64>().unwrap() * 1_000 + 86_400_000;
+    let [from, until] = [ahead, ahead + 1_000].map(|ms| ms.to_string());
+    let state = "systole:{p0}:state";
+    redis.server.cli(&["HSET", state, "lease_from_ms", &from, "lease_until_ms", &until]);
+    redis.server.cli(&["ZADD", "systole:batchers", &from, &dead.batcher.to_string()]);
+
+    let other = BatcherId::new();
+    match buffer.lease(0, other, MINUTE).await.unwrap() {
+        LeaseAnswer::Held { by, expires_in } => {
+            assert!(by == dead.batcher && expires_in <= Duration::from_secs(1), "{expires_in:?}");
+        }
+        taken => panic!("its holder may be alive: {taken:?}"),
+    }
+    let alive = buffer.announce(other, Duration::from_secs(1)).await.unwrap();
+    assert!(alive.contains(&dead.batcher), "it may be alive");
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    assert!(matches!(buffer.lease(0, other, MINUTE).await.unwrap(), LeaseAnswer::Taken(_)));
+    assert_eq!(buffer.announce(other, Duration::from_secs(1)).await.unwrap(), [other]);
+    assert!(matches!(buffer.renew(&dead, MINUTE).await, Err(Error::Fenced { .. })));
 }
 
 #[tokio::test]

@@ -38,6 +38,7 @@ pub struct Setup {
     dir: Option<PathBuf>,
     /// The port on which it talks to the other nodes of its Cluster.
     bus: Option<u16>,
+    env: Vec<(String, String)>,
 }
 
 impl Setup {
@@ -88,6 +89,12 @@ impl Setup {
         self.set("cluster-enabled", "yes").set("cluster-node-timeout", "2000")
     }
 
+    /// One variable of its environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
     /// Starts the server and waits until it answers.
     pub fn start(mut self) -> RedisServer {
         let folder = tempfile::Builder::new().prefix("redis").tempdir().unwrap();
@@ -126,7 +133,12 @@ impl Setup {
         if let Some(bus) = self.bus {
             command.args(["--cluster-port", &bus.to_string()]);
         }
-        command.args(&self.more).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        command
+            .args(&self.more)
+            .envs(self.env.clone())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
         let mut child =
             command.spawn().map_err(|error| Launch::Failed(format!("{error} (apt-get install redis-server)")))?;
 
@@ -184,6 +196,7 @@ impl RedisServer {
             more: Vec::new(),
             dir: None,
             bus: None,
+            env: Vec::new(),
         }
     }
 

@@ -184,7 +184,7 @@ impl World {
         let launch = self.launch(words[0]).args(words[1..].iter().copied());
         match (&self.place, words[0]) {
             (Place::Embedded, _) | (Place::Redis(_), "verify") => launch.args([self.data()]),
-            (Place::Redis(_), "dead-letters") => launch.args(self.buffer()),
+            (Place::Redis(_), "dead-letters" | "token") => launch.args(self.buffer()),
             (Place::Redis(_), _) => launch.args(self.buffer()).args([self.data()]),
         }
     }
@@ -197,6 +197,11 @@ impl World {
     /// A client of this door that writes this world's ledger.
     pub fn client(&self, serve: &Systole) -> Client {
         Client::new(serve.url(), self.ledger.clone())
+    }
+
+    /// The door is in this process: for tests that start `up` by themselves.
+    pub fn address_is(&self, door: &Systole) {
+        self.address.set(Some(door.url()));
     }
 
     /// Starts `serve` with `batch` beside it, and waits until heartbeats are accepted.

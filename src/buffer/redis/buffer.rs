@@ -191,9 +191,14 @@ pub(super) async fn within<T>(after: Duration, call: impl Future<Output = Result
     tokio::time::timeout(after, call).await.unwrap_or(Err(Error::TimedOut { after }))
 }
 
-fn single(outcomes: Vec<Outcome>) -> Result<Value> {
+/// The outcome of the only call.
+pub(super) fn only(outcomes: Vec<Outcome>) -> Result<Outcome> {
     let missing = || Error::Corrupt { detail: "Redis gave no answer to one question".into() };
-    outcomes.into_iter().next().ok_or_else(missing)?.answer
+    outcomes.into_iter().next().ok_or_else(missing)
+}
+
+fn single(outcomes: Vec<Outcome>) -> Result<Value> {
+    only(outcomes)?.answer
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -28,6 +28,7 @@ mod reply;
 mod script;
 mod startup;
 mod target;
+mod tokens;
 
 pub use buffer::RedisBuffer;
 pub(super) use import::{Begun, Found};

@@ -42,6 +42,11 @@ pub(super) struct Files {
 }
 
 impl Options {
+    /// Whether clients are to speak TLS.
+    pub fn is_on(&self) -> bool {
+        self.tls_cert.is_some()
+    }
+
     /// The files, or `None` for plain HTTP.
     ///
     /// # Errors
