@@ -104,10 +104,15 @@ fn special(kind: Family, family: Family, dice: &mut Dice) -> Event {
             3 => Event::Weather(weather(family, dice)),
             _ => Event::Compact(dice.roll(SLOTS), Some(dice.roll(60) as i64)),
         },
-        Family::PowerCuts | Family::Liar => match dice.roll(3) {
+        Family::PowerCuts | Family::Liar => match dice.roll(6) {
             0 => Event::PowerCut(0),
+            // What a process left undone when it died is on the disk or not when the power goes.
+            1 => Event::Kill(dice.roll(SLOTS), dice.roll(12) as i64),
+            2 => Event::Compact(dice.roll(SLOTS), Some(dice.roll(60) as i64)),
             _ => Event::PowerCut(dice.roll(40) as i64),
         },
+        // What a failed sync has lost is seen when the power goes.
+        Family::DiskErrors if dice.roll(2) == 0 => Event::PowerCut(dice.roll(40) as i64),
         _ => Event::Weather(weather(family, dice)),
     }
 }
