@@ -42,6 +42,8 @@ pub(super) struct Store {
     engine: Mutex<Opened>,
     slots: OnceLock<Vec<Slot>>,
     registering: Mutex<()>,
+    /// Held by whoever takes a step that belongs to no partition.
+    beside: Mutex<()>,
     /// Once it is being moved: no step is taken any more.
     moving: Mutex<Option<Mark>>,
     commits: GroupCommit,
@@ -108,6 +110,7 @@ impl Store {
             engine: Mutex::new(Opened::Open(Arc::new(engine))),
             slots: OnceLock::new(),
             registering: Mutex::default(),
+            beside: Mutex::default(),
             moving: Mutex::default(),
             commits: GroupCommit::default(),
             marks,
@@ -315,6 +318,26 @@ impl Store {
         Ok(answer)
     }
 
+    /// Takes one step that belongs to no partition: what `step` gives to be written is on disk when this returns, or nothing
+    /// of it where it fails. One at a time.
+    pub(super) fn step_apart<T>(&self, step: impl FnOnce(&Engine) -> Result<(T, Vec<Write>)>) -> Result<T> {
+        let engine = self.engine()?;
+        let _turn = lock(&self.beside);
+        self.check_not_moving()?;
+        let (answer, writes) = step(&engine)?;
+        if !writes.is_empty() {
+            self.commit(&engine, writes)?;
+        }
+        Ok(answer)
+    }
+
+    /// Looks, while no such step is under way.
+    pub(super) fn apart<T>(&self, look: impl FnOnce(&Engine) -> Result<T>) -> Result<T> {
+        let engine = self.engine()?;
+        let _turn = lock(&self.beside);
+        look(&engine)
+    }
+
     /// What is known of a move.
     pub(super) fn mark(&self) -> Result<Option<Mark>> {
         self.engine()?;
@@ -330,6 +353,7 @@ impl Store {
     pub(super) fn set_mark(&self, mark: Mark) -> Result<()> {
         let engine = self.engine()?;
         let slots = self.slots.get().ok_or(Error::NotRegistered)?;
+        let _beside = lock(&self.beside);
         // All of them, in the order that every step takes them in: no step is under way now.
         let _held: Vec<_> = slots.iter().map(|slot| lock(&slot.kept)).collect();
         let text = serde_json::to_vec(&mark);
