@@ -31,6 +31,9 @@ mod beats;
 #[path = "../support/dice.rs"]
 mod dice;
 mod disk;
+#[allow(dead_code, reason = "each test crate uses its own part of the harness")]
+#[path = "../support/figures.rs"]
+mod figures;
 mod ground;
 mod heal;
 #[allow(dead_code, reason = "each test crate uses its own part of the harness")]
