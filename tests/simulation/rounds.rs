@@ -23,12 +23,10 @@ fn variable<T: FromStr<Err: Debug>>(name: &str) -> Option<T> {
 
 /// The seeds to play: those that the environment asks for, or the first ones.
 fn seeds(usual: u64) -> Range<u64> {
-    if let Some(seed) = variable("SYSTOLE_SIM_SEED") {
-        return seed..seed + 1;
-    }
-    match variable::<u64>("SYSTOLE_SIM_ROUNDS") {
-        None => 1..usual + 1,
-        Some(rounds) => {
+    match (variable::<u64>("SYSTOLE_SIM_SEED"), variable::<u64>("SYSTOLE_SIM_ROUNDS")) {
+        (None, None) => 1..usual + 1,
+        (Some(first), rounds) => first..first + rounds.unwrap_or(1),
+        (None, Some(rounds)) => {
             let first = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64 % 1_000_000_007;
             first..first + rounds
         }
@@ -53,10 +51,12 @@ pub fn hold(family: Family, usual: u64) {
     for seed in seeds {
         let schedule = asked_for(schedule(family, seed));
         let outcome = play(seed, &schedule);
-        if !outcome.violations.is_empty() {
-            fail(family, seed, &schedule, outcome.violations);
-        }
         played += 1;
+        if !outcome.violations.is_empty() {
+            eprintln!("seed {seed} of {family:?}, number {played}, broke {} promises:", outcome.violations.len());
+            outcome.violations.iter().take(SHOWN).for_each(|violation| eprintln!("  {violation}"));
+            fail(seed, &schedule);
+        }
         sum.acknowledged += outcome.acknowledged;
         sum.published += outcome.published;
         sum.deduplicated += outcome.deduplicated;
@@ -83,9 +83,7 @@ fn told(tally: &Tally) -> String {
     tally.iter().map(|(kind, count)| format!("{kind} {count}")).collect::<Vec<_>>().join(", ")
 }
 
-fn fail(family: Family, seed: u64, schedule: &Schedule, violations: Vec<String>) -> ! {
-    eprintln!("seed {seed} of {family:?} broke {} promises:", violations.len());
-    violations.iter().take(SHOWN).for_each(|violation| eprintln!("  {violation}"));
+fn fail(seed: u64, schedule: &Schedule) -> ! {
     let needed = shorten(seed, schedule);
     eprintln!("events that it needs, each with the time that passes behind it:");
     needed.iter().for_each(|at| eprintln!("  {at}: {:?}", schedule[*at]));
