@@ -5,6 +5,7 @@ use std::ops::{Range, RangeInclusive};
 use std::str::FromStr;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use crate::figures;
 use crate::play::{Outcome, play};
 use crate::schedule::{Family, Schedule, schedule};
 use crate::weather::Tally;
@@ -47,7 +48,7 @@ fn pick(schedule: &Schedule, events: &[usize]) -> Schedule {
 /// Plays so many seeds, and fails at the first that breaks a promise.
 pub fn hold(family: Family, usual: u64) {
     let (began, seeds) = (Instant::now(), seeds(usual));
-    let (mut sum, mut played) = (Outcome::default(), 0_u64);
+    let (mut sum, mut played, mut acknowledged) = (Outcome::default(), 0_u64, 0);
     for seed in seeds {
         let schedule = asked_for(schedule(family, seed));
         let outcome = play(seed, &schedule);
@@ -57,17 +58,17 @@ pub fn hold(family: Family, usual: u64) {
             outcome.violations.iter().take(SHOWN).for_each(|violation| eprintln!("  {violation}"));
             fail(seed, &schedule);
         }
-        sum.acknowledged += outcome.acknowledged;
+        figures::note(&outcome.ledger, 0);
+        acknowledged += outcome.ledger.kept();
         sum.published += outcome.published;
         sum.deduplicated += outcome.deduplicated;
         add(&mut sum.tally, outcome.tally);
         add(&mut sum.reached, outcome.reached);
     }
     eprintln!(
-        "simulation of {family:?}: {played} seeds in {:.1} s, {} heartbeats acknowledged, {} published, {} duplicates \
+        "simulation of {family:?}: {played} seeds in {:.1} s, {acknowledged} heartbeats acknowledged, {} published, {} duplicates \
          dropped, lost 0, doubled 0\n  faults: {}\n  reached: {}",
         began.elapsed().as_secs_f64(),
-        sum.acknowledged,
         sum.published,
         sum.deduplicated,
         told(&sum.tally),
@@ -128,7 +129,7 @@ pub fn replays(family: Family) {
             let mut steps: Vec<_> = outcome.trace.into_iter().map(|(_, step)| step).collect();
             steps.retain(|step| !BY_TIMER.contains(&step.as_str()));
             steps.sort();
-            (steps, outcome.tally, outcome.acknowledged)
+            (steps, outcome.tally, outcome.ledger.kept())
         };
         let (first, second) = (sorted(first), sorted(second));
         if let Some(at) = first.0.iter().zip(&second.0).position(|(a, b)| a != b) {
