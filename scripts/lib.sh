@@ -50,3 +50,20 @@ need_rust() {
   have cc || install_packages gcc libc6-dev
   need make make
 }
+
+# Other people's Parquet readers, into a folder of their own: neither the system's Python nor the user's is touched.
+PYTHON_PACKAGES=(duckdb pyarrow)
+PYTHON_FOLDER=$PWD/target/test-python
+
+readers_there() { python3 -c 'import duckdb, pyarrow.dataset' 2>/dev/null; }
+
+install_readers() {
+  export PYTHONPATH=$PYTHON_FOLDER${PYTHONPATH:+:$PYTHONPATH}
+  readers_there && return
+  python3 -m pip --version >/dev/null 2>&1 || install_packages python3-pip
+  say "installing ${PYTHON_PACKAGES[*]} into $PYTHON_FOLDER"
+  mkdir -p "$PYTHON_FOLDER"
+  PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check \
+    --target "$PYTHON_FOLDER" --upgrade "${PYTHON_PACKAGES[@]}"
+  readers_there || die "python3 cannot import ${PYTHON_PACKAGES[*]} from $PYTHON_FOLDER"
+}

@@ -1,27 +1,28 @@
 #!/usr/bin/env bash
-# All tests and checks, on a bare Debian or Ubuntu with Rust. Installs what is missing: redis-server by apt-get, DuckDB and
-# PyArrow into target/. Arguments go to the test runner: scripts/test.sh -E 'binary(cap)'.
+# All tests and checks, on a bare Debian or Ubuntu with Rust. Installs what is missing: redis-server, faketime and the like by
+# apt-get, DuckDB and PyArrow into target/. Arguments go to the test runner: scripts/test.sh -E 'binary(cap)'.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/lib.sh
 . scripts/lib.sh
 
-# Other people's Parquet readers, for the tests that read while Systole writes.
-PYTHON_PACKAGES=(duckdb pyarrow)
-PYTHON_FOLDER=$PWD/target/test-python
-export PYTHONPATH=$PYTHON_FOLDER${PYTHONPATH:+:$PYTHONPATH}
+# What was not tested, a line each; tests/support/skip.rs appends to it as well.
+SKIPPED=$PWD/target/tmp/skipped.txt
+# What was judged, a line each, for docs/reliability.md (tests/reliability.rs).
+FIGURES=$PWD/target/tmp/figures.tsv
 
-readers_there() { python3 -c 'import duckdb, pyarrow.dataset' 2>/dev/null; }
+# skip WHAT WHY
+skip() {
+  local line="SKIPPED: $1 ($2)"
+  say "$line"
+  mkdir -p "$(dirname "$SKIPPED")"
+  printf '%s\n' "$line" >>"$SKIPPED"
+}
 
-install_readers() {
-  readers_there && return
-  python3 -m pip --version >/dev/null 2>&1 || install_packages python3-pip
-  say "installing ${PYTHON_PACKAGES[*]} into $PYTHON_FOLDER"
-  mkdir -p "$PYTHON_FOLDER"
-  # A folder of their own: neither the system's Python nor the user's is touched.
-  PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check \
-    --target "$PYTHON_FOLDER" --upgrade "${PYTHON_PACKAGES[@]}"
-  readers_there || die "python3 cannot import ${PYTHON_PACKAGES[*]} from $PYTHON_FOLDER"
+report_skipped() {
+  [ -s "$SKIPPED" ] || { say "nothing was skipped" && return; }
+  say "$(wc -l <"$SKIPPED") skipped:"
+  sort "$SKIPPED" | uniq -c >&2
 }
 
 run_tests() {
@@ -36,7 +37,7 @@ run_tests() {
 
 check_dependencies() {
   if ! cargo deny --version >/dev/null 2>&1; then
-    say "SKIPPED: cargo deny check (cargo-deny is not installed)"
+    skip "cargo deny check" "cargo-deny is not installed"
     return
   fi
   cargo deny --offline check bans licenses sources
@@ -44,7 +45,7 @@ check_dependencies() {
   if cargo deny fetch db >/dev/null 2>&1; then
     cargo deny check advisories
   else
-    say "SKIPPED: cargo deny check advisories (the advisory database cannot be fetched)"
+    skip "cargo deny check advisories" "the advisory database cannot be fetched"
   fi
 }
 
@@ -56,17 +57,26 @@ check_measuring() {
     cargo clippy --locked --manifest-path "scripts/$program/Cargo.toml" --target-dir "target/$program" -- -D warnings
   done
   cargo test --quiet --locked --manifest-path scripts/load/Cargo.toml --target-dir target/load
-  PYTHONPYCACHEPREFIX=$PWD/target/pycache python3 -m py_compile scripts/bench/*.py scripts/bench/rivals/*.py
+  PYTHONPYCACHEPREFIX=$PWD/target/pycache python3 -m py_compile \
+    scripts/bench/*.py scripts/bench/rivals/*.py scripts/torture/*.py
 }
 
 need_rust
 need_redis
 need python3 python3
+# For the faults of the machine; what still cannot be had here (root, a mount) is skipped, and said so at the end.
+need faketime faketime
+need prlimit util-linux
+PATH=$PATH:/usr/sbin:/sbin need mkfs.ext4 e2fsprogs
 install_readers
 
+rm -f "$SKIPPED" "$FIGURES"
 cargo fmt --check
 run_tests "$@"
 cargo clippy --locked --all-targets -- -D warnings
 check_measuring
+# A round of some seconds on each buffer, on the binary that the tests ran.
+[ $# -gt 0 ] || SYSTOLE=target/debug/systole scripts/torture.sh 0 "" --seconds 6
 check_dependencies
+report_skipped
 say "all tests and checks passed"

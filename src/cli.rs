@@ -1,5 +1,7 @@
 //! The command line: what can be asked of the binary. Parsing only; `app` does it.
 
+pub mod token;
+
 use clap::{Args, Parser, Subcommand};
 
 use crate::{batcher, buffer, compactor, dataset, http, telemetry};
@@ -36,6 +38,8 @@ pub enum Command {
     Verify(Box<Verify>),
     /// Look at, retry or drop what could not be written
     DeadLetters(Box<DeadLetters>),
+    /// Make, list or revoke tokens: who may write and read
+    Token(Box<token::Tokens>),
     /// Move what the embedded buffer of a stopped `up` holds into Redis; the dataset belongs to that from then on
     Drain(Box<Drain>),
     /// Give an existing dataset a new or erased buffer
@@ -64,6 +68,7 @@ impl Command {
                 DeadLetterAction::Show(one) => &one.of.common,
                 DeadLetterAction::Retry(some) | DeadLetterAction::Drop(some) => &some.of.common,
             },
+            Self::Token(args) => &args.action.of().common,
             Self::Drain(args) => &args.common,
             Self::Adopt(args) => &args.common,
             Self::Config(_) => return None,
@@ -99,6 +104,9 @@ pub struct Up {
     pub http: http::Options,
     /// See there.
     #[command(flatten)]
+    pub auth: http::auth::Options,
+    /// See there.
+    #[command(flatten)]
     pub dataset: dataset::Options,
     /// See there.
     #[command(flatten)]
@@ -131,6 +139,9 @@ pub struct Serve {
     pub http: http::Options,
     /// See there.
     #[command(flatten)]
+    pub auth: http::auth::Options,
+    /// See there.
+    #[command(flatten)]
     pub limits: http::limits::Options,
     /// See there.
     #[command(flatten)]
@@ -157,6 +168,12 @@ pub struct Batch {
     pub listen: std::net::SocketAddr,
     /// See there.
     #[command(flatten)]
+    pub tls: http::tls::Options,
+    /// See there.
+    #[command(flatten)]
+    pub auth: http::auth::Options,
+    /// See there.
+    #[command(flatten)]
     pub buffer: buffer::options::Options,
     /// See there.
     #[command(flatten)]
@@ -181,6 +198,12 @@ pub struct Compact {
     /// Where /health and /metrics listen with --watch
     #[arg(long, env = "SYSTOLE_LISTEN", default_value = "127.0.0.1:9102", value_name = "ADDR:PORT")]
     pub listen: std::net::SocketAddr,
+    /// See there.
+    #[command(flatten)]
+    pub tls: http::tls::Options,
+    /// See there.
+    #[command(flatten)]
+    pub exposure: http::auth::Exposure,
     /// See there.
     #[command(flatten)]
     pub dataset: dataset::Options,

@@ -9,6 +9,7 @@
 //! - `kill`: the process sends itself SIGKILL, as a power-off would: nothing is flushed.
 //! - `error`: the step fails with ENOSPC. `*N` limits it to the first N hits.
 //! - `wait`: the thread sleeps for ever, so that a test can act while the process stands there. `*N` likewise.
+//! - `stop`: the process stops itself (SIGSTOP) and goes on from there once it is told to (SIGCONT). `*N` likewise.
 //! - `panic`: the thread panics.
 //! - `+N` before `*`: skips the first N hits, as in `kill+2`.
 
@@ -18,6 +19,11 @@ use std::str::FromStr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use rustix::process::{Signal, getpid, kill_process};
+
+/// A stop reaches all threads, this one too, a moment after it was asked for.
+const STOP_TAKES: Duration = Duration::from_millis(50);
 
 static ARMED: OnceLock<HashMap<String, Failpoint>> = OnceLock::new();
 
@@ -31,6 +37,7 @@ enum Action {
     Kill,
     Error,
     Wait,
+    Stop,
     Panic,
 }
 
@@ -59,8 +66,9 @@ impl FromStr for Failpoint {
             "kill" => Action::Kill,
             "error" => Action::Error,
             "wait" => Action::Wait,
+            "stop" => Action::Stop,
             "panic" => Action::Panic,
-            other => return Err(Error(format!("`{other}` is none of kill, error, wait, panic"))),
+            other => return Err(Error(format!("`{other}` is none of kill, error, wait, stop, panic"))),
         };
         Ok(Self { action, skip, times, hits: AtomicU64::new(0) })
     }
@@ -110,14 +118,24 @@ pub fn reached(name: &str) -> io::Result<()> {
     }
     match failpoint.action {
         Action::Kill => {
-            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            signal_self(Signal::KILL);
             wait_for_ever()
         }
         Action::Wait => wait_for_ever(),
+        Action::Stop => {
+            signal_self(Signal::STOP);
+            std::thread::sleep(STOP_TAKES);
+            Ok(())
+        }
         Action::Error => Err(io::Error::from(rustix::io::Errno::NOSPC)),
         #[allow(clippy::panic, reason = "the test asked for exactly this")]
         Action::Panic => panic!("failpoint {name}"),
     }
+}
+
+fn signal_self(signal: Signal) {
+    // Of its own process, which is there: it cannot fail.
+    let _ = kill_process(getpid(), signal);
 }
 
 fn wait_for_ever() -> ! {

@@ -1,7 +1,7 @@
 //! Systole collects heartbeats: acknowledged means kept, published means once, and the books balance.
 //!
 //! ARCHITECTURE.md is the map. Imports go down only: edge (`cli`, `app`, `config`, `http`) → services (`batcher`,
-//! `compactor`, `books`) → stores (`buffer`, `dataset`) → vocabulary (`heartbeat`); `telemetry`, `settings`,
+//! `compactor`, `books`) → stores (`buffer`, `dataset`) → vocabulary (`heartbeat`, `token`); `telemetry`, `settings`,
 //! `failpoint` and `backoff` stand at the bottom and import nothing of ours.
 
 pub mod app;
@@ -18,3 +18,4 @@ pub mod heartbeat;
 pub mod http;
 pub mod settings;
 pub mod telemetry;
+pub mod token;

@@ -6,20 +6,21 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Each module with what it may import of ours.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("backoff", &[]),
     ("failpoint", &[]),
     ("settings", &[]),
     ("telemetry", &[]),
     ("heartbeat", &[]),
-    ("buffer", &["heartbeat", "telemetry", "failpoint", "settings", "backoff"]),
+    ("token", &["heartbeat"]),
+    ("buffer", &["heartbeat", "token", "telemetry", "failpoint", "settings", "backoff"]),
     ("dataset", &["heartbeat", "telemetry", "failpoint", "settings"]),
     ("batcher", &["buffer", "dataset", "heartbeat", "telemetry", "failpoint", "settings", "backoff"]),
     ("compactor", &["dataset", "heartbeat", "telemetry", "failpoint", "settings"]),
     ("books", &["buffer", "dataset", "heartbeat"]),
-    ("http", &["buffer", "heartbeat", "telemetry", "failpoint", "settings"]),
+    ("http", &["buffer", "heartbeat", "token", "telemetry", "failpoint", "settings"]),
     ("config", &["buffer", "batcher", "compactor", "dataset", "http", "telemetry"]),
-    ("cli", &["config", "buffer", "batcher", "compactor", "dataset", "http", "telemetry"]),
+    ("cli", &["config", "buffer", "batcher", "compactor", "dataset", "http", "telemetry", "token"]),
     (
         "app",
         &[
@@ -33,6 +34,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
             "http",
             "heartbeat",
             "telemetry",
+            "token",
             "failpoint",
             "backoff",
         ],

@@ -7,9 +7,14 @@
 mod support;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use support::fleet::figures;
 use support::proxy::{Proxy, Weather};
-use support::{Beats, Buffer, Producers, SOON, World, wait};
+use support::{Beats, Buffer, Dice, Producers, QUICK_LEASE, SOON, World, wait};
+
+/// So long it storms at least.
+const STORM: Duration = Duration::from_secs(6);
 
 #[test]
 fn a_push_whose_answer_is_lost_is_no_202_and_sent_again_is_published_once() {
@@ -65,4 +70,34 @@ fn a_batcher_whose_answers_are_lost_loses_and_doubles_nothing() {
     world.await_drained(SOON);
     batch.await_status("/health", 200, SOON);
     world.audit();
+}
+
+#[test]
+fn a_storm_between_every_role_and_redis_loses_and_doubles_nothing() {
+    let mut dice = Dice::loaded_anew();
+    let world = World::on(Buffer::Redis);
+    let network = Proxy::stormy(world.redis().port(), &mut dice);
+    let world = world.reached_by([format!("--buffer={}", network.url())]);
+    let fleet = world.fleet_with(&["--push-deadline=1s", "--step-deadline=1s"], &QUICK_LEASE);
+    let producers = fleet.producers(&world);
+    producers.await_kept(300, SOON);
+    network.set(Weather::Storm);
+    let begun = Instant::now();
+    wait::until("the storm to have done its worst", 2 * SOON, || {
+        begun.elapsed() > STORM && network.struck().iter().all(|struck| *struck >= 5)
+    });
+    let struck = network.struck();
+    network.set(Weather::Fair);
+    producers.await_kept(300, 2 * SOON);
+    producers.stop();
+    let snapshot = world.await_rest(2 * SOON);
+    let [lost, torn, swallowed, late] = struck;
+    let what = format!("storm: {lost} answers lost, {torn} torn, {swallowed} swallowed, {late} late");
+    let said = fleet.said_forgotten();
+    assert_eq!((figures(&what, &world, &snapshot, said), said), (0, 0));
+    fleet.serve.await_status("/health", 200, SOON);
+    for batcher in &fleet.batchers {
+        batcher.await_status("/health", 200, SOON);
+    }
+    assert_eq!(world.audit()["verdict"], "balanced");
 }

@@ -1,74 +1,150 @@
-//! Redis: a restart loses nothing acknowledged; Redis away means 503 and recovery by itself; a full Redis still drains.
+//! Redis away, hanging, paused, full or without disk means 503 and recovery by itself; nothing acknowledged is lost, nothing is
+//! doubled, and what drains goes on as long as Redis lets it. What a dying Redis loses is in `redis_durability`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
 
 mod support;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use support::{Beat, Beats, Buffer, Producers, RedisServer, SOON, World, wait};
+use support::fleet::figures;
+use support::tmpfs::Tmpfs;
+use support::{Beat, Beats, Buffer, Fleet, Producers, QUICK_LEASE, RedisServer, SOON, World, wait};
 
-#[test]
-fn a_redis_killed_under_load_loses_nothing_with_fsync_always() {
-    let mut world = World::on(Buffer::Redis);
-    let (serve, _batch) = world.serve_and_batch();
-    let _watch = world.watch().start();
-    let producers = Producers::start(vec![world.client(&serve); 4], Arc::new(Beats::new(50, 2)), 20);
-    for _ in 0..3 {
-        producers.await_kept(2_000, SOON);
-        world.redis_mut().kill();
-        world.redis_mut().restart();
-    }
+/// Ends a test of a fault that takes nothing: under the ledger nothing is lost or doubled, the books balance, and no loss was
+/// told of.
+fn nothing_is_lost(what: &str, world: &World, fleet: &Fleet, producers: Producers) {
     producers.await_kept(300, SOON);
     producers.stop();
-    world.await_published(2 * SOON);
-    world.await_drained(SOON);
-    world.audit();
+    let snapshot = world.await_rest(2 * SOON);
+    let said = fleet.said_forgotten();
+    assert_eq!((figures(what, world, &snapshot, said), said), (0, 0));
+    assert_eq!(world.audit()["verdict"], "balanced");
+    fleet.serve.await_status("/health", 200, SOON);
 }
 
-/// While Redis syncs the last second it answers from memory: what it has not written to the file by then dies with it. It
-/// does so for two seconds; the third is for the clocks of three processes on a busy machine.
-const WINDOW: Duration = Duration::from_secs(3);
-
-#[test]
-fn a_redis_killed_under_load_loses_at_most_two_seconds_with_fsync_every_second() {
-    let mut world = World::on_redis(RedisServer::with().appendfsync("everysec").start());
-    let (serve, _batch) = world.serve_and_batch();
-    let _watch = world.watch().start();
-    let producers = Producers::start(vec![world.client(&serve); 2], Arc::new(Beats::new(50, 2)), 2);
+/// Has Redis answer nobody for longer than any deadline and any lease, and has it go on.
+fn hangs_under_load(what: &str, hang: impl Fn(&RedisServer), go_on: impl Fn(&RedisServer)) {
+    let world = World::on(Buffer::Redis);
+    let fleet = world.fleet_with(&["--push-deadline=1s", "--step-deadline=1s"], &QUICK_LEASE);
+    let producers = fleet.producers(&world);
     for _ in 0..2 {
-        let before = producers.kept();
+        producers.await_kept(500, SOON);
         let begun = Instant::now();
-        wait::until("the window to be filled", SOON, || begun.elapsed() > 2 * WINDOW);
-        assert!(producers.kept() > before + 100, "hardly anything was sent");
-        world.redis_mut().kill();
-        assert!(world.ledger.excuse_since(Instant::now() - WINDOW) > 50, "nothing is left to be lost");
-        world.redis_mut().restart();
+        hang(world.redis());
+        fleet.serve.await_status("/health/ready", 503, SOON);
+        for batcher in &fleet.batchers {
+            batcher.await_status("/health", 503, SOON);
+        }
+        // Pushes have timed out by now, leases have run out, batchers count as dead.
+        wait::until("every deadline to pass", SOON, || begun.elapsed() > Duration::from_millis(2_500));
+        go_on(world.redis());
+        fleet.serve.await_status("/health/ready", 200, SOON);
     }
-    producers.await_kept(300, SOON);
-    producers.stop();
-    world.await_published(2 * SOON);
-    world.await_drained(SOON);
-    world.audit();
+    nothing_is_lost(what, &world, &fleet, producers);
 }
 
 #[test]
-fn a_redis_stopped_in_order_loses_nothing_with_fsync_every_second() {
-    let mut world = World::on_redis(RedisServer::with().appendfsync("everysec").start());
-    let (serve, _batch) = world.serve_and_batch();
-    let _watch = world.watch().start();
-    let producers = Producers::start(vec![world.client(&serve); 4], Arc::new(Beats::new(50, 2)), 20);
-    for _ in 0..2 {
-        producers.await_kept(2_000, SOON);
-        world.redis_mut().shut_down();
-        world.redis_mut().restart();
+fn a_redis_that_is_stopped_past_deadlines_and_leases_loses_and_doubles_nothing() {
+    hangs_under_load("2 × SIGSTOP and SIGCONT of Redis", RedisServer::stop_process, RedisServer::cont);
+}
+
+#[test]
+fn a_redis_that_pauses_all_clients_loses_and_doubles_nothing() {
+    hangs_under_load(
+        "2 × CLIENT PAUSE ALL",
+        |redis| assert_eq!(redis.cli(&["CLIENT", "PAUSE", "3000", "ALL"]), "OK"),
+        |_| {},
+    );
+}
+
+#[test]
+fn a_redis_that_pauses_writes_loses_and_doubles_nothing() {
+    hangs_under_load(
+        "2 × CLIENT PAUSE WRITE",
+        |redis| assert_eq!(redis.cli(&["CLIENT", "PAUSE", "60000", "WRITE"]), "OK"),
+        |redis| assert_eq!(redis.cli(&["CLIENT", "UNPAUSE"]), "OK"),
+    );
+}
+
+#[test]
+fn scripts_that_redis_forgets_under_load_are_loaded_again_unseen() {
+    let world = World::on(Buffer::Redis);
+    let fleet = world.fleet();
+    let producers = fleet.producers(&world);
+    for _ in 0..40 {
+        producers.await_kept(50, SOON);
+        assert_eq!(world.redis().cli(&["SCRIPT", "FLUSH"]), "OK");
     }
-    producers.await_kept(300, SOON);
-    producers.stop();
-    world.await_published(2 * SOON);
-    world.await_drained(SOON);
-    world.audit();
+    let refused = fleet.serve.metrics().sum("systole_push_refused_heartbeats_total").unwrap_or(0.0);
+    assert_eq!(refused, 0.0, "a push was refused for it");
+    nothing_is_lost("40 × SCRIPT FLUSH", &world, &fleet, producers);
+}
+
+#[test]
+fn a_redis_at_its_maxmemory_under_load_refuses_pushes_and_drains_and_accepts_again_by_itself() {
+    let world = World::on(Buffer::Redis);
+    let fleet = world.fleet();
+    let producers = fleet.producers(&world);
+    producers.await_kept(500, SOON);
+    let used = || -> u64 {
+        let memory = world.redis().cli(&["INFO", "memory"]);
+        let used = memory.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap();
+        used.trim().parse().unwrap()
+    };
+    fleet.stop_batchers();
+    let bound = used() + 500_000;
+    assert_eq!(world.redis().cli(&["CONFIG", "SET", "maxmemory", &bound.to_string()]), "OK");
+    let full = fleet.serve.await_status("/health/ready", 503, SOON);
+    assert!(full.text.contains("maxmemory"), "{}", full.text);
+    let kept = producers.kept();
+    let acked = world.held("acked");
+    fleet.wake_batchers();
+    wait::until("draining to go on", SOON, || world.held("acked") > acked);
+    fleet.serve.await_status("/health/ready", 200, SOON);
+    wait::until("heartbeats to be taken in again", SOON, || producers.kept() > kept + 200);
+    nothing_is_lost("maxmemory reached", &world, &fleet, producers);
+}
+
+#[test]
+fn a_redis_whose_disk_is_full_refuses_pushes_and_goes_on_by_itself_when_there_is_room() {
+    let Some(disk) = Tmpfs::mount("16m") else { return };
+    let redis = RedisServer::with().appendfsync("everysec").in_folder(disk.path()).start();
+    let world = World::on_redis(redis);
+    let fleet = world.fleet();
+    let producers = fleet.producers(&world);
+    producers.await_kept(500, SOON);
+    for _ in 0..2 {
+        let ballast = disk.fill();
+        let full = fleet.serve.await_status("/health/ready", 503, SOON);
+        assert!(full.text.contains("MISCONF"), "{}", full.text);
+        let refused = world.client(&fleet.serve).post(&Beat::of("somebody", "device"));
+        assert_eq!(refused.status, 503, "{}", refused.text);
+        std::fs::remove_file(ballast).unwrap();
+        fleet.serve.await_status("/health/ready", 200, SOON);
+        producers.await_kept(300, SOON);
+    }
+    nothing_is_lost("2 × Redis's disk full, appendfsync everysec", &world, &fleet, producers);
+}
+
+/// Redis ends where it cannot keep its word.
+#[test]
+fn a_redis_that_dies_of_its_full_disk_loses_nothing_with_fsync_always() {
+    let Some(disk) = Tmpfs::mount("16m") else { return };
+    let redis = RedisServer::with().in_folder(disk.path()).start();
+    let mut world = World::on_redis(redis);
+    let fleet = world.fleet();
+    let producers = fleet.producers(&world);
+    for _ in 0..2 {
+        producers.await_kept(500, SOON);
+        let ballast = disk.fill();
+        wait::until("Redis to give up", SOON, || world.redis_mut().has_ended());
+        fleet.serve.await_status("/health/ready", 503, SOON);
+        std::fs::remove_file(ballast).unwrap();
+        world.redis_mut().restart();
+        fleet.serve.await_status("/health/ready", 200, SOON);
+    }
+    nothing_is_lost("2 × Redis's disk full, appendfsync always", &world, &fleet, producers);
 }
 
 #[test]

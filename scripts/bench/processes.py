@@ -72,6 +72,12 @@ class Child:
             self._reap()
         return self.usage
 
+    def kill(self) -> None:
+        """Ends it at once."""
+        if self.usage is None:
+            os.kill(self.pid, signal.SIGKILL)
+            self._reap()
+
     def ended(self) -> bool:
         return self.usage is not None or os.waitid(os.P_PID, self.pid, _LOOK | os.WNOHANG) is not None
 
@@ -116,8 +122,7 @@ _LOOK = os.WEXITED | os.WNOWAIT
 def end_all() -> None:
     """Ends what still runs, at once."""
     for child in list(_running):
-        os.kill(child.pid, signal.SIGKILL)
-        child._reap()
+        child.kill()
 
 
 def wait_until(what: str, within_s: float, condition, *, poll_s: float = POLL_S, running: "tuple[Child, ...]" = ()):

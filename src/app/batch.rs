@@ -1,11 +1,12 @@
 //! `systole batch`: from the buffer into fragments.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::start::{finish, open_buffer, open_dataset, stop_on_signals};
+use super::start::{finish, look_at_buffer, open_dataset, stop_on_signals};
 use super::{Done, Failure, Outcome, owner};
 use crate::batcher::{self, Batcher};
 use crate::buffer::redis::RedisBuffer;
@@ -14,6 +15,7 @@ use crate::config::relations;
 use crate::dataset::Dataset;
 use crate::heartbeat::BatcherId;
 use crate::http::OpsServer;
+use crate::http::auth::Keeper;
 use crate::telemetry::health::{Affects, Health, Reporter};
 use crate::telemetry::metrics;
 
@@ -28,15 +30,22 @@ pub async fn run(args: Batch) -> Outcome {
     let health = Health::new();
     let dataset = open_dataset(&args.dataset, true).await?;
     let metrics = batcher::Metrics::register(&registry)?;
-    let ops = OpsServer::bind(args.listen, health.clone(), registry)?;
+    let buffer = Arc::new(RedisBuffer::connect(&args.buffer, &args.redis)?);
+    let (gate, keeper) = Keeper::start(args.listen, &args.auth, buffer.clone(), None, &health, &registry).await?;
+    keeper.warn_without_tls(args.listen, args.tls.is_on());
+    let ops = OpsServer::bind(args.listen, &args.tls, &gate, health.clone(), registry)?;
     info!(address = %ops.address(), "listening");
     let stop_ops = CancellationToken::new();
     let ops = tokio::spawn({
         let stop = stop_ops.clone();
         async move { ops.run(stop).await }
     });
+    let keeper = tokio::spawn({
+        let stop = stop_ops.clone();
+        async move { keeper.run(stop).await }
+    });
 
-    let buffer = open_buffer(&args.buffer, &args.redis).await?;
+    look_at_buffer(&buffer).await?;
     buffer.expect_dataset(dataset.id());
     if belong_together(&buffer, &dataset, &health, &stop).await? {
         let batcher =
@@ -46,6 +55,7 @@ pub async fn run(args: Batch) -> Outcome {
 
     stop_ops.cancel();
     finish("ops server", ops).await??;
+    finish("tokens", keeper).await?;
     info!("stopped");
     Ok(Done::Well)
 }

@@ -12,6 +12,7 @@ use crate::compactor::{self, Bar, Compactor};
 use crate::config::relations;
 use crate::dataset::{self, Dataset};
 use crate::http::OpsServer;
+use crate::http::auth::Gate;
 use crate::telemetry::health::{Affects, Health};
 use crate::telemetry::metrics;
 
@@ -46,7 +47,8 @@ async fn watch(args: Compact, stop: CancellationToken) -> Outcome {
     let registry = metrics::registry()?;
     let health = Health::new();
     let metrics = compactor::Metrics::register(&registry)?;
-    let ops = OpsServer::bind(args.listen, health.clone(), registry)?;
+    args.exposure.check_without_tokens(args.listen)?;
+    let ops = OpsServer::bind(args.listen, &args.tls, &Gate::open(), health.clone(), registry)?;
     info!(address = %ops.address(), "listening");
     let stop_ops = CancellationToken::new();
     let ops = tokio::spawn({

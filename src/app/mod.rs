@@ -16,6 +16,7 @@ mod serve;
 mod show_config;
 mod start;
 mod supervisor;
+mod token;
 mod up;
 mod verify;
 
@@ -81,6 +82,7 @@ fn run(arguments: &[OsString]) -> Outcome {
             Command::Audit(args) => audit::run(*args).await,
             Command::Verify(args) => verify::run(*args).await,
             Command::DeadLetters(args) => dead_letters::run(*args).await,
+            Command::Token(args) => token::run(*args).await,
             Command::Drain(args) => drain::run(*args).await,
             Command::Adopt(args) => adopt::run(*args).await,
             Command::Config(args) => show_config::run(&args),
@@ -144,7 +146,11 @@ impl From<compactor::Error> for Failure {
 
 impl From<http::Error> for Failure {
     fn from(error: http::Error) -> Self {
-        Self::OutOfReach(error.to_string())
+        use http::Error::{Certificate, Exposed, Incomplete, Setting};
+        match error {
+            Setting { .. } | Exposed { .. } | Incomplete { .. } | Certificate { .. } => Self::Usage(error.to_string()),
+            _ => Self::OutOfReach(error.to_string()),
+        }
     }
 }
 

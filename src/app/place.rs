@@ -9,8 +9,9 @@ use std::sync::Arc;
 use super::start::{open_dataset, reach_buffer};
 use super::{Failure, owner};
 use crate::buffer::embedded::{self, EmbeddedBuffer};
+use crate::buffer::redis::RedisBuffer;
 use crate::buffer::socket::SocketBuffer;
-use crate::buffer::{Inspect, options, redis};
+use crate::buffer::{Administer, Inspect, Tokens, options, redis};
 use crate::dataset::{self, Dataset};
 
 /// Looks whether the embedded buffer of a dataset that has one is there: opening makes what is not, and an empty buffer in
@@ -49,7 +50,7 @@ pub async fn buffer_of(
     dataset: &Dataset,
     options: &options::Options,
     redis: &redis::Options,
-) -> Result<Arc<dyn Inspect>, Failure> {
+) -> Result<Arc<dyn Administer>, Failure> {
     match owner::read(dataset).await?.as_deref() {
         Some(owner::EMBEDDED) if redis.buffer.is_some() => Err(Failure::Usage(format!(
             "the dataset in {} belongs to its embedded buffer: leave --buffer out (SYSTOLE_BUFFER and `buffer` in the file, \
@@ -75,13 +76,71 @@ pub async fn buffer_near(
         return Ok(reach_buffer(options, redis).await?);
     }
     match open_dataset(dataset, false).await {
-        Ok(dataset) => buffer_of(&dataset, options, redis).await,
+        Ok(dataset) => Ok(buffer_of(&dataset, options, redis).await?),
         Err(dataset::Error::NoDataset { .. }) => Ok(reach_buffer(options, redis).await?),
         Err(error) => Err(error.into()),
     }
 }
 
-async fn embedded_of(dataset: &Dataset, options: &options::Options) -> Result<Arc<dyn Inspect>, Failure> {
+/// The tokens for a command that looks at them or revokes some: as [`buffer_near`], but of a Redis also before any dataset
+/// has registered it.
+///
+/// # Errors
+/// Those of [`buffer_near`].
+pub async fn tokens_near(
+    dataset: &dataset::Options,
+    options: &options::Options,
+    redis: &redis::Options,
+) -> Result<Arc<dyn Tokens>, Failure> {
+    if redis.buffer.is_some() {
+        return Ok(Arc::new(RedisBuffer::connect(options, redis)?));
+    }
+    match open_dataset(dataset, false).await {
+        Ok(dataset) => match owner::read(&dataset).await?.as_deref() {
+            None | Some(owner::REDIS) => Ok(Arc::new(RedisBuffer::connect(options, redis)?)),
+            _ => Ok(buffer_of(&dataset, options, redis).await?),
+        },
+        Err(dataset::Error::NoDataset { .. }) => Ok(Arc::new(RedisBuffer::connect(options, redis)?)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The same for a command that makes one: a Redis must be fit to keep it, and where there is neither Redis nor dataset the
+/// dataset is made, as `systole up` would, so that its door need not stand open first.
+///
+/// # Errors
+/// Those of [`tokens_near`], and of a buffer that would not keep what it is given.
+pub async fn tokens_to_make(
+    dataset: &dataset::Options,
+    options: &options::Options,
+    redis: &redis::Options,
+) -> Result<Arc<dyn Tokens>, Failure> {
+    if redis.buffer.is_some() {
+        let buffer = RedisBuffer::connect(options, redis)?;
+        buffer.startup_check().await?;
+        return Ok(Arc::new(buffer));
+    }
+    let dataset = match open_dataset(dataset, false).await {
+        Err(dataset::Error::NoDataset { .. }) => {
+            let dataset = open_dataset(dataset, true).await?;
+            let buffer = open_embedded(&dataset, options, &embedded::Options::default()).await?;
+            buffer.expect_dataset(dataset.id());
+            owner::settle(&buffer, &dataset, owner::EMBEDDED).await?;
+            return Ok(Arc::new(buffer));
+        }
+        opened => opened?,
+    };
+    if owner::read(&dataset).await?.is_none() {
+        // A `batch` that waits for its Redis may have made it: it is not taken from that.
+        return Err(Failure::Usage(format!(
+            "the dataset in {} has no buffer yet: name the Redis with --buffer, or start `systole up` once",
+            dataset.root().display()
+        )));
+    }
+    Ok(buffer_of(&dataset, options, redis).await?)
+}
+
+async fn embedded_of(dataset: &Dataset, options: &options::Options) -> Result<Arc<dyn Administer>, Failure> {
     let far = SocketBuffer::new(&dataset.control_socket(), options);
     if far.is_served().await? {
         return Ok(Arc::new(far));

@@ -13,11 +13,12 @@ use crate::buffer::Inlet;
 use crate::buffer::committer::{self, Committer};
 use crate::buffer::monitor::{self, Monitor};
 use crate::buffer::redis::RedisBuffer;
-use crate::buffer::spill;
+use crate::buffer::spill::{self, TokenCopy};
 use crate::cli::Serve;
 use crate::config::relations;
 use crate::dataset::Dataset;
 use crate::http;
+use crate::http::auth::Keeper;
 use crate::telemetry::health::{Affects, Health};
 use crate::telemetry::metrics;
 
@@ -43,14 +44,23 @@ pub async fn run(args: Serve) -> Outcome {
     let stop_monitor = CancellationToken::new();
     let monitor_metrics = monitor::Metrics::register(&registry)?;
     let ttl = *args.buffer.batcher_ttl;
-    let monitor = Monitor::new(buffer, &args.monitor, ttl, buffer_affects, &health, monitor_metrics);
+    let monitor = Monitor::new(buffer.clone(), &args.monitor, ttl, buffer_affects, &health, monitor_metrics);
     let monitor = tokio::spawn({
         let stop = stop_monitor.clone();
         async move { monitor.run(stop).await }
     });
 
-    let server = http::Server::bind(&args.http, &args.limits, Arc::new(intake), health, registry)?;
-    info!(address = %server.address(), "listening");
+    let listen = args.http.listen;
+    let copy = args.spill.spill_dir.as_deref().map(TokenCopy::beside);
+    let (gate, keeper) = Keeper::start(listen, &args.auth, buffer, copy, &health, &registry).await?;
+    keeper.warn_without_tls(listen, args.http.tls.is_on());
+    let server = http::Server::bind(&args.http, &args.limits, &gate, Arc::new(intake), health, registry)?;
+    let stop_keeper = CancellationToken::new();
+    let keeper = tokio::spawn({
+        let stop = stop_keeper.clone();
+        async move { keeper.run(stop).await }
+    });
+    info!(address = %server.address(), scheme = server.scheme(), "listening");
     let served = server.run(stop).await;
 
     stop_committer.cancel();
@@ -58,6 +68,8 @@ pub async fn run(args: Serve) -> Outcome {
     if let Some(spill) = spill {
         spill.stop().await?;
     }
+    stop_keeper.cancel();
+    finish("tokens", keeper).await?;
     stop_monitor.cancel();
     finish("monitor", monitor).await?;
     served?;

@@ -46,12 +46,18 @@ async fn first_of(terminate: &mut Signal, interrupt: &mut Signal) -> &'static st
 /// Connects to the buffer and looks whether it is fit. One that is out of reach is no error for a service: it waits.
 pub async fn open_buffer(options: &options::Options, redis: &redis::Options) -> Result<Arc<RedisBuffer>, Failure> {
     let buffer = Arc::new(RedisBuffer::connect(options, redis)?);
+    look_at_buffer(&buffer).await?;
+    Ok(buffer)
+}
+
+/// Looks whether the buffer is fit. One that is out of reach is no error for a service: it waits.
+pub async fn look_at_buffer(buffer: &RedisBuffer) -> Result<(), Failure> {
     match buffer.startup_check().await {
         Ok(durability) => info!(durability = durability.level, window = durability.window, "the buffer is fit"),
         Err(error) if error.is_transient() => warn!(%error, "the buffer is not there yet; waiting for it"),
         Err(error) => return Err(error.into()),
     }
-    Ok(buffer)
+    Ok(())
 }
 
 /// Connects to the buffer for a command that looks once: out of reach is an error.

@@ -28,6 +28,7 @@ use crate::config::relations;
 use crate::dataset::Dataset;
 use crate::heartbeat::BatcherId;
 use crate::http::Server;
+use crate::http::auth::Keeper;
 use crate::telemetry::health::{Affects, Health};
 use crate::telemetry::metrics;
 
@@ -46,17 +47,21 @@ pub async fn run(args: Up) -> Outcome {
     let supervisor = Supervisor::new(&health, &registry)?;
     let (intake, committer) = keep_committing(&supervisor, &args, &buffer, &registry)?;
     // A handle of its own: a queue whose last sender goes with the server would end the committer before it is told to.
-    let server = Server::bind(&args.http, &args.limits, intake.clone(), health.clone(), registry.clone())?;
-    let address = server.address();
+    let source = Arc::new(buffer.clone());
+    let (gate, keeper) = Keeper::start(args.http.listen, &args.auth, source, None, &health, &registry).await?;
+    keeper.warn_without_tls(args.http.listen, args.http.tls.is_on());
+    let server = Server::bind(&args.http, &args.limits, &gate, intake.clone(), health.clone(), registry.clone())?;
+    let (scheme, address) = (server.scheme(), server.address());
     let behind = [
         keep_watching(&supervisor, &args, &buffer, &health, &registry)?,
         keep_batching(&supervisor, &args, &buffer, &dataset, &health, &registry)?,
         keep_compacting(&supervisor, &args, &dataset, &health, &registry)?,
         keep_answering(&supervisor, &buffer, &dataset),
+        keep_tokens(&supervisor, keeper),
     ];
     let door = keep_serving(&supervisor, server);
-    info!(%address, "listening");
-    if output::line(welcome(address, &dataset)).is_err() {
+    info!(%address, scheme, "listening");
+    if output::line(welcome(scheme, address, &dataset)).is_err() {
         // A full disk behind standard output must not keep the door shut.
         warn!("standard output takes no text; going on without the welcome");
     }
@@ -180,6 +185,18 @@ fn keep_answering(supervisor: &Supervisor, buffer: &EmbeddedBuffer, dataset: &Da
     })
 }
 
+/// Reads the tokens again and again, so that who is revoked is soon turned away.
+fn keep_tokens(supervisor: &Supervisor, keeper: Keeper) -> Part {
+    let keeper = Arc::new(keeper);
+    supervisor.keep("tokens", move |stop| {
+        let keeper = keeper.clone();
+        async move {
+            keeper.run(stop).await;
+            Ok::<_, Infallible>(())
+        }
+    })
+}
+
 fn keep_serving(supervisor: &Supervisor, server: Server) -> Part {
     let server = Arc::new(server);
     supervisor.keep("http", move |stop| {
@@ -189,22 +206,22 @@ fn keep_serving(supervisor: &Supervisor, server: Server) -> Part {
 }
 
 /// What a newcomer needs to know.
-fn welcome(address: SocketAddr, dataset: &Dataset) -> String {
+fn welcome(scheme: &str, address: SocketAddr, dataset: &Dataset) -> String {
     // What listens everywhere answers here as well.
     let ip = if address.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { address.ip() };
     let address = SocketAddr::new(ip, address.port());
     let data = dataset.root().join("heartbeats");
     format!(
         r#"
-Systole listens on http://{address}. Try it:
+Systole listens on {scheme}://{address}. Try it:
 
-  curl -i http://{address}/v1/heartbeats -H 'content-type: application/json' -d '{{"user_id":"ada","device_id":"laptop","timestamp":"'"$(date -u +%Y-%m-%dT%H:%M:%SZ)"'"}}'
+  curl -i {scheme}://{address}/v1/heartbeats -H 'content-type: application/json' -d '{{"user_id":"ada","device_id":"laptop","timestamp":"'"$(date -u +%Y-%m-%dT%H:%M:%SZ)"'"}}'
 
 The first rows appear within seconds under {data}/, later ones within a minute:
 
   duckdb -c "FROM '{data}/**/*.parquet'"
 
-Health: http://{address}/health   Stop: Ctrl-C
+Health: {scheme}://{address}/health   Stop: Ctrl-C
 "#,
         data = data.display()
     )

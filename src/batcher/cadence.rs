@@ -6,7 +6,9 @@
 //! - The wait counts from the *last claim*: after a quiet spell the first heartbeat goes straight through.
 //! - Under load a claim is as big as the budget lets it be: a claim's worth goes at once.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// Small claims driven by age alone keep this share of `max_delay` apart, lest producers whose clock is behind the buffer's
 /// (each of their heartbeats looks old on arrival) turn every look into a tiny fragment.

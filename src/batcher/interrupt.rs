@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::fault::{Ending, Fault, Halt};
@@ -82,7 +83,7 @@ impl Signals {
         let Some(since) = self.busy_since else {
             return std::future::pending().await;
         };
-        tokio::time::sleep_until((since + self.yield_after).into()).await;
+        tokio::time::sleep_until(since + self.yield_after).await;
         while self.alone.load(Ordering::Relaxed) {
             // A step that hangs reports no fault of its own.
             self.problems.raise_if_none(self.partition, "work is not finished in time; the disk may hang");

@@ -13,7 +13,10 @@ use tokio_util::sync::CancellationToken;
 use crate::dataset::{self, Bucket, Dataset};
 use crate::telemetry::health::{Affects, Health, Reporter};
 
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// So many looks in the time that a fragment may wait, no fewer than one in [`LOOK_EVERY_MOST`].
+const LOOKS: u32 = 4;
+const LOOK_EVERY_MOST: Duration = Duration::from_secs(10);
+const LOOK_EVERY_LEAST: Duration = Duration::from_millis(250);
 /// A look that takes longer than this is a disk that hangs.
 const LOOK_DEADLINE: Duration = Duration::from_secs(60);
 /// Buckets visited in one look, of each of the two kinds.
@@ -61,8 +64,9 @@ impl LagWatch {
     }
 
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
+        let pause = (self.publish_lag / LOOKS).clamp(LOOK_EVERY_LEAST, LOOK_EVERY_MOST);
         while shutdown.run_until_cancelled(self.look()).await.is_some() {
-            if shutdown.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_none() {
+            if shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
                 return;
             }
         }

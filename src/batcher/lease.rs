@@ -11,9 +11,10 @@
 //!   the next owner makes of the same claim; where the name differs, row identity drops the rows at publishing.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::fault::Ending;
@@ -105,9 +106,9 @@ async fn renew(buffer: Arc<dyn Buffer>, lease: Lease, standing: Standing, ttl: D
     let mut pause = renew_every;
     loop {
         let until = standing.until();
-        tokio::time::sleep_until((Instant::now() + pause).min(until).into()).await;
+        tokio::time::sleep_until((Instant::now() + pause).min(until)).await;
         let asked_at = Instant::now();
-        match tokio::time::timeout_at(until.into(), buffer.renew(&lease, ttl)).await {
+        match tokio::time::timeout_at(until, buffer.renew(&lease, ttl)).await {
             Ok(Ok(())) => {
                 standing.extend(believed_until(asked_at, ttl));
                 pause = renew_every;

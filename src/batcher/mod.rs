@@ -8,6 +8,7 @@
 //! - A fault of the world is retried for ever and named on `/health`; a fault of the data becomes a dead letter.
 //! - Any number of batchers work beside each other. Ranks say who tries which partition, leases say who may, epochs make
 //!   the steps of a zombie fail. What a zombie still stores is harmless: see `lease`.
+//! - Time is tokio's clock throughout, so that a test can hold it and let a lease lapse between two steps.
 //! - In memory are at most `claims_at_once` claims, each within the budget of a claim.
 //!
 //! The states of a claim, each step with what moves it on:

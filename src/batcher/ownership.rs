@@ -9,8 +9,9 @@
 //!   one term; then the first-ranked gets its turn again. So nothing has to be told to anyone for a partition to move on.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::heartbeat::{BatcherId, Partition};

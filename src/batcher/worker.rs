@@ -8,10 +8,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use bytesize::ByteSize;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
@@ -60,7 +60,9 @@ impl Worker {
             problems: shared.problems.clone(),
         };
         let cadence = Cadence::new(*options.max_delay, *options.look_every, options.claim_rows, Instant::now());
-        let backoff = Backoff::new(*options.retry_first, *options.retry_most);
+        // The random bits of the id, and what tells the workers of one batcher apart.
+        let who = held.lease().batcher.to_u128() as u64 ^ held.lease().epoch << 16 ^ u64::from(held.lease().partition);
+        let backoff = Backoff::with_jitter_of(who, *options.retry_first, *options.retry_most);
         Self { shared, held, signals, cadence, backoff }
     }
 

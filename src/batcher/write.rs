@@ -10,9 +10,9 @@
 //! does all of it again, over what is there.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 use super::Shared;
 use super::cadence::CAREFUL_AFTER_DEATHS;

@@ -9,9 +9,10 @@ use async_trait::async_trait;
 
 use super::{
     Batchers, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, Durability, Lease, LeaseAnswer, PartitionStatus,
-    Registration, Result, Room,
+    Registration, Result, Room, Witness,
 };
 use crate::heartbeat::{BatcherId, ClaimId, Frame, Partition};
+use crate::token::{StoredToken, TokenId, TokenList, TokenVersion};
 
 /// Whether the buffer is there, whose it is, and how well it keeps what it is given.
 #[async_trait]
@@ -47,6 +48,11 @@ pub trait Inspect: Reach {
     /// The state of one partition.
     async fn status(&self, partition: Partition) -> Result<PartitionStatus>;
 
+    /// What this process remembers of a partition, of its own answers; nothing where the buffer cannot go back.
+    fn witness(&self, _partition: Partition) -> Witness {
+        Witness::default()
+    }
+
     /// Who is alive, and how long ago each was last seen, without joining them.
     async fn batchers(&self) -> Result<Batchers>;
 
@@ -67,6 +73,28 @@ pub trait Inspect: Reach {
     /// Deletes a dead letter; the ledger counts its rows as dropped. `false` when there is no such letter.
     async fn drop_dead_letter(&self, partition: Partition, id: DeadLetterId) -> Result<bool>;
 }
+
+/// The tokens that say who may write and read. The buffer keeps them, since every server reaches it; it does not read them.
+///
+/// They belong to no dataset: they can be made before the buffer is registered, so that no door has to stand open first.
+#[async_trait]
+pub trait Tokens: std::fmt::Debug + Send + Sync + 'static {
+    /// All of them at one instant, or `None` when they are those of the version that is known already.
+    async fn tokens(&self, known: Option<TokenVersion>) -> Result<Option<TokenList>>;
+
+    /// Keeps one more, durably. `false` when there is one of its id, which stays as it is.
+    ///
+    /// Fails with [`Error::Unsafe`](super::Error::Unsafe) when there are [too many](crate::token::MAX_TOKENS).
+    async fn create_token(&self, token: &StoredToken) -> Result<bool>;
+
+    /// Forgets one, durably. `false` when there is no such token.
+    async fn revoke_token(&self, id: TokenId) -> Result<bool>;
+}
+
+/// All that people may ask and decide: what a control socket lets another process do.
+pub trait Administer: Inspect + Tokens {}
+
+impl<B: Inspect + Tokens> Administer for B {}
 
 /// A buffer backend: what comes in, what is looked at, and what a batcher takes out.
 #[async_trait]

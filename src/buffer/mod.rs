@@ -26,13 +26,25 @@ pub mod socket;
 pub mod spill;
 mod types;
 
-pub use contract::{Buffer, Inlet, Inspect, Reach};
+pub use contract::{Administer, Buffer, Inlet, Inspect, Reach, Tokens};
 pub use error::Error;
 pub use intake::{Intake, Parcel};
 pub use types::{
     Batchers, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, Durability, InHand, Lease, LeaseAnswer, Ledger,
-    PartitionStatus, Registration, Room, StandingClaim,
+    PartitionStatus, Registration, Room, StandingClaim, Witness,
 };
+
+/// The refusal of one token more.
+fn too_many_tokens() -> Error {
+    Error::Unsafe {
+        advice: format!(
+            "there are too many tokens: at most {} of {} bytes together are kept; `systole token list` shows them, `systole token \
+             revoke` makes room",
+            crate::token::MAX_TOKENS,
+            crate::token::MAX_TOTAL_BYTES
+        ),
+    }
+}
 
 /// Shorthand of this module.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -240,3 +240,12 @@ pub struct PartitionStatus {
     /// See `cap_rows`.
     pub cap_bytes: u64,
 }
+
+/// What a process has seen of a partition itself, to hold the buffer's word against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Witness {
+    /// Heartbeats that the partition had accepted, by its last answer that told.
+    pub accepted: u64,
+    /// Heartbeats of what it had accepted that it later knew nothing of, summed over every time that it went back.
+    pub gone_back: u64,
+}

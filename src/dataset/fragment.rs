@@ -144,7 +144,7 @@ impl Dataset {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Io`].
     pub fn fragment_age(&self, bucket: Bucket, name: &FragmentName) -> Result<Duration> {
-        tree::age(&self.paths().fragment(bucket, name))
+        tree::age(&self.paths().fragment(bucket, name), self.fs().now())
     }
 }
 

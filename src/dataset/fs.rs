@@ -2,12 +2,14 @@
 //!
 //! Constraints: every step that creates, renames, links, syncs or removes something goes through [`FileSystem`], so that
 //! a test can record the order of the steps, and fail or stop at any of them. Reading, and writing into a file just
-//! created, go straight to the [`File`].
+//! created, go straight to the [`File`]; a test that wants a write to fail hands out a file that takes none. The clock by
+//! which ages are told is the file system's as well, since they are told from the times of its files.
 
 use std::fmt::Debug;
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use std::time::SystemTime;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
@@ -80,6 +82,11 @@ pub trait FileSystem: Debug + Send + Sync + 'static {
     /// # Errors
     /// Those of the operating system.
     fn remove_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Now, as its files are dated.
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
 }
 
 /// The file system of the machine.

@@ -2,7 +2,10 @@
 //!
 //! Format: one JSON object: `id`, `format_version`, `partitions`, `buffer` (`null` until a buffer was registered, then
 //! `{"kind": "redis"}`), `accepted_surplus` (rows by
-//! partition). Fields that this version does not know are kept when it is rewritten.
+//! partition). Fields that this version does not know are kept when it is rewritten. `checksum` is the xxh3_64, in
+//! hexadecimal, of all other fields in the order of their names, each as `"name":value` of compact JSON, commas between: another number of partitions, by one
+//! flipped bit, would lead every user to other files. It may be missing: it was not written from the beginning, and whoever
+//! mends the file by hand takes it out.
 //!
 //! Birth is a hard link of a synced temp file: of two at once one wins whole, and the loser reads the winner's. Rewriting
 //! is a rename of a synced temp file over it, under the lock `staging/.dataset.lock`.
@@ -15,6 +18,7 @@ use std::path::Path;
 use fs2::FileExt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::{At, Error, Result, tolerate_gone};
 use super::fs::FileSystem;
@@ -35,6 +39,9 @@ pub(super) struct Manifest {
     #[serde(flatten)]
     unknown: Map<String, Value>,
 }
+
+/// The name of the field.
+const CHECKSUM: &str = "checksum";
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Owner {
@@ -63,11 +70,24 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Manifest> {
     if found > FORMAT_VERSION {
         return Err(Error::NewerFormat { path: path.to_owned(), found, known: FORMAT_VERSION });
     }
-    let manifest: Manifest = serde_json::from_slice(bytes).map_err(damaged)?;
+    let mut fields: BTreeMap<String, Value> = serde_json::from_slice(bytes).map_err(damaged)?;
+    if fields.remove(CHECKSUM).is_some_and(|found| found != checksum(&fields)) {
+        let reason = "it does not match its checksum: put it back from a backup, or mend it and take out the checksum";
+        return Err(Error::damaged(path, reason));
+    }
+    let manifest = fields.into_iter().collect::<Value>();
+    let manifest: Manifest = serde_json::from_value(manifest).map_err(damaged)?;
     if manifest.partitions == 0 {
         return Err(Error::damaged(path, "`partitions` is 0"));
     }
     Ok(manifest)
+}
+
+/// Of all fields but itself.
+fn checksum(fields: &BTreeMap<String, Value>) -> Value {
+    let fields: Vec<String> =
+        fields.iter().map(|(name, value)| format!("{}:{value}", Value::from(name.as_str()))).collect();
+    Value::from(format!("{:016x}", xxh3_64(fields.join(",").as_bytes())))
 }
 
 /// Makes a new dataset, or reads the one that another process has just made.
@@ -91,9 +111,17 @@ pub(super) fn bear(layout: &Layout, fs: &dyn FileSystem, partitions: Partition) 
     read(layout)?.ok_or(Error::NotFound { path })
 }
 
-fn write_synced(fs: &dyn FileSystem, path: &Path, manifest: &Manifest) -> Result<()> {
-    let mut bytes = serde_json::to_vec_pretty(manifest).map_err(io::Error::other).at("encode", path)?;
+fn encode(manifest: &Manifest) -> serde_json::Result<Vec<u8>> {
+    let mut fields: BTreeMap<String, Value> = serde_json::from_value(serde_json::to_value(manifest)?)?;
+    let checksum = checksum(&fields);
+    fields.insert(CHECKSUM.to_owned(), checksum);
+    let mut bytes = serde_json::to_vec_pretty(&fields)?;
     bytes.push(b'\n');
+    Ok(bytes)
+}
+
+fn write_synced(fs: &dyn FileSystem, path: &Path, manifest: &Manifest) -> Result<()> {
+    let bytes = encode(manifest).map_err(io::Error::other).at("encode", path)?;
     let mut file = fs.create_new(path).at("create", path)?;
     file.write_all(&bytes).at("write", path)?;
     fs.sync_file(&file, path).at("sync", path)
@@ -203,8 +231,14 @@ mod tests {
     fn what_is_recorded_is_read_back_and_unknown_fields_stay() {
         let scratch = Scratch::new();
         let path = scratch.dataset.root().join("dataset.json");
-        let text = fs::read_to_string(&path).unwrap().replacen('{', r#"{"later": [1],"#, 1);
-        fs::write(&path, text).unwrap();
+        let mut fields: BTreeMap<String, Value> = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        fields.insert("later".to_owned(), serde_json::json!([1]));
+        fs::write(&path, serde_json::to_vec(&fields).unwrap()).unwrap();
+        let changed = scratch.dataset.owning_buffer().unwrap_err();
+        assert!(changed.to_string().contains("checksum"), "{changed}");
+        // Mended by hand, or written before there was one.
+        fields.remove(CHECKSUM);
+        fs::write(&path, serde_json::to_vec(&fields).unwrap()).unwrap();
         assert_eq!(scratch.dataset.owning_buffer().unwrap(), None);
         scratch.dataset.record_owning_buffer("redis").unwrap();
         let surplus = BTreeMap::from([(3, 7)]);
@@ -226,6 +260,24 @@ mod tests {
             assert_eq!(matches!(error, Error::NewerFormat { .. }), newer, "{error}");
             assert_eq!(matches!(error, Error::Damaged { .. }), !newer, "{error}");
             assert!(!error.is_fault_of_data());
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_changes_nothing_or_is_noticed() {
+        let scratch = Scratch::new();
+        scratch.dataset.record_owning_buffer("redis").unwrap();
+        scratch.dataset.record_accepted_surplus(&BTreeMap::from([(3, 7)])).unwrap();
+        let path = scratch.dataset.root().join("dataset.json");
+        let (whole, manifest) = (fs::read(&path).unwrap(), scratch.dataset.manifest().unwrap());
+        for bit in 0..8 * whole.len() {
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            match parse(&path, &bytes) {
+                // Another space, or another name for the checksum: then that is one more field that is not known.
+                Ok(read) => assert_eq!(Manifest { unknown: Map::new(), ..read }, manifest, "bit {bit}"),
+                Err(error) => assert!(matches!(error, Error::Damaged { .. } | Error::NewerFormat { .. }), "{error}"),
+            }
         }
     }
 

@@ -3,10 +3,9 @@
 //! Constraints: it leaves nothing behind (leftovers of a probe that was killed go at a later start), disturbs no other
 //! process that starts at the same time, and shows readers at most an empty folder for an instant.
 
-use std::fs;
 use std::io;
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use fs2::FileExt;
 use uuid::Uuid;
@@ -126,28 +125,25 @@ fn remove(fs: &dyn FileSystem, folder: &Path) -> Result<()> {
 /// Removes what starts that were killed have left.
 pub(super) fn clean(layout: &Layout, fs: &dyn FileSystem) -> Result<()> {
     for tree in [layout.staging(), layout.heartbeats()] {
-        for folder in leftovers(&tree, PROBE)? {
+        for folder in leftovers(&tree, PROBE, fs.now())? {
             remove(fs, &folder)?;
         }
     }
-    for file in leftovers(layout.root(), MANIFEST_TEMP)? {
+    for file in leftovers(layout.root(), MANIFEST_TEMP, fs.now())? {
         tolerate_gone(fs.remove_file(&file)).at("remove", &file)?;
     }
     Ok(())
 }
 
-fn leftovers(folder: &Path, prefix: &str) -> Result<Vec<std::path::PathBuf>> {
+fn leftovers(folder: &Path, prefix: &str, now: SystemTime) -> Result<Vec<PathBuf>> {
     let ours = |name: &String| name.strip_prefix(prefix).is_some_and(|id| Uuid::parse_str(id).is_ok());
-    let old = |path: &std::path::PathBuf| {
-        fs::metadata(path)
-            .and_then(|metadata| metadata.modified())
-            .is_ok_and(|time| time.elapsed().unwrap_or_default() > LEFTOVER_AGE)
-    };
+    let old = |path: &PathBuf| tree::age(path, now).is_ok_and(|age| age > LEFTOVER_AGE);
     Ok(tree::entries(folder)?.into_iter().filter(ours).map(|name| folder.join(name)).filter(old).collect())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::sync::Arc;
 
     use super::super::test_support::{Scratch, entries_below};

@@ -10,9 +10,9 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use uuid::Uuid;
+use uuid::{ContextV7, Timestamp, Uuid};
 
 use super::error::{At, Error, Result, tolerate_gone};
 use super::paths::Staged;
@@ -75,7 +75,7 @@ impl Replacement {
         reached("consolidate.exchanged")?;
         self.dataset.sync_parents(self.bucket)?;
         reached("consolidate.parents_synced")?;
-        let retired = Retired { id: Uuid::now_v7(), age: Duration::ZERO };
+        let retired = Retired { id: self.dataset.new_id(), age: Duration::ZERO };
         let old = paths.staged(self.bucket, Staged::Old(retired.id));
         fs.rename(&self.folder, &old).at("rename", &self.folder)?;
         reached("consolidate.retired")?;
@@ -138,7 +138,7 @@ impl Dataset {
             return Err(Error::Unsupported { advice: advice.into() });
         }
         self.ensure_folder(&self.paths().staging_folder(bucket))?;
-        let folder = self.paths().staged(bucket, Staged::Next(Uuid::now_v7()));
+        let folder = self.paths().staged(bucket, Staged::Next(self.new_id()));
         self.fs().create_dir(&folder).at("make the folder", &folder)?;
         failpoint::reached("consolidate.begun").at("make the folder", &folder)?;
         Ok(Replacement { dataset: self.clone(), bucket, folder, merged_rows: 0, exchanged: false })
@@ -149,10 +149,10 @@ impl Dataset {
     /// # Errors
     /// [`Error::Io`].
     pub fn retired(&self, bucket: Bucket) -> Result<Vec<Retired>> {
-        let mut retired = Vec::new();
+        let (mut retired, now) = (Vec::new(), self.fs().now());
         for entry in tree::entries(&self.paths().staging_folder(bucket))? {
             if let Ok(Staged::Old(id)) = entry.parse() {
-                retired.push(Retired { id, age: age_of(id) });
+                retired.push(Retired { id, age: age_of(id, now) });
             }
         }
         retired.sort_by_key(|retired| retired.id);
@@ -191,18 +191,18 @@ impl Dataset {
     pub fn clean_leftovers(&self, bucket: Bucket, older_than: Duration) -> Result<Cleaned> {
         let staging = self.paths().staging_folder(bucket);
         let published = self.list_published(bucket)?;
-        let mut cleaned = Cleaned::default();
+        let (mut cleaned, now) = (Cleaned::default(), self.fs().now());
         for entry in tree::entries(&staging)? {
             let Ok(staged) = entry.parse::<Staged>() else { continue };
             let path = staging.join(entry);
             let is_leftover = match staged {
                 Staged::Temp(_) => true,
                 // The folder's own time may be that of the old published folder, if an exchange has put it there.
-                Staged::Next(id) => age_of(id) >= older_than,
+                Staged::Next(id) => age_of(id, now) >= older_than,
                 Staged::Index(name) => !published.contains(&name),
                 _ => false,
             };
-            if !is_leftover || !is_older(&path, older_than)? {
+            if !is_leftover || !is_older(&path, older_than, now)? {
                 continue;
             }
             match staged {
@@ -220,6 +220,12 @@ impl Dataset {
             self.fs().sync_dir(&staging).at("sync the folder", &staging)?;
         }
         Ok(cleaned)
+    }
+
+    /// An id whose age is told by the clock of the file system.
+    fn new_id(&self) -> Uuid {
+        let since = self.fs().now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Uuid::new_v7(Timestamp::from_unix(ContextV7::new(), since.as_secs(), since.subsec_nanos()))
     }
 
     fn remove(&self, path: &Path) -> Result<bool> {
@@ -250,16 +256,15 @@ impl Dataset {
     }
 }
 
-/// Time since an id of ours was made; zero when that lies in the future.
-fn age_of(id: Uuid) -> Duration {
+/// Time until `now` since an id of ours was made; zero when that lies ahead.
+fn age_of(id: Uuid, now: SystemTime) -> Duration {
     let born = id.get_timestamp().map(|timestamp| timestamp.to_unix());
     let born = born.map_or(Duration::ZERO, |(seconds, nanos)| Duration::new(seconds, nanos));
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    now.saturating_sub(born)
+    now.duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(born)
 }
 
-fn is_older(path: &Path, than: Duration) -> Result<bool> {
-    match tree::age(path) {
+fn is_older(path: &Path, than: Duration, now: SystemTime) -> Result<bool> {
+    match tree::age(path, now) {
         Err(Error::NotFound { .. }) => Ok(false),
         age => Ok(age? >= than),
     }

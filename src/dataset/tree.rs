@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::PoisonError;
+use std::time::{Duration, SystemTime};
 
 use super::error::{At, Result};
 use super::fs::FileSystem;
@@ -140,10 +141,10 @@ pub(super) fn file_len(path: &Path) -> Result<u64> {
     super::error::or_not_found(fs::metadata(path), "look at", path).map(|metadata| metadata.len())
 }
 
-/// The time since a file or folder was last written; zero when its time lies in the future.
-pub(super) fn age(path: &Path) -> Result<std::time::Duration> {
+/// The time until `now` since a file or folder was last written; zero when its time lies ahead.
+pub(super) fn age(path: &Path, now: SystemTime) -> Result<Duration> {
     let metadata = super::error::or_not_found(fs::metadata(path), "look at", path)?;
-    Ok(metadata.modified().at("read the time of", path)?.elapsed().unwrap_or_default())
+    Ok(now.duration_since(metadata.modified().at("read the time of", path)?).unwrap_or_default())
 }
 
 #[cfg(test)]

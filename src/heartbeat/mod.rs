@@ -21,3 +21,6 @@ pub use parse::{Limits, Parsed, ParsedHeartbeat, parse_array, parse_one, parse_t
 pub use record::{Heartbeat, HeartbeatRef};
 pub use reject::{RejectCode, Rejection};
 pub use sort::sort;
+pub use text::{
+    MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTE_LEVELS, MAX_ID_BYTES, MAX_NAME_BYTES, MIN_TIMESTAMP_NOT_SECONDS, check_user_id,
+};

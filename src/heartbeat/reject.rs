@@ -33,13 +33,15 @@ pub enum RejectCode {
     AttributesTooDeep,
     /// Text that is no valid Unicode (a lone surrogate escape).
     InvalidUnicode,
+    /// The token may not write heartbeats of this user.
+    ForbiddenUser,
     /// The user's rate limit. The only retryable one.
     RateLimited,
 }
 
 impl RejectCode {
     /// Every code, for metrics that must show a zero before the first case.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::MalformedJson,
         Self::NotAnObject,
         Self::UnknownField,
@@ -55,6 +57,7 @@ impl RejectCode {
         Self::AttributesTooLarge,
         Self::AttributesTooDeep,
         Self::InvalidUnicode,
+        Self::ForbiddenUser,
         Self::RateLimited,
     ];
 
@@ -76,6 +79,7 @@ impl RejectCode {
             Self::AttributesTooLarge => "attributes_too_large",
             Self::AttributesTooDeep => "attributes_too_deep",
             Self::InvalidUnicode => "invalid_unicode",
+            Self::ForbiddenUser => "forbidden_user",
             Self::RateLimited => "rate_limited",
         }
     }

@@ -12,7 +12,7 @@ pub const MAX_NAME_BYTES: usize = 128;
 pub const MAX_ID_BYTES: usize = 64;
 
 /// An integer timestamp below this many milliseconds (March 1973) can only be seconds that lost their thousand.
-const SECONDS_LOOK_BELOW: i64 = 100_000_000_000;
+pub const MIN_TIMESTAMP_NOT_SECONDS: i64 = 100_000_000_000;
 
 /// Checks a `user_id`, `device_id` or `id`: its length and that it holds no control character.
 pub fn check_name(field: &'static str, text: &str, max_bytes: usize) -> Result<(), Rejection> {
@@ -25,6 +25,14 @@ pub fn check_name(field: &'static str, text: &str, max_bytes: usize) -> Result<(
         return Err(Rejection::new(RejectCode::ControlCharacter, detail));
     }
     Ok(())
+}
+
+/// Checks what is to be a `user_id` outside of a record.
+///
+/// # Errors
+/// What is wrong with it, and what is allowed.
+pub fn check_user_id(text: &str) -> Result<(), Rejection> {
+    check_name("user_id", text, MAX_NAME_BYTES)
 }
 
 /// Reads an RFC 3339 timestamp with offset into milliseconds since the Unix epoch; digits below are cut.
@@ -54,7 +62,7 @@ fn has_rfc3339_shape(text: &[u8]) -> bool {
 
 /// Refuses an integer timestamp that was meant as seconds.
 pub fn check_not_seconds(ms: i64) -> Result<(), Rejection> {
-    if (0..SECONDS_LOOK_BELOW).contains(&ms) {
+    if (0..MIN_TIMESTAMP_NOT_SECONDS).contains(&ms) {
         let detail =
             format!("`timestamp` {ms} looks like seconds; give milliseconds since the Unix epoch (times 1000)");
         return Err(Rejection::new(RejectCode::TimestampInSeconds, detail));

@@ -1,6 +1,7 @@
 //! Around every request: its id, its count, its time, its line in the log.
 
 use std::num::NonZeroU32;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -12,6 +13,7 @@ use actix_web::{HttpMessage, web};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tracing::Instrument;
 
+use super::connection::Pulse;
 use super::metrics::Metrics;
 use super::problem::Cause;
 use super::request_id::{RequestId, X_REQUEST_ID};
@@ -60,6 +62,7 @@ pub(super) async fn layer(
     let began = Instant::now();
     let route = Route::of(request.path());
     let id = RequestId::take_or_make(request.headers(), now_ms());
+    let in_hand = request.conn_data::<Rc<Pulse>>().map(Pulse::begin);
     let in_flight = access.metrics.as_deref().map(Metrics::in_flight);
     request.extensions_mut().insert(id.clone());
     // At debug level, so that it costs nothing while nobody reads lines of that level; a warning names the id itself.
@@ -68,7 +71,7 @@ pub(super) async fn layer(
     let mut response = next.call(request).instrument(span).await?;
 
     response.headers_mut().insert(X_REQUEST_ID, id.header());
-    drop(in_flight);
+    drop((in_flight, in_hand));
     let (status, took) = (response.status().as_u16(), began.elapsed());
     if let Some(metrics) = &access.metrics {
         metrics.answered(route, status, took.as_secs_f64());

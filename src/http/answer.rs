@@ -3,6 +3,7 @@
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::{HttpResponse, HttpResponseBuilder};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::limits::{Limits, Standing};
 use super::preference::Preference;
@@ -16,13 +17,15 @@ const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// One refused record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct Rejected {
     /// Its place in the request.
     pub(super) index: u32,
     #[serde(serialize_with = "code_as_text")]
     pub(super) code: RejectCode,
+    /// What to mend.
     pub(super) detail: String,
+    /// Whether the same record can succeed later.
     pub(super) retryable: bool,
 }
 
@@ -35,6 +38,13 @@ impl Rejected {
         let Rejection { code, detail } = rejection;
         Self { index, code, detail, retryable: code.retryable() }
     }
+}
+
+/// Bytes that a list of refused records takes, as it stands or as text.
+pub(super) fn listed_bytes(rejected: &[Rejected]) -> usize {
+    /// What stands around the detail, in memory and in JSON.
+    const AROUND: usize = 128;
+    rejected.iter().map(|one| AROUND + one.detail.len()).sum()
 }
 
 /// The two fields of draft-ietf-httpapi-ratelimit-headers, for the policy that leaves the least.
@@ -66,9 +76,11 @@ pub(super) fn insert_preference_applied(response: &mut HttpResponse, preference:
 }
 
 /// 202: what the buffer holds, and what was refused.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Accepted {
+    /// Heartbeats that are held.
     pub(super) accepted: usize,
+    /// Those that are not, in the order of the request.
     pub(super) rejected: Vec<Rejected>,
     #[serde(skip)]
     pub(super) rate: Option<RateFields>,

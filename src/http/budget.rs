@@ -65,6 +65,16 @@ impl Reservation {
         self.budget.used.fetch_sub(freed, Ordering::Relaxed);
     }
 
+    /// Takes more, or gives back all that is more, so that it is `bytes`.
+    ///
+    /// # Errors
+    /// They would pass the budget.
+    pub(super) fn resize(&mut self, bytes: usize) -> Result<(), NoRoom> {
+        self.grow(bytes.saturating_sub(self.bytes))?;
+        self.shrink_to(bytes);
+        Ok(())
+    }
+
     /// What is reserved.
     pub(super) fn bytes(&self) -> usize {
         self.bytes

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
+use super::auth::Pass;
 use super::budget::{NoRoom, Reservation, Stop};
 use super::inflate::{Encoding, InflateError, inflate};
 use super::keep::{Handling, Kept, keep};
@@ -36,12 +37,14 @@ pub(super) struct Form {
 }
 
 /// What is to be done with a body.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Task {
     pub(super) form: Form,
     /// The server's time in milliseconds.
     pub(super) now: i64,
     pub(super) handling: Handling,
+    /// Whose heartbeats are taken.
+    pub(super) pass: Pass,
 }
 
 /// Turns bodies into parcels.
@@ -86,17 +89,22 @@ impl Digester {
         task: Task,
         mut reservation: Reservation,
     ) -> Result<(Kept, Reservation), Problem> {
-        let kept = match self.rules.on_the_spot(&body, task, &mut reservation) {
-            OnTheSpot::Done(outcome) => outcome?,
+        let outcome = match self.rules.on_the_spot(&body, &task, &mut reservation) {
+            OnTheSpot::Done(outcome) => outcome,
             OnTheSpot::TooMuch => {
                 let (outcome, held) = self.hand_over(body, task, reservation).await?;
                 reservation = held;
-                outcome?
+                outcome
             }
         };
-        // Parcels are shorter than their text, but for the shortest ones.
-        reservation.shrink_to(kept.bytes());
-        Ok((kept, reservation))
+        match outcome {
+            // Parcels are mostly shorter than their text; what is said of bad records may be longer.
+            Ok(kept) => match reservation.resize(kept.bytes()) {
+                Ok(()) => Ok((kept, reservation)),
+                Err(NoRoom) => Err(body::overloaded()),
+            },
+            Err(problem) => Err(problem.holding(reservation)),
+        }
     }
 
     async fn hand_over(
@@ -111,7 +119,7 @@ impl Digester {
         let permit = Arc::clone(&self.crew).acquire_owned().await.map_err(|closed| internal(&closed))?;
         let rules = Arc::clone(&self.rules);
         let work = move || {
-            let outcome = rules.whole(&body, task, &mut reservation);
+            let outcome = rules.whole(&body, &task, &mut reservation);
             drop((body, permit));
             (outcome, reservation)
         };
@@ -120,7 +128,7 @@ impl Digester {
 }
 
 impl Rules {
-    fn on_the_spot(&self, body: &[u8], task: Task, reservation: &mut Reservation) -> OnTheSpot {
+    fn on_the_spot(&self, body: &[u8], task: &Task, reservation: &mut Reservation) -> OnTheSpot {
         let packed = task.form.encoding != Encoding::Identity;
         if body.len() > if packed { INLINE_INFLATED_BYTES } else { INLINE_BYTES } {
             return OnTheSpot::TooMuch;
@@ -140,7 +148,7 @@ impl Rules {
         }
     }
 
-    fn whole(&self, body: &[u8], task: Task, reservation: &mut Reservation) -> Result<Kept, Problem> {
+    fn whole(&self, body: &[u8], task: &Task, reservation: &mut Reservation) -> Result<Kept, Problem> {
         if task.form.encoding == Encoding::Identity {
             return self.keep(body, task, reservation);
         }
@@ -149,13 +157,13 @@ impl Rules {
         self.keep(&text, task, reservation)
     }
 
-    fn keep(&self, text: &[u8], task: Task, reservation: &mut Reservation) -> Result<Kept, Problem> {
+    fn keep(&self, text: &[u8], task: &Task, reservation: &mut Reservation) -> Result<Kept, Problem> {
         let records = self.split(text, task)?;
         reservation.grow(records.len() * RECORD_OVERHEAD_BYTES).map_err(|NoRoom| body::overloaded())?;
-        keep(records, text.len(), &self.limits, task.handling)
+        keep(records, text.len(), &self.limits, task.handling, &task.pass)
     }
 
-    fn split<'a>(&self, text: &'a [u8], task: Task) -> Result<Vec<Parsed<'a>>, Problem> {
+    fn split<'a>(&self, text: &'a [u8], task: &Task) -> Result<Vec<Parsed<'a>>, Problem> {
         split(text, task.form.format, self.times, task.now, self.max_bulk).map_err(|error| match error {
             SplitError::Empty => Problem::new(
                 Kind::Empty,
@@ -210,7 +218,7 @@ mod tests {
 
     fn task(encoding: Encoding) -> Task {
         let handling = Handling { strict: false, partitions: 4 };
-        Task { form: Form { encoding, format: Format::Json }, now: NOW, handling }
+        Task { form: Form { encoding, format: Format::Json }, now: NOW, handling, pass: Pass::Anybody }
     }
 
     fn digester() -> Digester {

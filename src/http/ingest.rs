@@ -1,6 +1,6 @@
 //! `POST /v1/heartbeats`.
 //!
-//! What costs least is asked first: the address's rate limit, what the head says of the body, the room in the byte
+//! What costs least is asked first: the address's rate limit, the token (so that guessing is limited), what the head says of the body, the room in the byte
 //! budget; then the body is read, inflated and parsed, users' rate limits are asked, and the buffer has the last word.
 
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::admit::rate_limited;
 use super::answer::{Accepted, RateFields, insert_preference_applied};
+use super::auth::{Gate, Pass};
 use super::body::{self, Bounds, declared_length};
 use super::budget::{ByteBudget, Reservation};
 use super::client::ClientAddresses;
@@ -18,15 +19,18 @@ use super::inflate::Encoding;
 use super::keep::Handling;
 use super::limits::{Limits, Policy, Standing, Verdict};
 use super::metrics::Metrics;
+use super::outgoing::in_pieces;
 use super::preference::Preference;
 use super::problem::{Kind, Problem};
 use super::split::Format;
 use crate::buffer::Intake;
+use crate::token::Scope;
 
 /// What taking heartbeats in needs. One for all workers.
 #[derive(Debug)]
 pub(super) struct Edge {
     pub(super) intake: Arc<dyn Intake>,
+    pub(super) gate: Gate,
     pub(super) limits: Arc<Limits>,
     pub(super) clients: ClientAddresses,
     pub(super) budget: Arc<ByteBudget>,
@@ -41,17 +45,22 @@ pub(super) async fn post(request: HttpRequest, payload: web::Payload, edge: web:
     let preference = Preference::of(request.headers());
     let strict = preference == Some(Preference::Strict);
     let mut response = match edge.take_in(&request, &mut payload, strict).await {
-        Ok(accepted) => {
+        Ok((accepted, held)) => {
             edge.metrics.accepted(accepted.accepted);
             edge.metrics.rejected(&accepted.rejected);
-            accepted.respond()
+            in_pieces(accepted.respond(), held, edge.bounds.answer)
         }
-        Err(problem) => {
+        Err(mut problem) => {
             edge.metrics.rejected(problem.rejected());
             if problem.kind == Kind::MalformedBody {
                 edge.metrics.rejected_body();
             }
-            body::with_unread(problem.respond(&request), payload)
+            let held = problem.take_held();
+            let mut response = problem.respond(&request);
+            if let Some(held) = held {
+                response = in_pieces(response, held, edge.bounds.answer);
+            }
+            body::with_unread(&request, response, payload)
         }
     };
     insert_preference_applied(&mut response, preference);
@@ -63,10 +72,18 @@ struct Head {
     form: Form,
     /// How its address stands with its limit.
     address: Option<Standing>,
+    /// Whose heartbeats it may bring.
+    pass: Pass,
 }
 
 impl Edge {
-    async fn take_in(&self, request: &HttpRequest, payload: &mut Payload, strict: bool) -> Result<Accepted, Problem> {
+    /// What is held, and what its answer takes of the byte budget.
+    async fn take_in(
+        &self,
+        request: &HttpRequest,
+        payload: &mut Payload,
+        strict: bool,
+    ) -> Result<(Accepted, Reservation), Problem> {
         let head = match self.judge_head(request) {
             Ok(head) => head,
             Err(problem) => {
@@ -78,23 +95,23 @@ impl Edge {
         let body = body::read(payload, declared_length(request.headers()), self.bounds, &mut reservation).await?;
         self.metrics.body_read(body.len());
         let now = jiff::Timestamp::now().as_millisecond();
-        // Held until the answer is made: while the frames wait for the buffer, they are what it stands for.
         // Bad input is told also while nobody knows how to cut what is good.
         let partitions = self.intake.partitions().await;
         let handling = Handling { strict, partitions: *partitions.as_ref().unwrap_or(&1) };
-        let task = Task { form: head.form, now, handling };
-        // Held until the answer is made: while the parcels wait for the buffer, they are what it stands for.
-        let (kept, _held) = self.digester.digest(body, task, reservation).await?;
+        let task = Task { form: head.form, now, handling, pass: head.pass };
+        // Held until the answer is taken: while the parcels wait for the buffer, they are what it stands for.
+        let (kept, held) = self.digester.digest(body, task, reservation).await?;
         partitions?;
         self.intake.accept(kept.parcels).await?;
         let rate = RateFields::of(tightest(head.address, kept.standing), &self.limits);
-        Ok(Accepted { accepted: kept.accepted, rejected: kept.rejected, rate })
+        Ok((Accepted { accepted: kept.accepted, rejected: kept.rejected, rate }, held))
     }
 
     /// Everything that can be known before the body is read.
     fn judge_head(&self, request: &HttpRequest) -> Result<Head, Problem> {
         let headers = request.headers();
         let address = self.judge_address(request)?;
+        let pass = self.gate.judge(headers, Scope::Write)?;
         let format = Format::of(headers).map_err(|given| {
             let detail = format!("`{given}` is not taken; send application/json or application/x-ndjson.");
             Problem::new(Kind::UnsupportedMediaType, detail)
@@ -113,7 +130,7 @@ impl Edge {
                 return Err(body::overloaded());
             }
         }
-        Ok(Head { form: Form { encoding, format }, address })
+        Ok(Head { form: Form { encoding, format }, address, pass })
     }
 
     fn judge_address(&self, request: &HttpRequest) -> Result<Option<Standing>, Problem> {

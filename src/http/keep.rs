@@ -1,11 +1,13 @@
-//! From parsed records to what the buffer is given: strictness, rate limits by user, and cutting by partition.
+//! From parsed records to what the buffer is given: whose they may be, strictness, rate limits by user, and cutting by
+//! partition.
 
 use super::admit::{Admitted, admit, rate_limited};
-use super::answer::Rejected;
+use super::answer::{Rejected, listed_bytes};
+use super::auth::Pass;
 use super::limits::{Limits, Standing};
 use super::problem::{Kind, Problem};
 use crate::buffer::Parcel;
-use crate::heartbeat::{Block, HeartbeatRef, Parsed, Partition};
+use crate::heartbeat::{Block, HeartbeatRef, Parsed, Partition, RejectCode, Rejection};
 
 /// How a request's records are to be treated.
 #[derive(Debug, Clone, Copy)]
@@ -28,23 +30,32 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// Bytes of memory that the parcels take.
+    /// Bytes of memory that the parcels take, and the list of what was refused.
     pub(super) fn bytes(&self) -> usize {
-        self.parcels.iter().map(|(_, block)| size_of::<Parcel>() + block.stored_len()).sum()
+        let parcels: usize = self.parcels.iter().map(|(_, block)| size_of::<Parcel>() + block.stored_len()).sum();
+        parcels + listed_bytes(&self.rejected)
     }
 }
 
-/// Keeps the good records, as far as limits and strictness let them through. They stand in `text_bytes` of text.
+/// Keeps the good records, as far as token, limits and strictness let them through. They stand in `text_bytes` of text.
 ///
 /// # Errors
 /// None of them is to be kept; the problem lists why.
 pub(super) fn keep(
-    records: Vec<Parsed<'_>>,
+    mut records: Vec<Parsed<'_>>,
     text_bytes: usize,
     limits: &Limits,
     handling: Handling,
+    pass: &Pass,
 ) -> Result<Kept, Problem> {
+    // Before any limit is asked: a token must not use up the allowance of users that it is not about.
+    let forbidden = forbid(&mut records, pass);
     let bad = records.iter().filter(|record| record.is_err()).count();
+    // What a client cannot mend in its records is said first; `rejected` has the rest.
+    if forbidden > 0 && (bad == records.len() || (handling.strict && bad == forbidden)) {
+        let detail = "The token may not write the heartbeats of these users; none was kept.";
+        return Err(Problem::new(Kind::ForbiddenUser, detail).with_rejected(rejected(records, Vec::new())));
+    }
     if bad == records.len() {
         let detail = "None of the records can be accepted; `rejected` says what to mend in each.";
         return Err(Problem::new(Kind::NoneAccepted, detail).with_rejected(rejected(records, Vec::new())));
@@ -70,6 +81,21 @@ pub(super) fn keep(
         Block::encode_by_partition(kept, handling.partitions, text_bytes + text_bytes / 4)
     };
     Ok(Kept { parcels, accepted, rejected: rejected(records, limited), standing })
+}
+
+/// Refuses the good records of users that the token is not about. How many they are.
+fn forbid(records: &mut [Parsed<'_>], pass: &Pass) -> usize {
+    if pass.is_about_all() {
+        return 0;
+    }
+    let is_foreign = |record: &Parsed<'_>| record.as_ref().is_ok_and(|beat| !pass.is_about(beat.as_ref().user_id));
+    let mut forbidden = 0;
+    for record in records.iter_mut().filter(|record| is_foreign(record)) {
+        let detail = "the token may not write heartbeats of this user";
+        *record = Err(Rejection::new(RejectCode::ForbiddenUser, detail));
+        forbidden += 1;
+    }
+    forbidden
 }
 
 /// The good records, each with its place in the request.

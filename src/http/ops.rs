@@ -7,15 +7,19 @@ use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::{HttpRequest, HttpResponse, web};
 use prometheus::Registry;
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::auth::Gate;
 use super::problem::{Kind, Problem};
 use crate::telemetry::health::{Affects, Health, PartHealth};
 use crate::telemetry::metrics::{self as exposition, render};
+use crate::token::Scope;
 
 /// What these answers are made from.
 pub(super) struct Ops {
     pub(super) health: Health,
     pub(super) registry: Registry,
+    pub(super) gate: Gate,
 }
 
 impl fmt::Debug for Ops {
@@ -24,40 +28,58 @@ impl fmt::Debug for Ops {
     }
 }
 
-#[derive(Serialize)]
-struct Report {
+/// How the process is.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Report {
+    /// All in one word.
+    #[schema(value_type = String, pattern = "^(ok|unwell)$")]
     status: &'static str,
+    /// What it is made of.
     parts: Vec<Part>,
 }
 
-#[derive(Serialize)]
-struct Part {
+/// How one part of it is.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Part {
     name: String,
+    /// Whether it is well.
     ok: bool,
+    /// What is wrong, or more about what is well; for people.
     detail: String,
 }
 
-/// Every part. 503 when one that matters is unwell.
-pub(super) async fn health(ops: web::Data<Ops>) -> HttpResponse {
-    report(ops.health.snapshot(), |part| part.affects != Affects::Nothing)
+impl Ops {
+    /// Whether this request may see more than whether all is well.
+    fn shows_parts(&self, request: &HttpRequest) -> bool {
+        self.gate.lets_see(request.headers(), Scope::Admin)
+    }
+}
+
+/// Every part. 503 when one that matters is unwell. Where tokens are needed, the parts are shown to administrators only.
+pub(super) async fn health(ops: web::Data<Ops>, request: HttpRequest) -> HttpResponse {
+    report(ops.health.snapshot(), ops.shows_parts(&request), |part| part.affects != Affects::Nothing)
 }
 
 /// The parts without which no heartbeat can be accepted.
-pub(super) async fn ready(ops: web::Data<Ops>) -> HttpResponse {
+pub(super) async fn ready(ops: web::Data<Ops>, request: HttpRequest) -> HttpResponse {
     let mut parts = ops.health.snapshot();
     parts.retain(|part| part.affects == Affects::Readiness);
-    report(parts, |_| true)
+    report(parts, ops.shows_parts(&request), |_| true)
 }
 
 /// The process answers; nothing else is asked. What restarts processes looks here, and no restart mends a buffer.
 pub(super) async fn live() -> HttpResponse {
-    report(Vec::new(), |_| true)
+    report(Vec::new(), true, |_| true)
 }
 
-fn report(parts: Vec<PartHealth>, matters: impl Fn(&PartHealth) -> bool) -> HttpResponse {
+fn report(parts: Vec<PartHealth>, shown: bool, matters: impl Fn(&PartHealth) -> bool) -> HttpResponse {
     let ok = parts.iter().all(|part| part.ok || !matters(part));
     let status = if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let parts = parts.into_iter().map(|PartHealth { name, ok, detail, .. }| Part { name, ok, detail }).collect();
+    let parts = parts
+        .into_iter()
+        .filter(|_| shown)
+        .map(|PartHealth { name, ok, detail, .. }| Part { name, ok, detail })
+        .collect();
     HttpResponse::build(status)
         .insert_header((CACHE_CONTROL, "no-store"))
         .json(Report { status: if ok { "ok" } else { "unwell" }, parts })
@@ -65,6 +87,9 @@ fn report(parts: Vec<PartHealth>, matters: impl Fn(&PartHealth) -> bool) -> Http
 
 /// What Prometheus scrapes.
 pub(super) async fn metrics(ops: web::Data<Ops>, request: HttpRequest) -> HttpResponse {
+    if let Err(refusal) = ops.gate.judge(request.headers(), Scope::Admin) {
+        return Problem::from(refusal).respond(&request);
+    }
     match render(&ops.registry) {
         Ok(text) => HttpResponse::Ok().insert_header((CONTENT_TYPE, exposition::CONTENT_TYPE)).body(text),
         Err(error) => {

@@ -5,14 +5,16 @@ use std::net::SocketAddr;
 use bytesize::ByteSize;
 
 use super::Error;
+use super::connection::Deadlines;
 use super::digest::{largest_request, size};
+use super::tls;
 
 use crate::settings;
 
 /// The edge's settings.
 ///
-/// How the timeouts relate: `head_deadline` and `body_deadline` bound one request's arrival, `keep_alive` the silence
-/// between two. A body still arriving when `shutdown_grace` ends is cut off, which loses nothing: it has no answer yet.
+/// How the timeouts relate: `head_deadline` and `body_deadline` bound one request's arrival, `answer_deadline` the leave of
+/// its answer, `keep_alive` the silence between two. A body still arriving when `shutdown_grace` ends is cut off, which loses nothing: it has no answer yet.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "HTTP")]
 #[group(skip)]
@@ -38,12 +40,15 @@ pub struct Options {
     /// Memory that bodies and what is made of them may take, all requests together; beyond it the answer is 503
     #[arg(long, env = "SYSTOLE_BYTE_BUDGET", default_value = "32MiB", value_name = "SIZE")]
     pub byte_budget: ByteSize,
-    /// Time for the head of a connection's first request to arrive
+    /// Time for the head of a request to arrive, from its first byte
     #[arg(long, env = "SYSTOLE_HEAD_DEADLINE", default_value = "5s", value_name = "DURATION")]
     pub head_deadline: humantime::Duration,
     /// Time for a whole body to arrive
     #[arg(long, env = "SYSTOLE_BODY_DEADLINE", default_value = "30s", value_name = "DURATION")]
     pub body_deadline: humantime::Duration,
+    /// Time for a client to take an answer
+    #[arg(long, env = "SYSTOLE_ANSWER_DEADLINE", default_value = "30s", value_name = "DURATION")]
+    pub answer_deadline: humantime::Duration,
     /// Time that a connection may stay open between two requests
     #[arg(long, env = "SYSTOLE_KEEP_ALIVE", default_value = "75s", value_name = "DURATION")]
     pub keep_alive: humantime::Duration,
@@ -56,6 +61,9 @@ pub struct Options {
     /// How old a heartbeat may be when it arrives
     #[arg(long, env = "SYSTOLE_MAX_AGE", default_value = "30days", value_name = "DURATION")]
     pub max_age: humantime::Duration,
+    /// See there.
+    #[command(flatten)]
+    pub tls: tls::Options,
 }
 
 impl Default for Options {
@@ -81,8 +89,14 @@ impl Options {
         if self.max_bulk == 0 {
             return refuse("max-bulk", "0".into(), "at least 1");
         }
-        if self.body_deadline.is_zero() {
-            return refuse("body-deadline", self.body_deadline.to_string(), "more than nothing, such as 30s");
+        for (setting, deadline) in [
+            ("head-deadline", self.head_deadline),
+            ("body-deadline", self.body_deadline),
+            ("answer-deadline", self.answer_deadline),
+        ] {
+            if deadline.is_zero() {
+                return refuse(setting, deadline.to_string(), "more than nothing, such as 30s");
+            }
         }
         let (have, need) = (size(self.byte_budget), largest_request(self));
         if have < need {
@@ -90,6 +104,10 @@ impl Options {
             return refuse("byte-budget", self.byte_budget.to_string(), &allowed);
         }
         Ok(())
+    }
+
+    pub(super) fn deadlines(&self) -> Deadlines {
+        Deadlines { head: self.head_deadline.into(), answer: self.answer_deadline.into() }
     }
 
     pub(super) fn workers(&self) -> usize {
@@ -120,7 +138,9 @@ mod tests {
             Options { max_bulk: 0, ..Options::default() },
             Options { http_max_connections: 0, ..Options::default() },
             Options { http_workers: 513, ..Options::default() },
+            Options { head_deadline: Duration::ZERO.into(), ..Options::default() },
             Options { body_deadline: Duration::ZERO.into(), ..Options::default() },
+            Options { answer_deadline: Duration::ZERO.into(), ..Options::default() },
         ] {
             assert!(options.check().is_err(), "{options:?}");
         }

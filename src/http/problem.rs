@@ -8,21 +8,38 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderName, HeaderValue, RETRY_AFTER};
+use actix_web::http::header::{HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 
-use super::answer::{RateFields, Rejected};
+use super::answer::{RateFields, Rejected, listed_bytes};
+use super::auth::Refusal;
+use super::budget::{NoRoom, Reservation};
+use super::connection::MAX_HEAD_BYTES;
 use super::request_id::RequestId;
+use super::routes::Route;
 use crate::buffer;
 
 /// The kinds of refusal. `urn:systole:problem:` and [`Kind::slug`] make the `type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
+    /// The head of a connection's first request did not arrive within `head_deadline`.
+    HeadTimeout,
+    /// A head of more than [`MAX_HEAD_BYTES`].
+    HeadTooLarge,
     /// No such path.
     NotFound,
     /// The path exists, not for this method; `Allow` names those it has.
     MethodNotAllowed,
+    /// No token that is good for anything: none, or none of ours, or unknown, wrong, expired, revoked. Which is not said.
+    Unauthorized,
+    /// A good token, for something else.
+    MissingScope,
+    /// No record of the body is of a user that the token may write, or strictness was asked for and not all are; `rejected`
+    /// lists those that are not. None was kept.
+    ForbiddenUser,
+    /// Who may come in is not known at this moment: not read yet, or erased.
+    TokensUnavailable,
     /// A content type that is neither JSON nor NDJSON.
     UnsupportedMediaType,
     /// A content encoding that is none of gzip, zstd, identity.
@@ -73,12 +90,49 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// Every kind.
+    pub(super) const ALL: [Self; 27] = [
+        Self::HeadTimeout,
+        Self::HeadTooLarge,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::UnsupportedMediaType,
+        Self::UnsupportedEncoding,
+        Self::BodyTooLarge,
+        Self::TooManyHeartbeats,
+        Self::ExceedsBurst,
+        Self::BodyTimeout,
+        Self::BodyIncomplete,
+        Self::MalformedEncoding,
+        Self::MalformedBody,
+        Self::Empty,
+        Self::NoneAccepted,
+        Self::StrictRefused,
+        Self::RateLimited,
+        Self::Overloaded,
+        Self::BufferFull,
+        Self::BufferTimeout,
+        Self::BufferUnreachable,
+        Self::BufferRefused,
+        Self::TooFewReplicas,
+        Self::BufferNotRegistered,
+        Self::ForeignBuffer,
+        Self::BufferUnusable,
+        Self::Internal,
+    ];
+
     /// The end of the `type`, the status, the title.
     const fn about(self) -> (&'static str, StatusCode, &'static str) {
         use StatusCode as S;
         match self {
+            Self::HeadTimeout => ("head-timeout", S::REQUEST_TIMEOUT, "Head came too slowly"),
+            Self::HeadTooLarge => ("head-too-large", S::REQUEST_HEADER_FIELDS_TOO_LARGE, "Head too large"),
             Self::NotFound => ("not-found", S::NOT_FOUND, "No such path"),
             Self::MethodNotAllowed => ("method-not-allowed", S::METHOD_NOT_ALLOWED, "Method not allowed here"),
+            Self::Unauthorized => ("unauthorized", S::UNAUTHORIZED, "A valid token is needed"),
+            Self::MissingScope => ("missing-scope", S::FORBIDDEN, "The token is not for this"),
+            Self::ForbiddenUser => ("forbidden-user", S::FORBIDDEN, "The token is not for these users"),
+            Self::TokensUnavailable => ("tokens-unavailable", S::SERVICE_UNAVAILABLE, "Tokens not known"),
             Self::UnsupportedMediaType => {
                 ("unsupported-media-type", S::UNSUPPORTED_MEDIA_TYPE, "Content type not supported")
             }
@@ -119,13 +173,54 @@ impl Kind {
         self.about().1
     }
 
+    pub(super) const fn title(self) -> &'static str {
+        self.about().2
+    }
+
+    /// Whether somebody who asks for `route`, by a method that it has, can be answered this.
+    pub(super) const fn meets(self, route: Route) -> bool {
+        match self {
+            Self::NotFound => matches!(route, Route::Other),
+            Self::MethodNotAllowed => false,
+            _ if self.is_bare() => !matches!(route, Route::Other),
+            Self::Internal => matches!(route, Route::Heartbeats | Route::Metrics | Route::OpenApi),
+            _ => matches!(route, Route::Heartbeats),
+        }
+    }
+
+    /// Whether the answer is made before there is a request, and so without an id of one.
+    pub(super) const fn is_bare(self) -> bool {
+        matches!(self, Self::HeadTimeout | Self::HeadTooLarge)
+    }
+
+    /// Whether the answer says when the same is to be sent again.
+    pub(super) const fn has_retry_after(self) -> bool {
+        // How long a limit lasts, the limit knows.
+        self.retry_after_s().is_some() || matches!(self, Self::RateLimited)
+    }
+
+    /// The whole answer, as it goes over the wire, where there is no request that the framework could answer.
+    pub(super) fn bare_answer(self) -> Vec<u8> {
+        let detail = match self {
+            Self::HeadTimeout => Cow::from("The head of a request did not arrive in time."),
+            _ => format!("A request's line and headers may have at most {MAX_HEAD_BYTES} bytes.").into(),
+        };
+        let body = Problem::new(self, detail).body(None);
+        let head = format!(
+            "HTTP/1.1 {}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            self.status(),
+            body.len()
+        );
+        [head.into_bytes(), body].concat()
+    }
+
     /// The shortest time in seconds after which trying again makes sense; none where only the client can mend it.
     ///
     /// Longer where the cause drains slowly or needs a person.
     const fn retry_after_s(self) -> Option<u64> {
         match self {
             Self::Overloaded | Self::BufferTimeout | Self::BufferRefused | Self::TooFewReplicas => Some(1),
-            Self::BufferUnreachable | Self::BufferFull => Some(5),
+            Self::BufferUnreachable | Self::BufferFull | Self::TokensUnavailable => Some(5),
             Self::BufferNotRegistered | Self::ForeignBuffer | Self::BufferUnusable => Some(15),
             _ => None,
         }
@@ -143,6 +238,8 @@ pub(super) struct Problem {
     retry_after_s: Option<u64>,
     /// For the log, never for the client.
     cause: Option<String>,
+    /// What its list takes of the byte budget.
+    held: Option<Reservation>,
 }
 
 /// What the access log may say of a refusal.
@@ -164,7 +261,25 @@ impl Problem {
             // A whole fleet that met the same outage must not come back in the same second.
             retry_after_s: kind.retry_after_s().map(|shortest| rand::random_range(shortest..=shortest * 2)),
             cause: None,
+            held: None,
         }
+    }
+
+    /// `held` stands for its list, if it has one.
+    pub(super) fn holding(mut self, mut held: Reservation) -> Self {
+        match held.resize(listed_bytes(&self.rejected)) {
+            Ok(()) => Self { held: Some(held), ..self },
+            // The list is what there is no room for. What is wrong as a whole can be told.
+            Err(NoRoom) => {
+                self.rejected = Vec::new();
+                self
+            }
+        }
+    }
+
+    /// Hands over what stands for the list.
+    pub(super) fn take_held(&mut self) -> Option<Reservation> {
+        self.held.take()
     }
 
     pub(super) fn with_rejected(self, rejected: Vec<Rejected>) -> Self {
@@ -198,6 +313,9 @@ impl Problem {
         if let Some(rate) = &self.rate {
             rate.insert(&mut response);
         }
+        if self.kind == Kind::Unauthorized {
+            response.insert_header(CHALLENGE);
+        }
         let body = self.body(id.as_ref().map(RequestId::as_str));
         let mut response = response.insert_header(CONTENT_TYPE).body(body);
         if let Some(cause) = self.cause {
@@ -206,7 +324,8 @@ impl Problem {
         response
     }
 
-    fn body(&self, instance: Option<&str>) -> Vec<u8> {
+    /// The document itself.
+    pub(super) fn body(&self, instance: Option<&str>) -> Vec<u8> {
         let (slug, status, title) = self.kind.about();
         let document = Document {
             r#type: format_args!("urn:systole:problem:{slug}"),
@@ -224,6 +343,9 @@ impl Problem {
 
 const CONTENT_TYPE: (HeaderName, HeaderValue) =
     (actix_web::http::header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+
+/// RFC 6750 wants at least one parameter.
+const CHALLENGE: (HeaderName, HeaderValue) = (WWW_AUTHENTICATE, HeaderValue::from_static(r#"Bearer realm="systole""#));
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -264,6 +386,25 @@ impl From<buffer::Error> for Problem {
     }
 }
 
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        use Refusal as R;
+        match refusal {
+            // One text for all of them: who guesses learns nothing from it.
+            R::Missing | R::Malformed | R::Unknown | R::Wrong | R::Expired => {
+                Self::new(Kind::Unauthorized, "Send a valid token: `Authorization: Bearer systole_…`.")
+            }
+            R::Scope(scope) => {
+                Self::new(Kind::MissingScope, format!("This needs a token with the scope `{}`.", scope.as_str()))
+            }
+            R::Unread => Self::new(Kind::TokensUnavailable, "Who may come in is not known yet; nothing was kept.")
+                .with_cause("the tokens have not been read yet"),
+            R::Erased => Self::new(Kind::TokensUnavailable, "Who may come in is not known any more; nothing was kept.")
+                .with_cause("the tokens were erased under a running process"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -294,6 +435,24 @@ mod tests {
             assert_eq!(problem.kind.slug(), slug);
             assert_eq!(problem.kind.status(), StatusCode::SERVICE_UNAVAILABLE);
             assert!(problem.retry_after_s.is_some_and(|seconds| seconds >= 1), "{slug}");
+        }
+    }
+
+    #[test]
+    fn who_has_no_good_token_is_not_told_why() {
+        use Refusal as R;
+        let told = |refusal: R| {
+            let problem = Problem::from(refusal);
+            (problem.kind, problem.retry_after_s, problem.body(None))
+        };
+        for refusal in [R::Malformed, R::Unknown, R::Wrong, R::Expired] {
+            assert_eq!(told(refusal), told(R::Missing));
+        }
+        assert_eq!(told(R::Missing).0.status(), StatusCode::UNAUTHORIZED);
+        for refusal in [R::Unread, R::Erased] {
+            let (kind, retry_after_s, _) = told(refusal);
+            assert_eq!(kind.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert!(retry_after_s.is_some());
         }
     }
 

@@ -5,7 +5,7 @@ use actix_web::http::header::ALLOW;
 use actix_web::{HttpRequest, HttpResponse, Resource, guard, web};
 
 use super::problem::{Kind, Problem};
-use super::{ingest, ops};
+use super::{body, ingest, openapi, ops};
 
 /// The paths, as metrics and logs name them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,13 +15,14 @@ pub(super) enum Route {
     Live,
     Ready,
     Metrics,
+    OpenApi,
     /// Anything else: what strangers ask for must not make series.
     Other,
 }
 
 impl Route {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Heartbeats, Self::Health, Self::Live, Self::Ready, Self::Metrics, Self::Other];
+    pub(super) const ALL: [Self; 7] =
+        [Self::Heartbeats, Self::Health, Self::Live, Self::Ready, Self::Metrics, Self::OpenApi, Self::Other];
 
     /// The path, as it is routed and as it stands in labels.
     pub(super) const fn template(self) -> &'static str {
@@ -31,6 +32,7 @@ impl Route {
             Self::Live => "/health/live",
             Self::Ready => "/health/ready",
             Self::Metrics => "/metrics",
+            Self::OpenApi => "/openapi.json",
             Self::Other => "other",
         }
     }
@@ -46,7 +48,7 @@ pub(super) fn heartbeats(config: &mut web::ServiceConfig) {
     config.service(only(post, "POST"));
 }
 
-/// Health and metrics; anything else is 404.
+/// Health, metrics and the document; anything else is 404.
 pub(super) fn ops(config: &mut web::ServiceConfig) {
     let resource = |route: Route| web::resource(route.template());
     let read = || web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
@@ -55,6 +57,7 @@ pub(super) fn ops(config: &mut web::ServiceConfig) {
         .service(only(resource(Route::Live).route(read().to(ops::live)), READ))
         .service(only(resource(Route::Ready).route(read().to(ops::ready)), READ))
         .service(only(resource(Route::Metrics).route(read().to(ops::metrics)), READ))
+        .service(only(resource(Route::OpenApi).route(read().to(openapi::get)), READ))
         .default_service(web::to(not_found));
 }
 
@@ -62,18 +65,18 @@ const READ: &str = "GET, HEAD";
 
 /// Any other method is 405 and told what there is.
 fn only(resource: Resource, allow: &'static str) -> Resource {
-    resource.default_service(web::to(move |request: HttpRequest| async move {
+    resource.default_service(web::to(move |request: HttpRequest, payload: web::Payload| async move {
         let detail = format!("{} takes {allow}.", Route::of(request.path()).template());
         let mut response = Problem::new(Kind::MethodNotAllowed, detail).respond(&request);
         response.headers_mut().insert(ALLOW, actix_web::http::header::HeaderValue::from_static(allow));
-        response
+        body::with_unread(&request, response, payload.into_inner())
     }))
 }
 
-async fn not_found(request: HttpRequest) -> HttpResponse {
+async fn not_found(request: HttpRequest, payload: web::Payload) -> HttpResponse {
     let hint = match *request.method() {
         Method::POST => "Heartbeats go to POST /v1/heartbeats.",
-        _ => "There is POST /v1/heartbeats, and GET /health, /health/live, /health/ready and /metrics.",
+        _ => "There is POST /v1/heartbeats, and GET /health, /health/live, /health/ready, /metrics and /openapi.json.",
     };
-    Problem::new(Kind::NotFound, hint).respond(&request)
+    body::with_unread(&request, Problem::new(Kind::NotFound, hint).respond(&request), payload.into_inner())
 }

@@ -7,6 +7,9 @@ use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
 
 use crate::heartbeat::{Limits as TimeLimits, Parsed, RejectCode, parse_array, parse_one, parse_text};
 
+/// The content types of one JSON text a line: the usual one, and what else it goes by.
+pub(super) const LINE_TYPES: [&str; 3] = ["application/x-ndjson", "application/ndjson", "application/jsonl"];
+
 /// What a body holds, by its content type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
@@ -29,7 +32,7 @@ impl Format {
         let is = |name: &str| essence.eq_ignore_ascii_case(name);
         if essence.is_empty() || is("application/json") {
             Ok(Self::Json)
-        } else if is("application/x-ndjson") || is("application/ndjson") || is("application/jsonl") {
+        } else if LINE_TYPES.into_iter().any(is) {
             Ok(Self::Lines)
         } else {
             Err(essence.chars().take(64).collect())

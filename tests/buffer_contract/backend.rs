@@ -10,7 +10,7 @@ use bytesize::ByteSize;
 use systole::buffer::embedded::{self, EmbeddedBuffer};
 use systole::buffer::options::Options;
 use systole::buffer::redis::{self, RedisBuffer};
-use systole::buffer::{Buffer, Registration};
+use systole::buffer::{Buffer, Registration, Tokens};
 use systole::heartbeat::DatasetId;
 
 use tempfile::TempDir;
@@ -44,6 +44,9 @@ pub const AMPLE: Caps = Caps { heartbeats: 1_000_000, bytes: 1 << 30 };
 pub trait Backend {
     /// Another process's view of the same buffer: shares its content, not its memory.
     fn open(&self, caps: Caps) -> Arc<dyn Buffer>;
+
+    /// Another process's view of its tokens.
+    fn tokens(&self) -> Arc<dyn Tokens>;
 
     /// Kills the store in mid-air and brings it up again on what it had made durable.
     fn crash_and_restart(&mut self);
@@ -82,6 +85,10 @@ pub fn connect(options: &Options, place: &redis::Options) -> Arc<dyn Buffer> {
 impl Backend for Redis {
     fn open(&self, caps: Caps) -> Arc<dyn Buffer> {
         connect(&caps.options(), &self.place())
+    }
+
+    fn tokens(&self) -> Arc<dyn Tokens> {
+        Arc::new(RedisBuffer::connect(&AMPLE.options(), &self.place()).unwrap())
     }
 
     fn crash_and_restart(&mut self) {
@@ -165,6 +172,10 @@ fn try_copy(from: &Path, to: &Path) -> io::Result<()> {
 impl Backend for Embedded {
     fn open(&self, caps: Caps) -> Arc<dyn Buffer> {
         Arc::new(self.buffer.another(&caps.options()))
+    }
+
+    fn tokens(&self) -> Arc<dyn Tokens> {
+        Arc::new(self.buffer.another(&AMPLE.options()))
     }
 
     /// Nobody writes at the moment, so a copy of the files is what a kill would leave; `embedded_only` kills for real.

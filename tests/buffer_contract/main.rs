@@ -16,16 +16,15 @@ mod monitor;
 mod redis_only;
 #[path = "../support/redis.rs"]
 mod redis_server;
+#[path = "../support/skip.rs"]
+mod skip;
 mod socket_only;
 mod suite;
 mod through_socket;
-#[allow(
-    dead_code,
-    clippy::print_stderr,
-    reason = "each test crate uses its own part of the harness, which says what it skips"
-)]
+#[allow(dead_code, reason = "each test crate uses its own part of the harness")]
 #[path = "../support/tmpfs.rs"]
 mod tmpfs;
+mod tokens;
 
 /// Runs each behaviour of the suite, and of what stands on a buffer, as a test of its own against a fresh backend.
 macro_rules! contract {
@@ -78,6 +77,11 @@ macro_rules! every_behaviour {
             the_living_are_known_and_the_retired_forgotten,
             a_restart_keeps_everything;
             on_it:
+            tokens::tokens_are_kept_listed_and_revoked_before_any_registration,
+            tokens::a_list_is_given_only_when_it_has_changed,
+            tokens::a_token_is_never_written_over,
+            tokens::there_are_never_too_many_tokens,
+            tokens::tokens_survive_a_restart_and_an_erased_store_has_no_version,
             committer::what_arrives_during_a_slow_write_goes_with_the_next_one_in_order,
             committer::a_caller_that_gave_up_in_time_is_not_pushed,
             committer::a_slow_buffer_is_answered_for_by_the_deadline,

@@ -6,12 +6,12 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use systole::buffer::options::Options;
 use systole::buffer::redis::{self, RedisBuffer};
-use systole::buffer::{Buffer, Error, Reach, Registration};
-use systole::heartbeat::{ClaimId, DatasetId, Frame, HeartbeatRef};
+use systole::buffer::{Buffer, Condemned, Error, LeaseAnswer, Reach, Registration};
+use systole::heartbeat::{BatcherId, ClaimId, DatasetId, Frame, HeartbeatRef};
 
 use crate::backend::{AMPLE, Backend, DATASET, Redis, connect, registered};
 use crate::redis_server::{RedisServer, Setup};
-use crate::suite::{ALL, claim, frame, lease, ledger, push};
+use crate::suite::{ALL, MINUTE, claim, frame, lease, ledger, push};
 
 fn at(server: &RedisServer) -> redis::Options {
     at_url(server.url())
@@ -250,19 +250,20 @@ async fn foreign_elements_break_neither_a_script_nor_the_books() {
     let lease = lease(&*buffer, 0).await;
     let claim = claim(&*buffer, &lease).await;
     assert_eq!((claim.frames.len(), claim.rows), (4, 3));
-    let entry = systole::buffer::Condemned {
-        bytes: claim.frames[3].clone(),
-        rows: 0,
-        ..crate::suite::condemned(3, None, &frame(1, 1))
-    };
+    let entry = Condemned { bytes: claim.frames[3].clone(), rows: 0, ..crate::suite::condemned(3, None, &frame(1, 1)) };
     buffer.condemn(&lease, claim.id, std::slice::from_ref(&entry)).await.unwrap();
     buffer.ack(&lease, claim.id).await.unwrap();
     let after = ledger(&*buffer, 0).await;
     assert_eq!((after.accepted, after.acked, after.dead, after.bytes), (3, 3, 0, 0));
     assert_eq!(buffer.dead_letters(0, None, 10).await.unwrap()[0].bytes, entry.bytes);
     assert!(buffer.retry_dead_letter(0, entry.id).await.unwrap());
-    assert_eq!(buffer.claim(&lease, ClaimId::new(), ALL).await.unwrap().unwrap().rows, 0);
-    ledger(&*buffer, 0).await;
+    let claim = buffer.claim(&lease, ClaimId::new(), ALL).await.unwrap().unwrap();
+    assert_eq!(claim.rows, 0);
+    buffer.condemn(&lease, claim.id, std::slice::from_ref(&Condemned { frame: 0, ..entry.clone() })).await.unwrap();
+    buffer.ack(&lease, claim.id).await.unwrap();
+    assert!(buffer.drop_dead_letter(0, entry.id).await.unwrap());
+    let after = ledger(&*buffer, 0).await;
+    assert_eq!((after.accepted, after.acked, after.dead, after.dropped, after.bytes), (3, 3, 0, 0, 0));
 }
 
 #[tokio::test]
@@ -282,6 +283,34 @@ async fn an_element_at_the_head_tells_how_long_it_has_waited() {
     push(&*buffer, 0, &Frame::encode([beat]).unwrap()).await.unwrap();
     let waited = buffer.status(0).await.unwrap().oldest_pending.unwrap();
     assert!((59..90).contains(&waited.as_secs()), "{waited:?}");
+}
+
+#[tokio::test]
+async fn what_lies_ahead_of_a_clock_that_was_set_back_lasts_no_longer_than_it_was_given_for() {
+    let redis = Redis::start();
+    let buffer = registered(&redis, AMPLE).await;
+    let dead = lease(&*buffer, 0).await;
+    buffer.announce(dead.batcher, MINUTE).await.unwrap();
+    // A day ahead, as everything is that was written before the clock went back by one.
+    let ahead = redis.server.cli(&["TIME"]).split_once('\n').unwrap().0.parse::<u64>().unwrap() * 1_000 + 86_400_000;
+    let [from, until] = [ahead, ahead + 1_000].map(|ms| ms.to_string());
+    let state = "systole:{p0}:state";
+    redis.server.cli(&["HSET", state, "lease_from_ms", &from, "lease_until_ms", &until]);
+    redis.server.cli(&["ZADD", "systole:batchers", &from, &dead.batcher.to_string()]);
+
+    let other = BatcherId::new();
+    match buffer.lease(0, other, MINUTE).await.unwrap() {
+        LeaseAnswer::Held { by, expires_in } => {
+            assert!(by == dead.batcher && expires_in <= Duration::from_secs(1), "{expires_in:?}");
+        }
+        taken => panic!("its holder may be alive: {taken:?}"),
+    }
+    let alive = buffer.announce(other, Duration::from_secs(1)).await.unwrap();
+    assert!(alive.contains(&dead.batcher), "it may be alive");
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    assert!(matches!(buffer.lease(0, other, MINUTE).await.unwrap(), LeaseAnswer::Taken(_)));
+    assert_eq!(buffer.announce(other, Duration::from_secs(1)).await.unwrap(), [other]);
+    assert!(matches!(buffer.renew(&dead, MINUTE).await, Err(Error::Fenced { .. })));
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use systole::buffer::embedded::EmbeddedBuffer;
 use systole::buffer::options::Options;
 use systole::buffer::socket::{ControlSocket, SocketBuffer};
 use systole::buffer::{Buffer, DeadLetter, Error, Inspect, Reach};
@@ -28,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 struct Behind {
     path: PathBuf,
     served: Served,
-    buffer: Arc<dyn Buffer>,
+    buffer: Arc<EmbeddedBuffer>,
     _backend: Embedded,
     folder: TempDir,
 }
@@ -36,7 +37,8 @@ struct Behind {
 impl Behind {
     async fn start() -> Self {
         let (backend, folder) = (Embedded::start(), tempfile::tempdir().unwrap());
-        let buffer = registered(&backend, AMPLE).await;
+        registered(&backend, AMPLE).await;
+        let buffer = Arc::new(backend.buffer.another(&AMPLE.options()));
         let path = folder.path().join("it.sock");
         Self { served: Served::start(path.clone(), buffer.clone()), path, buffer, _backend: backend, folder }
     }
@@ -196,7 +198,7 @@ async fn a_socket_that_may_not_be_entered_is_no_absent_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nonsense_is_answered_with_an_error() {
     let behind = Behind::start().await;
-    let good = r#"{"version":1,"body":"ping"}"#;
+    let good = r#"{"version":2,"body":"ping"}"#;
     assert!(behind.say(&message(good, b"")).contains(r#"{"Ok":"reached"}"#));
     for nonsense in [
         b"GET / HTTP/1.1\r\n\r\n".to_vec(),
@@ -204,16 +206,16 @@ async fn nonsense_is_answered_with_an_error() {
         message("", b""),
         message("{", b""),
         message("[[[[[[[[", b""),
-        message(r#"{"version":1}"#, b""),
-        message(r#"{"version":1,"body":"shutdown"}"#, b""),
-        message(r#"{"version":1,"body":{"status":{"partition":-1}}}"#, b""),
+        message(r#"{"version":2}"#, b""),
+        message(r#"{"version":2,"body":"shutdown"}"#, b""),
+        message(r#"{"version":2,"body":{"status":{"partition":-1}}}"#, b""),
         message(good, b"a tail"),
         message(&format!("{good}{}", " ".repeat(8_192)), b""),
     ] {
         let answer = behind.say(&nonsense);
         assert!(answer.contains(r#"{"Err":{"corrupt":"#), "{}: {answer}", String::from_utf8_lossy(&nonsense));
     }
-    let answer = behind.say(&message(r#"{"version":2,"body":{"shut":"down"}}"#, b""));
+    let answer = behind.say(&message(r#"{"version":9,"body":{"shut":"down"}}"#, b""));
     assert!(answer.contains(r#"{"Err":{"unsafe":"#) && answer.contains("different versions of systole"), "{answer}");
     behind.client().ping().await.unwrap();
 }
@@ -224,7 +226,7 @@ async fn peers_that_say_half_and_fall_silent_are_left_and_keep_nobody_out() {
     // More than are served at once.
     let mut silent: Vec<UnixStream> = (0..70).map(|_| behind.connect()).collect();
     for (at, stream) in silent.iter_mut().enumerate() {
-        stream.write_all(&message(r#"{"version":1,"body":"ping"}"#, b"")[..at % 30]).unwrap();
+        stream.write_all(&message(r#"{"version":2,"body":"ping"}"#, b"")[..at % 30]).unwrap();
     }
     behind.client().ping().await.unwrap();
     for stream in &mut silent {
@@ -236,7 +238,7 @@ async fn peers_that_say_half_and_fall_silent_are_left_and_keep_nobody_out() {
 async fn an_answer_that_nobody_reads_is_given_up() {
     let behind = Behind::start().await;
     let letters = behind.bury(2).await;
-    let list = message(r#"{"version":1,"body":{"dead_letters":{"partition":0,"after":null,"limit":9}}}"#, b"");
+    let list = message(r#"{"version":2,"body":{"dead_letters":{"partition":0,"after":null,"limit":9}}}"#, b"");
     let mut deaf = behind.connect();
     deaf.write_all(&list).unwrap();
     // Its first bytes are there, so it has its turn.
@@ -257,7 +259,7 @@ async fn a_stop_in_order_lets_an_answer_under_way_end_and_silent_peers_go() {
     let mut silent = behind.connect();
     let mut reader = behind.connect();
     reader
-        .write_all(&message(r#"{"version":1,"body":{"dead_letters":{"partition":0,"after":null,"limit":9}}}"#, b""))
+        .write_all(&message(r#"{"version":2,"body":{"dead_letters":{"partition":0,"after":null,"limit":9}}}"#, b""))
         .unwrap();
     let mut lengths = [0; 8];
     reader.read_exact(&mut lengths).unwrap();
@@ -311,7 +313,7 @@ fn pretend(path: &Path, answer: Vec<u8>, then_silent: bool) -> std::thread::Join
 async fn a_server_that_dies_hangs_or_talks_nonsense_is_an_error_of_its_kind() {
     type Kind = fn(&Error) -> bool;
     let folder = tempfile::tempdir().unwrap();
-    let good = message(r#"{"version":1,"body":{"Ok":"reached"}}"#, b"");
+    let good = message(r#"{"version":2,"body":{"Ok":"reached"}}"#, b"");
     let unreachable: Kind = |error| matches!(error, Error::Unreachable { .. });
     let corrupt: Kind = |error| matches!(error, Error::Corrupt { .. });
     let timed_out: Kind = |error| matches!(error, Error::TimedOut { .. });
@@ -326,10 +328,10 @@ async fn a_server_that_dies_hangs_or_talks_nonsense_is_an_error_of_its_kind() {
         (good[..20].to_vec(), true, timed_out),
         (b"HTTP/1.1 400 Bad Request\r\n".to_vec(), true, corrupt),
         (vec![0xff; 8], true, corrupt),
-        (message(r#"{"version":1,"body":{"Ok":{"settled":true}}}"#, b""), true, corrupt),
-        (message(r#"{"version":1,"body":"?"}"#, b""), true, corrupt),
-        (message(r#"{"version":2,"body":"?"}"#, b"with a tail"), true, another_version),
-        (message(r#"{"version":1,"body":{"Err":"not_registered"}}"#, b""), true, not_registered),
+        (message(r#"{"version":2,"body":{"Ok":{"settled":true}}}"#, b""), true, corrupt),
+        (message(r#"{"version":2,"body":"?"}"#, b""), true, corrupt),
+        (message(r#"{"version":9,"body":"?"}"#, b"with a tail"), true, another_version),
+        (message(r#"{"version":2,"body":{"Err":"not_registered"}}"#, b""), true, not_registered),
     ]
     .into_iter()
     .enumerate()

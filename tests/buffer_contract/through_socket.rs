@@ -9,14 +9,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use systole::buffer::socket::{ControlSocket, SocketBuffer};
 use systole::buffer::{
-    Batchers, Buffer, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, Durability, Inlet, Inspect, Lease,
-    LeaseAnswer, PartitionStatus, Reach, Registration, Result, Room,
+    Administer, Batchers, Buffer, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, Durability, Inlet, Inspect,
+    Lease, LeaseAnswer, PartitionStatus, Reach, Registration, Result, Room, Tokens,
 };
 use systole::heartbeat::{BatcherId, ClaimId, Frame, Partition};
+use systole::token::{StoredToken, TokenId, TokenList, TokenVersion};
 use tempfile::TempDir;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::backend::{Backend, Caps, Embedded};
+use crate::backend::{AMPLE, Backend, Caps, Embedded};
 
 /// The embedded buffer, looked at through a socket.
 #[derive(Debug)]
@@ -36,9 +37,17 @@ impl Backend for Socket {
     fn open(&self, caps: Caps) -> Arc<dyn Buffer> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = self.sockets.path().join(format!("{number}.sock"));
-        let buffer = self.inner.open(caps);
+        let buffer = Arc::new(self.inner.buffer.another(&caps.options()));
         let far = SocketBuffer::new(&path, &caps.options());
         Arc::new(Split { server: Served::start(path, buffer.clone()), far, near: buffer })
+    }
+
+    fn tokens(&self) -> Arc<dyn Tokens> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let path = self.sockets.path().join(format!("{number}.sock"));
+        let far = SocketBuffer::new(&path, &AMPLE.options());
+        let near = Arc::new(self.inner.buffer.another(&AMPLE.options()));
+        Arc::new(Far { server: Served::start(path, near), far })
     }
 
     fn crash_and_restart(&mut self) {
@@ -58,7 +67,7 @@ pub struct Served {
 }
 
 impl Served {
-    pub fn start(path: PathBuf, buffer: Arc<dyn Inspect>) -> Self {
+    pub fn start(path: PathBuf, buffer: Arc<dyn Administer>) -> Self {
         let shutdown = CancellationToken::new();
         let stop = Some(shutdown.clone().drop_guard());
         let (bound, is_bound) = std::sync::mpsc::channel();
@@ -92,6 +101,29 @@ struct Split {
     near: Arc<dyn Buffer>,
     #[allow(dead_code, reason = "it serves until it is dropped")]
     server: Served,
+}
+
+/// The tokens as another process sees them.
+#[derive(Debug)]
+struct Far {
+    far: SocketBuffer,
+    #[allow(dead_code, reason = "it serves until it is dropped")]
+    server: Served,
+}
+
+#[async_trait]
+impl Tokens for Far {
+    async fn tokens(&self, known: Option<TokenVersion>) -> Result<Option<TokenList>> {
+        self.far.tokens(known).await
+    }
+
+    async fn create_token(&self, token: &StoredToken) -> Result<bool> {
+        self.far.create_token(token).await
+    }
+
+    async fn revoke_token(&self, id: TokenId) -> Result<bool> {
+        self.far.revoke_token(id).await
+    }
 }
 
 #[async_trait]

@@ -9,6 +9,7 @@ use prometheus::Registry;
 use serde_json::Value;
 use systole::buffer::{self, Intake, Parcel};
 use systole::heartbeat::{Frame, Heartbeat, HeartbeatRef, OpenFrame, Partition};
+use systole::http::auth::Gate;
 use systole::http::{Error, Options, Server, limits};
 use systole::telemetry::health::Health;
 use systole::telemetry::metrics;
@@ -90,6 +91,11 @@ impl Edge {
     }
 
     pub async fn with(set: impl FnOnce(&mut Options, &mut limits::Options)) -> Self {
+        Self::behind(Gate::open(), set).await
+    }
+
+    /// Behind a gate of the test's own.
+    pub async fn behind(gate: Gate, set: impl FnOnce(&mut Options, &mut limits::Options)) -> Self {
         let mut options = Options { listen: ([127, 0, 0, 1], 0).into(), http_workers: 2, ..Options::default() };
         let mut rates = limits::Options::default();
         set(&mut options, &mut rates);
@@ -101,7 +107,7 @@ impl Edge {
         });
         let (health, registry) = (Health::new(), metrics::registry().unwrap());
         let intake: Arc<dyn Intake> = recorder.clone();
-        let server = Server::bind(&options, &rates, intake, health.clone(), registry.clone()).unwrap();
+        let server = Server::bind(&options, &rates, &gate, intake, health.clone(), registry.clone()).unwrap();
         let address = server.address();
         let shutdown = CancellationToken::new();
         let running = tokio::spawn({

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use systole::http::{Error, OpsServer, Options, Server, limits};
+use systole::http::auth::Gate;
+use systole::http::{Error, OpsServer, Options, Server, limits, tls};
 use systole::telemetry::health::{Affects, Health};
 use systole::telemetry::metrics;
 use tokio_util::sync::CancellationToken;
@@ -104,7 +105,13 @@ async fn a_request_has_one_id_in_the_answer_and_in_the_problem() {
 #[tokio::test]
 async fn a_taken_address_is_one_clear_error() {
     let edge = Edge::start().await;
-    let Err(error) = OpsServer::bind(edge.address, Health::new(), metrics::registry().unwrap()) else {
+    let Err(error) = OpsServer::bind(
+        edge.address,
+        &tls::Options::default(),
+        &Gate::open(),
+        Health::new(),
+        metrics::registry().unwrap(),
+    ) else {
         panic!("two servers share an address")
     };
     assert!(matches!(error, Error::Bind { .. }));
@@ -115,7 +122,9 @@ async fn a_taken_address_is_one_clear_error() {
 #[tokio::test]
 async fn processes_that_take_nothing_in_still_show_health_and_metrics() {
     let registry = metrics::registry().unwrap();
-    let server = OpsServer::bind(([127, 0, 0, 1], 0).into(), Health::new(), registry).unwrap();
+    let server =
+        OpsServer::bind(([127, 0, 0, 1], 0).into(), &tls::Options::default(), &Gate::open(), Health::new(), registry)
+            .unwrap();
     let address = server.address();
     let shutdown = CancellationToken::new();
     let running = tokio::spawn({
@@ -141,7 +150,7 @@ async fn two_servers_cannot_share_a_registry() {
     let options = Options { listen: ([127, 0, 0, 1], 0).into(), ..Options::default() };
     let bind = || {
         let (rates, intake) = (limits::Options::default(), edge.recorder.clone());
-        Server::bind(&options, &rates, intake, Health::new(), registry.clone())
+        Server::bind(&options, &rates, &Gate::open(), intake, Health::new(), registry.clone())
     };
     let _first = bind().unwrap();
     assert!(matches!(bind(), Err(Error::Metrics(_))));

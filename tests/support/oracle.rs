@@ -14,6 +14,7 @@ use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::beats::Identity;
+use super::figures;
 use super::ledger::Ledger;
 
 /// The columns, in this order.
@@ -100,10 +101,18 @@ impl Snapshot {
         faults
     }
 
+    /// How many heartbeats were ever answered 202 and stand nowhere, be that excused or not.
+    pub fn lost(&self, ledger: &Ledger) -> u64 {
+        let counts = self.counts();
+        ledger.ever_answered().iter().filter(|identity| !counts.contains_key(identity)).count() as u64
+    }
+
     /// Fails unless the files are sound, and agree with the ledger.
     pub fn judge(&self, ledger: &Ledger) {
         fail_on("the published files", self.faults());
         fail_on("the published files against the ledger", self.disagreements(ledger));
+        let lost = if ledger.excused() > 0 { self.lost(ledger) } else { 0 };
+        figures::note(ledger, lost);
     }
 }
 
@@ -198,6 +207,11 @@ fn optional(field: Field) -> Result<Option<String>, String> {
     }
 }
 
+/// The partition of a user.
+pub fn partition_of(user: &str, partitions: u64) -> u64 {
+    xxh3_64(user.as_bytes()) % partitions
+}
+
 type SortKey<'a> = (&'a [u8], i64, &'a [u8], Option<&'a [u8]>, i64, Option<&'a [u8]>);
 
 fn sort_key(row: &Row) -> SortKey<'_> {
@@ -209,7 +223,7 @@ fn sort_key(row: &Row) -> SortKey<'_> {
 
 fn folder(row: &Row, partitions: u64) -> PathBuf {
     let date = jiff::Timestamp::from_millisecond(row.identity.timestamp).unwrap().strftime("%Y-%m-%d").to_string();
-    let partition = xxh3_64(row.identity.user_id.as_bytes()) % partitions;
+    let partition = partition_of(&row.identity.user_id, partitions);
     Path::new(&format!("date={date}")).join(format!("partition={partition}"))
 }
 

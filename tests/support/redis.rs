@@ -6,10 +6,11 @@
 
 #![allow(dead_code, reason = "each test crate uses its own part of the harness")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a harness that cannot go on must stop")]
+#![allow(clippy::print_stderr, reason = "what a failed test shows")]
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,9 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 /// How often the server is asked while it starts.
 const POLL: Duration = Duration::from_millis(10);
 
+/// Log lines shown of a server when a test fails.
+const SHOWN_LINES: usize = 40;
+
 /// What to start.
 #[derive(Debug, Clone)]
 pub struct Setup {
@@ -30,6 +34,11 @@ pub struct Setup {
     policy: &'static str,
     maxmemory: Option<String>,
     more: Vec<String>,
+    /// Where its files are, if not in its own folder.
+    dir: Option<PathBuf>,
+    /// The port on which it talks to the other nodes of its Cluster.
+    bus: Option<u16>,
+    env: Vec<(String, String)>,
 }
 
 impl Setup {
@@ -63,11 +72,35 @@ impl Setup {
         self
     }
 
+    /// With its append-only file in this folder, such as a small file system.
+    pub fn in_folder(mut self, folder: &Path) -> Self {
+        self.dir = Some(folder.into());
+        self
+    }
+
+    /// As a replica of the server on this port.
+    pub fn replica_of(self, port: u16) -> Self {
+        self.set("replicaof", &format!("127.0.0.1 {port}")).set("repl-diskless-sync-delay", "0")
+    }
+
+    /// As a node of a Cluster, without any slot and alone.
+    pub fn cluster(mut self) -> Self {
+        self.bus = Some(0);
+        self.set("cluster-enabled", "yes").set("cluster-node-timeout", "2000")
+    }
+
+    /// One variable of its environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
     /// Starts the server and waits until it answers.
-    pub fn start(self) -> RedisServer {
+    pub fn start(mut self) -> RedisServer {
         let folder = tempfile::Builder::new().prefix("redis").tempdir().unwrap();
         for _ in 0..20 {
             let port = free_port();
+            self.bus = self.bus.map(|_| free_port());
             match self.launch(port, folder.path()) {
                 Ok(child) => return RedisServer { setup: self, port, folder, child: Some(child) },
                 Err(Launch::PortTaken) => continue,
@@ -78,17 +111,32 @@ impl Setup {
     }
 
     fn launch(&self, port: u16, folder: &Path) -> Result<Child, Launch> {
-        let log = std::fs::File::create(folder.join("redis.log")).unwrap();
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("redis.log")).unwrap();
+        // Of this life only: what it says of its port tells whether that is taken.
+        let before = log.metadata().unwrap().len() as usize;
         let mut command = Command::new("redis-server");
         command
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--daemonize", "no", "--save", ""])
-            .args(["--dir", folder.to_str().unwrap(), "--unixsocket", folder.join("redis.sock").to_str().unwrap()])
+            .args([
+                "--dir",
+                self.dir(folder).to_str().unwrap(),
+                "--unixsocket",
+                folder.join("redis.sock").to_str().unwrap(),
+            ])
             .args(["--appendonly", self.appendonly, "--appendfsync", self.appendfsync])
             .args(["--maxmemory-policy", self.policy]);
         if let Some(size) = &self.maxmemory {
             command.args(["--maxmemory", size]);
         }
-        command.args(&self.more).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        if let Some(bus) = self.bus {
+            command.args(["--cluster-port", &bus.to_string()]);
+        }
+        command
+            .args(&self.more)
+            .envs(self.env.clone())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
         let mut child =
             command.spawn().map_err(|error| Launch::Failed(format!("{error} (apt-get install redis-server)")))?;
 
@@ -96,7 +144,7 @@ impl Setup {
         while Instant::now() < give_up {
             if let Some(status) = child.try_wait().unwrap() {
                 let log = std::fs::read_to_string(folder.join("redis.log")).unwrap_or_default();
-                let taken = log.contains("Address already in use");
+                let taken = log.get(before..).is_some_and(|log| log.contains("Address already in use"));
                 return Err(if taken { Launch::PortTaken } else { Launch::Failed(format!("{status}: {log}")) });
             }
             if answers_as(port, child.id()) {
@@ -107,6 +155,12 @@ impl Setup {
         let _ = child.kill();
         let _ = child.wait();
         Err(Launch::Failed(format!("no answer within {START_DEADLINE:?}")))
+    }
+}
+
+impl Setup {
+    fn dir<'a>(&'a self, own: &'a Path) -> &'a Path {
+        self.dir.as_deref().unwrap_or(own)
     }
 }
 
@@ -132,7 +186,16 @@ impl RedisServer {
 
     /// The settings of [`RedisServer::start`], to be changed.
     pub fn with() -> Setup {
-        Setup { appendonly: "yes", appendfsync: "always", policy: "noeviction", maxmemory: None, more: Vec::new() }
+        Setup {
+            appendonly: "yes",
+            appendfsync: "always",
+            policy: "noeviction",
+            maxmemory: None,
+            more: Vec::new(),
+            dir: None,
+            bus: None,
+            env: Vec::new(),
+        }
     }
 
     /// `redis://127.0.0.1:PORT`.
@@ -185,6 +248,46 @@ impl RedisServer {
         panic!("redis-server did not get its port {} back", self.port);
     }
 
+    /// Starts again as a replica of the server on this port, as Sentinel would make of a master that comes back.
+    pub fn restart_as_replica_of(&mut self, port: u16) {
+        self.setup = self.setup.clone().replica_of(port);
+        self.restart();
+    }
+
+    /// The port for the other nodes of its Cluster.
+    pub fn bus(&self) -> u16 {
+        self.setup.bus.expect("a node of a Cluster")
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some())
+    }
+
+    /// The file that it appends to.
+    pub fn aof(&self) -> PathBuf {
+        let grows = |(path, _): &(PathBuf, Vec<u8>)| path.to_string_lossy().ends_with(".incr.aof");
+        self.back_up().into_iter().filter(grows).map(|(path, _)| path).next_back().expect("an append-only file")
+    }
+
+    /// Its files at this instant, as a backup would have them.
+    pub fn back_up(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let folder = self.setup.dir(self.folder.path()).join("appendonlydir");
+        let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        paths.into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+    }
+
+    /// Puts files of before in the place of what a dead server has now.
+    pub fn restore(&mut self, files: &[(PathBuf, Vec<u8>)]) {
+        self.kill();
+        std::fs::remove_dir_all(self.setup.dir(self.folder.path()).join("appendonlydir")).unwrap();
+        for (path, bytes) in files {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        }
+    }
+
     /// Starts again with nothing in it, as after a lost disk.
     pub fn restart_empty(&mut self) {
         self.kill();
@@ -209,9 +312,10 @@ impl RedisServer {
         self.signal("CONT");
     }
 
-    /// Runs one command through redis-cli and answers its raw output without the last line break.
+    /// Runs one command through redis-cli, on a Cluster where its key is, and answers its raw output without the last line break.
     pub fn cli(&self, command: &[&str]) -> String {
-        let output = Command::new("redis-cli").args(["-p", &self.port.to_string(), "--raw"]).args(command).output();
+        let output =
+            Command::new("redis-cli").args(["-c", "-p", &self.port.to_string(), "--raw"]).args(command).output();
         let output = output.expect("redis-cli stands beside redis-server");
         assert!(output.status.success(), "redis-cli {command:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_owned()
@@ -230,7 +334,19 @@ impl RedisServer {
 impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.folder.path().join("redis.log")).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n");
+            eprintln!("--- the end of the log of the Redis at {}:\n{last}", self.port);
+        }
     }
+}
+
+/// Runs one command on the server at this port, such as a Sentinel.
+pub fn cli_at(port: u16, command: &[&str]) -> String {
+    let output = Command::new("redis-cli").args(["-p", &port.to_string(), "--raw"]).args(command).output();
+    String::from_utf8_lossy(&output.expect("redis-cli stands beside redis-server").stdout).trim_end().to_owned()
 }
 
 fn signal(pid: u32, name: &str) {
@@ -238,7 +354,8 @@ fn signal(pid: u32, name: &str) {
     assert!(status.success(), "kill -s {name} {pid}");
 }
 
-fn free_port() -> u16 {
+/// One that nobody has at this moment.
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

@@ -51,6 +51,12 @@ impl Launch {
         self
     }
 
+    /// Without a flag that was given as `--flag=value`.
+    pub fn without(mut self, flag: &str) -> Self {
+        self.args.retain(|known| !known.starts_with(&format!("{flag}=")));
+        self
+    }
+
     /// Arms failpoints, such as `publish.renamed=kill`.
     pub fn failpoints(self, list: &str) -> Self {
         self.env("SYSTOLE_TEST_SWITCH", "on").env("SYSTOLE_FAILPOINTS", list)
@@ -248,9 +254,23 @@ impl Systole {
         format!("http://{}", self.address.as_ref().expect("it listens"))
     }
 
+    /// `127.0.0.1:PORT`, whatever is spoken there.
+    pub fn address(&self) -> &str {
+        self.address.as_ref().expect("it listens")
+    }
+
     /// GET of a path. `None` when no answer came.
     pub fn get(&self, path: &str) -> Option<Answer> {
         client::get(&format!("{}{path}", self.url()))
+    }
+
+    /// Whether a part of its `/health` is well, and what it says.
+    pub fn part(&self, name: &str) -> (bool, String) {
+        let health = self.get("/health").expect("an answer from /health");
+        let parts = health.body["parts"].as_array().unwrap_or_else(|| panic!("no parts: {}", health.text));
+        let part =
+            parts.iter().find(|part| part["name"] == name).unwrap_or_else(|| panic!("no {name}: {}", health.text));
+        (part["ok"] == true, part["detail"].as_str().unwrap_or_default().to_owned())
     }
 
     /// Its `/metrics`.

@@ -5,6 +5,8 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use super::skip::skip;
+
 /// A mounted tmpfs. Unmounted when dropped.
 #[derive(Debug)]
 pub struct Tmpfs {
@@ -18,18 +20,13 @@ impl Tmpfs {
         let options = format!("size={size},mode=755");
         let output =
             Command::new("mount").args(["-t", "tmpfs", "-o", &options, "systole-test"]).arg(folder.path()).output();
-        match output {
-            Ok(output) if output.status.success() => Some(Self { folder }),
-            Ok(output) => {
-                let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-                eprintln!("SKIPPED: a small file system cannot be mounted here ({why}); run the test as root");
-                None
-            }
-            Err(error) => {
-                eprintln!("SKIPPED: a small file system cannot be mounted here ({error})");
-                None
-            }
-        }
+        let why = match output {
+            Ok(output) if output.status.success() => return Some(Self { folder }),
+            Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+            Err(error) => error.to_string(),
+        };
+        skip("faults of a small file system, which cannot be mounted here", &why);
+        None
     }
 
     /// Where it is mounted.

@@ -21,6 +21,11 @@ pub fn value<T>(what: &str, deadline: Duration, mut attempt: impl FnMut() -> Res
     }
 }
 
+/// One pause between two looks, for a thread of the harness that waits for a word of the test.
+pub fn a_moment() {
+    std::thread::sleep(POLL);
+}
+
 /// Watches `condition` for the whole of `span` and fails as soon as it does not hold.
 pub fn holds_for(what: &str, span: Duration, mut condition: impl FnMut() -> Result<(), String>) {
     let end = Instant::now() + span;

@@ -15,6 +15,7 @@ use super::address::Address;
 use super::buffers::Buffer;
 use super::client::{self, Client};
 use super::collector::Collector;
+use super::fleet::Fleet;
 use super::holdings::Holdings;
 use super::ledger::Ledger;
 use super::metrics::Metrics;
@@ -76,6 +77,8 @@ pub struct World {
     pub ledger: Arc<Ledger>,
     pub(super) address: Address,
     place: Place,
+    /// How the roles are told where the Redis is, if not by its address.
+    reach: Option<Vec<String>>,
     home: TempDir,
     dataset: PathBuf,
     running: Running,
@@ -99,7 +102,7 @@ impl World {
         let home = tempfile::Builder::new().prefix("systole").tempdir().unwrap();
         let dataset = home.path().join("data");
         let (ledger, address) = (Arc::default(), Address::default());
-        Self { ledger, address, place, home, dataset, running: Running::default() }
+        Self { ledger, address, place, reach: None, home, dataset, running: Running::default() }
     }
 
     /// The kind of its buffer.
@@ -126,6 +129,12 @@ impl World {
         }
     }
 
+    /// With roles that are told these settings of where the Redis is, such as of a Sentinel or a proxy.
+    pub fn reached_by<S: Into<String>>(mut self, flags: impl IntoIterator<Item = S>) -> Self {
+        self.reach = Some(flags.into_iter().map(Into::into).collect());
+        self
+    }
+
     /// With its dataset in `folder` instead.
     pub fn dataset_in(mut self, folder: &Path) -> Self {
         self.dataset = folder.join("data");
@@ -150,13 +159,13 @@ impl World {
 
     /// `systole serve`.
     pub fn serve(&self) -> Launch {
-        self.launch("serve").args([DOOR_FLAGS, SERVE_FLAGS].concat()).args([LISTEN.to_owned(), self.buffer()])
+        self.launch("serve").args([DOOR_FLAGS, SERVE_FLAGS].concat()).args([LISTEN.to_owned()]).args(self.buffer())
     }
 
     /// `systole batch`.
     pub fn batch(&self) -> Launch {
         let flags = [BATCHER_FLAGS, BATCH_FLAGS].concat();
-        self.launch("batch").args(flags).args([LISTEN.to_owned(), self.buffer(), self.data()])
+        self.launch("batch").args(flags).args([LISTEN.to_owned(), self.data()]).args(self.buffer())
     }
 
     /// `systole compact --watch`.
@@ -175,8 +184,8 @@ impl World {
         let launch = self.launch(words[0]).args(words[1..].iter().copied());
         match (&self.place, words[0]) {
             (Place::Embedded, _) | (Place::Redis(_), "verify") => launch.args([self.data()]),
-            (Place::Redis(_), "dead-letters") => launch.args([self.buffer()]),
-            (Place::Redis(_), _) => launch.args([self.buffer(), self.data()]),
+            (Place::Redis(_), "dead-letters" | "token") => launch.args(self.buffer()),
+            (Place::Redis(_), _) => launch.args(self.buffer()).args([self.data()]),
         }
     }
 
@@ -190,12 +199,31 @@ impl World {
         Client::new(serve.url(), self.ledger.clone())
     }
 
+    /// The door is in this process: for tests that start `up` by themselves.
+    pub fn address_is(&self, door: &Systole) {
+        self.address.set(Some(door.url()));
+    }
+
     /// Starts `serve` with `batch` beside it, and waits until heartbeats are accepted.
     pub fn serve_and_batch(&self) -> (Systole, Systole) {
         let batch = self.batch().start();
         let serve = self.serve().start();
         serve.await_status("/health/ready", 200, super::SOON);
         (serve, batch)
+    }
+
+    /// Starts every role as a process of its own, two of them batchers, and waits until heartbeats are accepted.
+    pub fn fleet(&self) -> Fleet {
+        self.fleet_with(&[], &[])
+    }
+
+    /// The same with more settings for `serve` and for `batch`.
+    pub fn fleet_with(&self, serve: &[&str], batch: &[&str]) -> Fleet {
+        let batcher = || self.batch().args(batch.iter().copied()).start();
+        let (first, watch) = (batcher(), self.watch().start());
+        let serve = self.serve().args(serve.iter().copied()).start();
+        serve.await_status("/health/ready", 200, super::SOON);
+        Fleet { serve, batchers: vec![first, batcher()], watch }
     }
 
     /// Gives the buffer its dataset, by a batcher that goes again at once.
@@ -262,6 +290,17 @@ impl World {
         snapshot
     }
 
+    /// Waits until nothing is on its way any more (a compactor must be watching), then judges.
+    pub fn await_rest(&self, deadline: Duration) -> Snapshot {
+        self.await_published(deadline);
+        self.await_drained(deadline);
+        wait::value("every fragment to be published", deadline, || match self.staged().len() {
+            0 => Ok(()),
+            left => Err(format!("{left} fragments")),
+        });
+        self.judge()
+    }
+
     /// Publishes what is staged by one pass of the compactor, then judges.
     pub fn publish(&self) -> Snapshot {
         self.compact().run().expect_code(0);
@@ -296,8 +335,8 @@ impl World {
         format!("--data={}", self.dataset.display())
     }
 
-    fn buffer(&self) -> String {
-        format!("--buffer={}", self.redis().url())
+    fn buffer(&self) -> Vec<String> {
+        self.reach.clone().unwrap_or_else(|| vec![format!("--buffer={}", self.redis().url())])
     }
 }
 

@@ -1,5 +1,5 @@
 //! Moving the embedded buffer into Redis, for a dataset that has outgrown its machine: frames, standing claims with their
-//! ids, dead letters, ledger and all.
+//! ids, dead letters, ledger, tokens and all.
 //!
 //! Constraints:
 //! - Nothing is marked before the Redis was found fit and new (`judge.rs`); nothing is copied before the embedded buffer is
@@ -13,6 +13,8 @@
 //! - A claim moves as it stands, its epoch, deaths and frame in hand with it. The move is no death: one that its owner
 //!   released is no death to the next owner either, and one that its owner died with is, as it would have been without a
 //!   move. Lease epochs go on from where they were.
+//! - Tokens come over before anything can be taken in, so that no door on that Redis stands open meanwhile. They are put
+//!   there at every try, beside those that Redis has: what is revoked there before the drain has ended may come back.
 //! - Before partition 0 is finished, the embedded buffer notes, durably, *which* Redis may take heartbeats in by itself from
 //!   now on (it is *sealed*). Up to there a later try may go to any other new Redis; from there to this one alone: another
 //!   one would get the same heartbeats a second time, and what was acknowledged into the first one would be forgotten.
@@ -29,6 +31,7 @@
 //! | before the mark                                   | the embedded buffer as it was                        | `up` goes on, or a drain                     |
 //! | after the mark (`drain.marked`)                   | a buffer that takes no step; nothing in Redis        | a drain, to any new Redis                    |
 //! | after the first key in Redis (`drain.begun`)      | the same, and a mark in Redis                        | a drain, to this Redis or any new one        |
+//! | after the tokens (`drain.tokens_copied`)          | the same, and the tokens in Redis                    | the same                                     |
 //! | after a page (`drain.page_copied`)                | a part of a partition, refused by all other scripts  | the same                                     |
 //! | after a partition (`drain.partition_finished`)    | it is whole in Redis; without partition 0 unused     | the same, skipping it                        |
 //! | after the seal (`drain.sealed`)                   | all but partition 0's last script                    | a drain, to this Redis                       |
@@ -54,9 +57,10 @@ use uuid::Uuid;
 use super::embedded::EmbeddedBuffer;
 use super::handover::{FrameList, Handover, Mark, Move};
 use super::redis::{Begun, RedisBuffer};
-use super::{Error, Inspect, Ledger, Reach, Result};
+use super::{Error, Inspect, Ledger, Reach, Result, Tokens};
 use crate::failpoint;
 use crate::heartbeat::Partition;
+use crate::token::StoredToken;
 
 /// Until Redis has synced what it has answered, under `everysec`: each second, and up to one second late.
 const SYNC_PAUSE: Duration = Duration::from_secs(3);
@@ -106,6 +110,8 @@ pub async fn drain(
     // The first partition is the first to tell whose this Redis is, and the last to be finished.
     to.begin_drain(0, moving.id).await?;
     reached("drain.begun").await?;
+    moving.tokens().await?;
+    reached("drain.tokens_copied").await?;
     let mut progress = Progress::default();
     for partition in (1..registration.partitions).chain([0]) {
         moving.partition(partition, &mut progress).await?;
@@ -116,6 +122,7 @@ pub async fn drain(
         tokio::time::sleep(SYNC_PAUSE).await;
     }
     moving.compare(registration.partitions).await?;
+    moving.compare_tokens().await?;
     reached("drain.compared").await?;
     Ok(progress)
 }
@@ -128,6 +135,26 @@ struct Moving<'a> {
 }
 
 impl Moving<'_> {
+    async fn tokens(&self) -> Result<()> {
+        self.to.take_tokens(&of(self.from).await?).await
+    }
+
+    /// Fails unless every token is there: without them a door would turn away everybody, or let everybody in.
+    async fn compare_tokens(&self) -> Result<()> {
+        // Either comes in the order of the ids.
+        let (before, after) = (of(self.from).await?, of(self.to).await?);
+        match before.iter().find(|token| after.binary_search_by_key(&token.id, |other| other.id).is_err()) {
+            None => Ok(()),
+            Some(missing) => Err(Error::Corrupt {
+                detail: format!(
+                    "token {} is missing in Redis, where it was put or revoked meanwhile; run the drain again, and revoke \
+                     tokens after it",
+                    missing.id
+                ),
+            }),
+        }
+    }
+
     /// Has a partition whole in Redis, unless it is already.
     async fn partition(&self, partition: Partition, progress: &mut Progress) -> Result<()> {
         let handover = self.from.hand_over(partition).await?;
@@ -210,6 +237,11 @@ impl Moving<'_> {
         }
         Ok(())
     }
+}
+
+async fn of(buffer: &dyn Tokens) -> Result<Vec<StoredToken>> {
+    // Of no version that is known, so there is a list.
+    Ok(buffer.tokens(None).await?.unwrap_or_default().tokens)
 }
 
 fn count(progress: &mut Progress, handover: &Handover, letters: u64) {

@@ -11,11 +11,14 @@
 //! | `books`  | `p`, partition u16                                     | the partition's record (`state.rs`), JSON            |
 //! | `books`  | `c`, partition u16, frame u32, 0 or row + 1 as u64     | what the standing claim condemned: a letter          |
 //! | `books`  | `d`, partition u16, the letter's id as text            | a dead letter; ids sort by age                       |
+//! | `books`  | `k`, six bytes of the token's id                       | the record of a token (`token/`), JSON               |
+//! | `books`  | `v`                                                    | the version of the tokens, as text                   |
 
 use std::ops::Range;
 
 use super::super::{DeadLetterId, Error, Result};
 use crate::heartbeat::Partition;
+use crate::token::TokenId;
 
 /// The format that this binary writes, and the only one that it reads.
 pub(super) const FORMAT: &str = "1";
@@ -27,6 +30,22 @@ pub(super) const TIDIED_KEY: &[u8] = b"t";
 
 /// Says that the buffer is being moved, or was: the move's id, and the target once that is settled.
 pub(super) const MOVE_KEY: &[u8] = b"m";
+
+/// All tokens.
+pub(super) const TOKENS: &[u8] = b"k";
+
+/// Says which state of the tokens this is.
+pub(super) const TOKENS_VERSION_KEY: &[u8] = b"v";
+
+/// A token.
+pub(super) fn token(id: TokenId) -> Vec<u8> {
+    [TOKENS, &id.to_bytes()].concat()
+}
+
+/// The id of a token's key. `None` for what is no such key.
+pub(super) fn read_token(key: &[u8]) -> Option<TokenId> {
+    Some(TokenId::from_bytes(key.strip_prefix(TOKENS)?.try_into().ok()?))
+}
 
 /// A frame.
 pub(super) fn frame(partition: Partition, sequence: u64) -> [u8; 10] {
@@ -140,6 +159,15 @@ mod tests {
         assert!(!dead_after(7, None).contains(&dead(6, one)));
         assert!(!dead_after(7, Some(one)).contains(&dead(7, one)));
         assert!(dead_after(7, Some(one.min(two))).contains(&dead(7, one.max(two))));
+    }
+
+    #[test]
+    fn a_token_is_found_under_its_id() {
+        let id = TokenId::from_bytes([0, 1, 0xff, 3, 4, 5]);
+        assert_eq!(read_token(&token(id)), Some(id));
+        for key in [&b""[..], b"k", b"k12345", b"k1234567", b"p123456"] {
+            assert_eq!(read_token(key), None);
+        }
     }
 
     #[test]

@@ -80,6 +80,7 @@ mod lock;
 mod options;
 mod state;
 mod store;
+mod tokens;
 
 pub use buffer::EmbeddedBuffer;
 pub use options::Options;

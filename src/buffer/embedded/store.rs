@@ -42,11 +42,13 @@ pub(super) struct Store {
     engine: Mutex<Opened>,
     slots: OnceLock<Vec<Slot>>,
     registering: Mutex<()>,
+    /// Held by whoever takes a step that belongs to no partition.
+    beside: Mutex<()>,
     /// Once it is being moved: no step is taken any more.
     moving: Mutex<Option<Mark>>,
     commits: GroupCommit,
     marks: Arc<Marks>,
-    batchers: Mutex<HashMap<BatcherId, Instant>>,
+    batchers: Mutex<HashMap<BatcherId, tokio::time::Instant>>,
     // The last to go: nobody may come in before the store is closed.
     lock: DirectoryLock,
 }
@@ -78,7 +80,7 @@ struct Slot {
 pub(super) struct Kept {
     pub(super) state: State,
     /// Until when its lease holds. `None` after a restart: the process that held it is gone.
-    pub(super) lease_until: Option<Instant>,
+    pub(super) lease_until: Option<tokio::time::Instant>,
 }
 
 /// A step on its way: what its partition will be, and what is written besides the record.
@@ -86,7 +88,7 @@ pub(super) struct Kept {
 pub(super) struct Draft<'a> {
     pub(super) partition: Partition,
     pub(super) state: State,
-    pub(super) lease_until: Option<Instant>,
+    pub(super) lease_until: Option<tokio::time::Instant>,
     pub(super) writes: Vec<Write>,
     pub(super) engine: &'a Engine,
 }
@@ -108,6 +110,7 @@ impl Store {
             engine: Mutex::new(Opened::Open(Arc::new(engine))),
             slots: OnceLock::new(),
             registering: Mutex::default(),
+            beside: Mutex::default(),
             moving: Mutex::default(),
             commits: GroupCommit::default(),
             marks,
@@ -315,6 +318,26 @@ impl Store {
         Ok(answer)
     }
 
+    /// Takes one step that belongs to no partition: what `step` gives to be written is on disk when this returns, or nothing
+    /// of it where it fails. One at a time.
+    pub(super) fn step_apart<T>(&self, step: impl FnOnce(&Engine) -> Result<(T, Vec<Write>)>) -> Result<T> {
+        let engine = self.engine()?;
+        let _turn = lock(&self.beside);
+        self.check_not_moving()?;
+        let (answer, writes) = step(&engine)?;
+        if !writes.is_empty() {
+            self.commit(&engine, writes)?;
+        }
+        Ok(answer)
+    }
+
+    /// Looks, while no such step is under way.
+    pub(super) fn apart<T>(&self, look: impl FnOnce(&Engine) -> Result<T>) -> Result<T> {
+        let engine = self.engine()?;
+        let _turn = lock(&self.beside);
+        look(&engine)
+    }
+
     /// What is known of a move.
     pub(super) fn mark(&self) -> Result<Option<Mark>> {
         self.engine()?;
@@ -330,6 +353,7 @@ impl Store {
     pub(super) fn set_mark(&self, mark: Mark) -> Result<()> {
         let engine = self.engine()?;
         let slots = self.slots.get().ok_or(Error::NotRegistered)?;
+        let _beside = lock(&self.beside);
         // All of them, in the order that every step takes them in: no step is under way now.
         let _held: Vec<_> = slots.iter().map(|slot| lock(&slot.kept)).collect();
         let text = serde_json::to_vec(&mark);
@@ -396,7 +420,7 @@ impl Store {
     }
 
     /// The batchers and when each was last seen. A restart forgets them: they were parts of the same process.
-    pub(super) fn batchers(&self) -> MutexGuard<'_, HashMap<BatcherId, Instant>> {
+    pub(super) fn batchers(&self) -> MutexGuard<'_, HashMap<BatcherId, tokio::time::Instant>> {
         lock(&self.batchers)
     }
 

@@ -14,6 +14,7 @@ use super::super::{
     Result, Room,
 };
 use super::connection::{Call, Connections, Outcome, Replicas};
+use super::marks::Marks;
 use super::options::Options;
 use super::reply::{Asked, Reply};
 use super::script::{self, Script};
@@ -30,6 +31,7 @@ const MAX_CLAIM_BYTES: u64 = 64 << 20;
 pub struct RedisBuffer {
     pub(super) connections: Connections,
     pub(super) identity: Identity,
+    pub(super) marks: Marks,
     pub(super) common: Common,
     options: Options,
 }
@@ -43,7 +45,8 @@ impl RedisBuffer {
         common.check()?;
         options.check(common)?;
         let connections = Connections::new(common, options)?;
-        Ok(Self { connections, identity: Identity::default(), common: common.clone(), options: options.clone() })
+        let (identity, marks) = (Identity::default(), Marks::default());
+        Ok(Self { connections, identity, marks, common: common.clone(), options: options.clone() })
     }
 
     /// Looks whether Redis is fit to keep heartbeats, and says how durably it does.
@@ -82,8 +85,36 @@ impl RedisBuffer {
             Reply::read(script.name, value, Asked { dataset: registration.dataset, partition })
         })
         .await;
-        self.identity.watch(answer.as_ref().err());
+        self.watch(answer.as_ref().err());
         answer
+    }
+
+    /// Learns from the outcome of a step whether this is the buffer that was known.
+    fn watch(&self, error: Option<&Error>) {
+        self.identity.watch(error);
+        self.marks.watch(error);
+    }
+
+    /// Makes sure that a partition has gone back which seems to have. What seemed so may have been a replica that lags;
+    /// this asks a server that takes writes. Where none does, the next look asks again.
+    pub(super) async fn make_sure(&self, partition: Partition) {
+        let asked = self.marks.known(partition);
+        let Ok(accepted) = self.accepted(partition).await else { return };
+        if self.marks.see(partition, asked, accepted, self.sure(accepted)) {
+            self.connections.forget();
+        }
+    }
+
+    /// What a partition that has accepted so much must not forget, by the word of its master alone.
+    pub(super) fn sure(&self, accepted: u64) -> Option<u64> {
+        self.replicas().is_none().then_some(accepted)
+    }
+
+    /// Heartbeats that a partition has accepted so far, by a server that takes writes.
+    async fn accepted(&self, partition: Partition) -> Result<u64> {
+        let mut reply = self.step(&script::PING, partition, |_, _| {}).await?;
+        reply.expect("done")?;
+        reply.count()
     }
 
     /// A step that carries a lease.
@@ -160,9 +191,14 @@ pub(super) async fn within<T>(after: Duration, call: impl Future<Output = Result
     tokio::time::timeout(after, call).await.unwrap_or(Err(Error::TimedOut { after }))
 }
 
-fn single(outcomes: Vec<Outcome>) -> Result<Value> {
+/// The outcome of the only call.
+pub(super) fn only(outcomes: Vec<Outcome>) -> Result<Outcome> {
     let missing = || Error::Corrupt { detail: "Redis gave no answer to one question".into() };
-    outcomes.into_iter().next().ok_or_else(missing)?.answer
+    outcomes.into_iter().next().ok_or_else(missing)
+}
+
+fn single(outcomes: Vec<Outcome>) -> Result<Value> {
+    only(outcomes)?.answer
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -194,12 +230,12 @@ impl Reach for RedisBuffer {
     }
 
     async fn ping(&self) -> Result<()> {
-        self.step(&script::PING, 0, |_, _| {}).await?.only("done")
+        self.accepted(0).await.map(drop)
     }
 
     async fn registration(&self) -> Result<Option<Registration>> {
         let found = within(*self.common.step_deadline, self.look_up()).await;
-        self.identity.watch(found.as_ref().err());
+        self.watch(found.as_ref().err());
         found
     }
 }
@@ -208,7 +244,7 @@ impl Reach for RedisBuffer {
 impl Inlet for RedisBuffer {
     async fn room(&self, wanted: &[(Partition, u64, u64)]) -> Result<Vec<Room>> {
         let rooms = within(*self.common.push_deadline, self.room_of_all(wanted)).await;
-        self.identity.watch(rooms.as_ref().err());
+        self.watch(rooms.as_ref().err());
         rooms
     }
 
@@ -218,7 +254,7 @@ impl Inlet for RedisBuffer {
         }
         let pushed = within(*self.common.push_deadline, self.push_all(frames)).await;
         let outcomes = pushed.unwrap_or_else(|error| vec![Err(error); frames.len()]);
-        self.identity.watch(outcomes.iter().find_map(|outcome| outcome.as_ref().err()));
+        self.watch(outcomes.iter().find_map(|outcome| outcome.as_ref().err()));
         outcomes
     }
 }

@@ -95,16 +95,21 @@ impl Connections {
         answers
     }
 
+    /// Keeps none of the connections that nobody uses: they may lead to another server than the newest ones do.
+    pub(super) fn forget(&self) {
+        self.pool.retain(|_, _| false);
+    }
+
     async fn lend(&self) -> Result<Lent> {
         // Boxed: making a connection, TLS and all, would add 20 KiB to the future of every step.
-        let object = Box::pin(self.pool.get()).await.map_err(fault::of_pool)?;
+        let object = Box::pin(self.pool.get()).await.map_err(|error| fault::of_pool(error, self.to_cluster()))?;
         Ok(Lent { object: Some(object), spoilt: false })
     }
 
     fn settle(&self, lent: Lent) {
         if lent.spoilt {
             // Its fellows were made by the same server, which is gone or not in charge any more.
-            self.pool.retain(|_, _| false);
+            self.forget();
         } else {
             lent.give_back();
         }
@@ -162,20 +167,22 @@ impl Lent {
     }
 
     async fn ask(&mut self, command: Cmd, key: Option<&str>) -> Result<Vec<Value>> {
-        let answer = self.link()?.ask(command, key).await;
+        let link = self.link()?;
+        let on_cluster = link.is_cluster();
+        let answer = link.ask(command, key).await;
         match answer {
             Ok(answers) => {
                 for answer in &answers {
                     if let Value::ServerError(error) = answer {
                         self.spoilt |= fault::spoils_connection(error);
-                        return Err(fault::of_answer(error));
+                        return Err(fault::of_answer(error, on_cluster));
                     }
                 }
                 Ok(answers)
             }
             Err(error) => {
                 self.spoilt = true;
-                Err(fault::of_call(&error))
+                Err(fault::of_call(&error, on_cluster))
             }
         }
     }
@@ -221,7 +228,10 @@ impl Group {
     async fn run(self, link: &mut Link, replicas: Option<Replicas>) -> Answers {
         match self.try_run(link, replicas).await {
             Ok(answers) => answers,
-            Err(error) => Answers { outcomes: failed(self.calls.len(), &fault::of_call(&error)), spoilt: true },
+            Err(error) => {
+                let error = fault::of_call(&error, link.is_cluster());
+                Answers { outcomes: failed(self.calls.len(), &error), spoilt: true }
+            }
         }
     }
 
@@ -243,7 +253,7 @@ impl Group {
             .into_iter()
             .map(|value| Outcome {
                 answer: match value {
-                    Value::ServerError(error) => Err(fault::of_answer(&error)),
+                    Value::ServerError(error) => Err(fault::of_answer(&error, link.is_cluster())),
                     value => Ok(value),
                 },
                 replicas: confirmed,

@@ -8,7 +8,7 @@ use redis::Cmd;
 
 use super::super::handover::{FrameList, Handover, Move, Place, Standing};
 use super::super::{Error, Registration, Result, letter};
-use super::buffer::{RedisBuffer, within};
+use super::buffer::{RedisBuffer, only, within};
 use super::connection::Call;
 use super::reply::{Asked, Reply};
 use super::script::{self, Script};
@@ -145,8 +145,7 @@ impl RedisBuffer {
         call.command.arg(drain.to_string());
         build(&mut call.command);
         let outcomes = within(*self.common.step_deadline, self.connections.run(vec![call], self.replicas())).await?;
-        let missing = || Error::Corrupt { detail: "Redis gave no answer to one question".into() };
-        let outcome = outcomes.into_iter().next().ok_or_else(missing)?;
+        let outcome = only(outcomes)?;
         let reply = Reply::read(script.name, outcome.answer?, unasked(partition))?;
         if reply.word() == "taken" {
             return Err(Error::Unsafe {

@@ -5,7 +5,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::super::letter::{self, MAX_LISTED, MAX_LISTED_BYTES};
-use super::super::{Batchers, DeadLetter, DeadLetterId, Inspect, Ledger, PartitionStatus, Result, StandingClaim};
+use super::super::{
+    Batchers, DeadLetter, DeadLetterId, Inspect, Ledger, PartitionStatus, Result, StandingClaim, Witness,
+};
 use super::RedisBuffer;
 use super::reply::Reply;
 use super::script;
@@ -14,8 +16,20 @@ use crate::heartbeat::Partition;
 #[async_trait]
 impl Inspect for RedisBuffer {
     async fn status(&self, partition: Partition) -> Result<PartitionStatus> {
+        let asked = self.marks.known(partition);
         let reply = self.step(&script::STATUS, partition, |_, _| {}).await?;
-        read_status(reply, partition, self.caps(self.registered().await?))
+        let status = read_status(reply, partition, self.caps(self.registered().await?))?;
+        let accepted = status.ledger.accepted;
+        if accepted < asked.accepted {
+            self.make_sure(partition).await;
+        } else {
+            self.marks.see(partition, asked, accepted, self.sure(accepted));
+        }
+        Ok(status)
+    }
+
+    fn witness(&self, partition: Partition) -> Witness {
+        self.marks.witness(partition)
     }
 
     async fn batchers(&self) -> Result<Batchers> {

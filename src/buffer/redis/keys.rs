@@ -9,10 +9,11 @@
 //! | `systole:{p7}:processing`    | list       | the frames of the standing claim                                          |
 //! | `systole:{p7}:dead`          | sorted set | dead letters, all of score 0, so in the order of their ids, that is by age |
 //! | `systole:batchers`           | sorted set | batchers by last sign of life, ms by Redis's clock                        |
+//! | `systole:tokens`             | hash       | tokens by id (`token/`), and `version`, another with each change          |
 //!
 //! Fields of the state, all text or decimal numbers: `dataset`, `partitions`; the ledger's columns `accepted`, `pending`,
-//! `claimed`, `acked`, `dead`, `dropped` (heartbeats) and `bytes`; `lease_owner`, `lease_until_ms`, `lease_epoch`; while a
-//! claim stands `claim_id`, `claim_rows`, `claim_bytes`, `claim_since`, `claim_epoch` (the epoch that it was last handed
+//! `claimed`, `acked`, `dead`, `dropped` (heartbeats) and `bytes`; `lease_owner`, `lease_from_ms`, `lease_until_ms`,
+//! `lease_epoch`; while a claim stands `claim_id`, `claim_rows`, `claim_bytes`, `claim_since`, `claim_epoch` (the epoch that it was last handed
 //! to), `claim_left` (1 when that one released it), `claim_deaths`, `hand_frame` (being worked on), `hand_last` (in hand
 //! at the last death), `hand_deaths` (`17:2 40:1`), `condemned` (how many) and one `condemned:<frame>:<row or all>` each.
 //! `drain` in a partition that `systole drain` has filled or begun to fill: ids of the move and of this target.
@@ -25,6 +26,11 @@ pub(super) type Key = fn(Partition) -> String;
 /// The sorted set of batchers; it belongs to no partition.
 pub(super) fn batchers(_: Partition) -> String {
     "systole:batchers".into()
+}
+
+/// The hash of tokens; it belongs to no partition.
+pub(super) fn tokens(_: Partition) -> String {
+    "systole:tokens".into()
 }
 
 /// The hash that a partition's steps are checked against.

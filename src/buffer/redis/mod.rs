@@ -7,6 +7,7 @@
 //! - Each call has a deadline of ours; a connection that missed one is never used again (`connection.rs`).
 //! - Each script is told the dataset and refuses when the partition carries none or another (`buffer/identity.rs`).
 //! - Every answer is read field by field (`reply.rs`); none is guessed around.
+//! - What a partition has accepted only grows; one that falls has gone back, which is an alarm (`marks.rs`).
 //!
 //! Operations: [`RedisBuffer::connect`] reads the options and needs no server; [`RedisBuffer::startup_check`] looks
 //! whether the server keeps what it is given (`startup.rs`); then the steps of [`Buffer`](super::Buffer). The keys are in
@@ -15,9 +16,11 @@
 mod buffer;
 mod connection;
 mod fault;
+mod files;
 mod import;
 mod inspect;
 mod keys;
+mod marks;
 mod options;
 mod push;
 mod registration;
@@ -25,6 +28,7 @@ mod reply;
 mod script;
 mod startup;
 mod target;
+mod tokens;
 
 pub use buffer::RedisBuffer;
 pub(super) use import::{Begun, Found};

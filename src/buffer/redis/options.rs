@@ -9,6 +9,7 @@ use humantime::Duration as Span;
 
 use super::super::Error;
 use super::super::options::Options as Common;
+use super::files;
 
 use crate::settings;
 
@@ -38,6 +39,12 @@ pub struct Options {
     /// Certificates (PEM) to trust for rediss://, instead of the usual authorities
     #[arg(long, env = "SYSTOLE_REDIS_CA_FILE", value_name = "FILE")]
     pub redis_ca_file: Option<PathBuf>,
+    /// A certificate (PEM) to show to Redis over rediss://, where it asks for one
+    #[arg(long, env = "SYSTOLE_REDIS_CLIENT_CERT", value_name = "FILE")]
+    pub redis_client_cert: Option<PathBuf>,
+    /// The private key (PEM) of that certificate
+    #[arg(long, env = "SYSTOLE_REDIS_CLIENT_KEY", value_name = "FILE")]
+    pub redis_client_key: Option<PathBuf>,
     /// Start even though Redis may forget what it was given (no AOF, or a policy that evicts); /health says "volatile"
     #[arg(long, env = "SYSTOLE_ALLOW_VOLATILE_BUFFER")]
     pub allow_volatile_buffer: bool,
@@ -95,7 +102,8 @@ impl Options {
                 self.connect_timeout, common.push_deadline
             ));
         }
-        self.urls().each().map(drop)
+        let urls = self.urls().each()?;
+        files::check(self, urls.iter().all(|url| url.scheme() == ENCRYPTED))
     }
 }
 
@@ -108,6 +116,8 @@ pub struct BufferUrls(String);
 
 /// Schemes that lead to a Redis.
 const SCHEMES: &[&str] = &["redis", "rediss", "unix", "redis+unix"];
+/// The one over TLS.
+const ENCRYPTED: &str = "rediss";
 const ALLOWED: &str = "redis://host:6379, rediss://host:6379 (TLS) or unix:///path/to/redis.sock";
 
 impl BufferUrls {
@@ -224,6 +234,9 @@ mod tests {
             (&["--buffer", "host:6379"], &["host", "redis://"]),
             (&["--buffer", ""], &["no URL", "redis://"]),
             (&["--redis-cluster", "--redis-sentinel-master", "m"], &["exclude"]),
+            (&["--redis-ca-file", "ca.pem"], &["redis-ca-file", "rediss://"]),
+            (&["--buffer", "rediss://h", "--redis-client-cert", "c"], &["redis-client-cert", "needs redis-client-key"]),
+            (&["--buffer", "rediss://h", "--redis-client-key", "k"], &["redis-client-key", "needs redis-client-cert"]),
             (&["--buffer-connections", "0"], &["buffer-connections", "at least 1"]),
             (&["--connect-timeout", "5s"], &["connect-timeout"]),
             (&["--wait-replicas", "1", "--wait-replicas-timeout", "5s"], &["wait-replicas-timeout", "push-deadline"]),

@@ -1,10 +1,13 @@
 //! Pushing frames: as many of them in one call of the script as its bounds and the kind of server allow.
 
+use std::collections::BTreeMap;
+
 use redis::Value;
 
 use super::super::{Error, Result};
 use super::buffer::RedisBuffer;
 use super::connection::{Call, Outcome};
+use super::marks::Known;
 use super::reply::{Asked, Reply};
 use super::script::{self, Script};
 use crate::heartbeat::{Frame, Partition};
@@ -72,7 +75,10 @@ impl RedisBuffer {
             let key = batch.partitions.first().map(|first| script.first_key(*first)).unwrap_or_default();
             Call { script, command, key }
         };
+        let asked: BTreeMap<Partition, Known> =
+            frames.iter().map(|(partition, _)| (*partition, self.marks.known(*partition))).collect();
         let outcomes = self.connections.run(batches.iter().map(call).collect(), self.replicas()).await?;
+        let mut seen: BTreeMap<Partition, (u64, Option<u64>)> = BTreeMap::new();
         let unanswered = || Err(Error::Corrupt { detail: "push answered for too few frames".into() });
         let mut held: Vec<Result<()>> = frames.iter().map(|_| unanswered()).collect();
         for (batch, outcome) in batches.iter().zip(outcomes) {
@@ -80,15 +86,39 @@ impl RedisBuffer {
                 Err(error) => batch.frames.iter().for_each(|(place, _)| held[*place] = Err(error.clone())),
                 Ok((answers, replicas)) => {
                     for ((place, _), answer) in batch.frames.iter().zip(answers) {
-                        let asked = Asked { dataset: registration.dataset, partition: frames[*place].0 };
-                        let read = Reply::read(script.name, answer, asked).and_then(|reply| reply.only("held"));
-                        held[*place] = read.and_then(|()| self.check_replicas(replicas));
+                        let (partition, frame) = &frames[*place];
+                        let asked = Asked { dataset: registration.dataset, partition: *partition };
+                        let accepted = Reply::read(script.name, answer, asked).and_then(read_held);
+                        held[*place] = accepted.and_then(|after| {
+                            let before = after.saturating_sub(frame.rows().into());
+                            let confirmed = self.check_replicas(replicas);
+                            seen.entry(*partition).or_insert((before, None)).1 = confirmed.is_ok().then_some(after);
+                            confirmed
+                        });
                     }
                 }
             }
         }
+        self.compare(&asked, &seen);
         Ok(held)
     }
+
+    /// Looks whether a partition had accepted less before the first of these frames than was known when they were sent.
+    fn compare(&self, asked: &BTreeMap<Partition, Known>, seen: &BTreeMap<Partition, (u64, Option<u64>)>) {
+        let mut gone_back = false;
+        for (partition, (before, sure)) in seen {
+            gone_back |= asked.get(partition).is_some_and(|asked| self.marks.see(*partition, *asked, *before, *sure));
+        }
+        if gone_back {
+            self.connections.forget();
+        }
+    }
+}
+
+/// What the partition has accepted up to and with the frame that is held.
+fn read_held(mut reply: Reply) -> Result<u64> {
+    reply.expect("held")?;
+    reply.count()
 }
 
 fn answers(outcome: Outcome) -> Result<(Vec<Value>, Option<u32>)> {

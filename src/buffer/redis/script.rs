@@ -63,11 +63,14 @@ scripts! {
     DEAD_SHOW = "dead_show" [state, dead];
     DEAD_RETRY = "dead_retry" [state, pending, dead];
     DEAD_DROP = "dead_drop" [state, dead];
+    TOKEN_CREATE = "token_create" [tokens];
+    TOKEN_REVOKE = "token_revoke" [tokens];
     DRAIN_LOOK = "drain_look" [state, pending, processing, dead];
     DRAIN_BEGIN = "drain_begin" [state, pending, processing, dead];
     DRAIN_FRAMES = "drain_frames" [state, pending, processing];
     DRAIN_LETTERS = "drain_letters" [state, dead];
     DRAIN_CONDEMNED = "drain_condemned" [state];
+    DRAIN_TOKENS = "drain_tokens" [tokens];
     DRAIN_FINISH = "drain_finish" [state, pending, processing, dead];
 }
 
@@ -137,7 +140,16 @@ mod tests {
 
     #[test]
     fn only_what_fills_the_buffer_is_refused_by_a_full_redis() {
-        let filling = ["push", "ping", "drain_begin", "drain_frames", "drain_letters", "drain_condemned"];
+        let filling = [
+            "push",
+            "ping",
+            "token_create",
+            "drain_begin",
+            "drain_frames",
+            "drain_letters",
+            "drain_condemned",
+            "drain_tokens",
+        ];
         for script in ALL {
             let expected = !filling.contains(&script.name);
             assert_eq!(script.text.starts_with("#!lua flags=allow-oom"), expected, "{}", script.name);

@@ -3,8 +3,11 @@
 //! Constraint: the client library's own response timeout (500 ms by default) would turn a slow fsync into a failure, a
 //! resend and a duplicate; so it is set far beyond the deadlines that the buffer puts on every call. TCP_NODELAY is set on
 //! every kind of connection: the library leaves it off.
+//!
+//! What the files of the options hold (password, certificates) is taken up by the next connection that is made. A Cluster
+//! connection makes more of them by itself, all with what it began with, until it is thrown away.
 
-use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
@@ -16,17 +19,25 @@ use redis::io::tcp::TcpSettings;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline, RedisError,
-    RedisResult, TlsCertificates, TlsMode, Value,
+    RedisResult, TlsMode, Value,
 };
-use tokio::sync::Mutex;
 
 use super::super::options::Options as Common;
 use super::super::{Error, Result};
 use super::fault;
+use super::files::Files;
 use super::options::Options;
 
 /// A connection that rested for less was alive a moment ago and is used without asking.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
+
+/// How often a call on a Cluster is sent again within itself, to follow a slot or to wait for one that is on its way.
+///
+/// Few, and soon: whoever called tries again, and meanwhile this call holds up the others of its round trip, which go to other
+/// nodes. The library's own pauses begin at more than a second.
+const CLUSTER_TRIES: u32 = 4;
+const FIRST_CLUSTER_PAUSE_MS: u64 = 10;
+const LAST_CLUSTER_PAUSE_MS: u64 = 100;
 
 /// A connection to one node, or to all of a Cluster.
 #[derive(Clone)]
@@ -36,6 +47,11 @@ pub(super) enum Link {
 }
 
 impl Link {
+    /// Whether it follows redirections.
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self, Self::Cluster(_))
+    }
+
     /// Sends a pipeline to the node of `route`; an answer for each command, errors among them.
     pub(super) async fn pipeline(&mut self, pipeline: Pipeline, route: Route) -> RedisResult<Vec<Value>> {
         let count = pipeline.len();
@@ -75,23 +91,36 @@ impl std::fmt::Debug for Link {
     }
 }
 
-/// Makes connections of the kind that the options ask for.
-pub(super) struct Manager {
-    target: Target,
+/// Makes connections of the kind that the options ask for, with what the files of the options hold at that moment.
+#[derive(Clone)]
+pub(super) struct Manager(Arc<Maker>);
+
+struct Maker {
+    common: Common,
+    options: Options,
     config: AsyncConnectionConfig,
+    current: Mutex<Current>,
+}
+
+/// What connections are made with, until the files hold something else that can be used.
+struct Current {
+    files: Files,
+    target: Arc<Target>,
+    /// What was wrong with the files when they were last read, and has been said.
+    refused: Option<String>,
 }
 
 enum Target {
     Node(Box<deadpool_redis::Manager>),
     // Asking the Sentinels changes which of them is asked first, hence the lock.
-    Sentinel(Box<Mutex<SentinelClient>>),
+    Sentinel(Box<tokio::sync::Mutex<SentinelClient>>),
     Cluster(Box<ClusterClient>),
 }
 
 impl std::fmt::Debug for Manager {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The clients hold passwords.
-        f.write_str(match &self.target {
+        f.write_str(match *self.0.current().target {
             Target::Node(_) => "one node",
             Target::Sentinel(_) => "Sentinel",
             Target::Cluster(_) => "Cluster",
@@ -102,30 +131,84 @@ impl std::fmt::Debug for Manager {
 impl Manager {
     /// Whether keys lie on different nodes.
     pub(super) fn to_cluster(&self) -> bool {
-        matches!(self.target, Target::Cluster(_))
+        self.0.options.redis_cluster
     }
 
     /// Reads the options and the files that they name.
     pub(super) fn new(common: &Common, options: &Options) -> Result<Self> {
-        let nodes = nodes(options)?;
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(*options.connect_timeout))
             .set_response_timeout(Some(beyond_our_deadlines(common)));
-        let wrong = |error: RedisError| fault::of_call(&error);
-        let target = if let Some(master) = &options.redis_sentinel_master {
-            Target::Sentinel(Box::new(Mutex::new(sentinel(&nodes, master, options)?)))
-        } else if options.redis_cluster {
-            Target::Cluster(Box::new(cluster(nodes, common, options)?))
-        } else {
-            let [node] = <[ConnectionInfo; 1]>::try_from(nodes).map_err(|nodes| Error::Unsafe {
-                advice: format!(
-                    "buffer: {} URLs are given; several need --redis-cluster or --redis-sentinel-master",
-                    nodes.len()
-                ),
-            })?;
-            Target::Node(Box::new(deadpool_redis::Manager::new_with_config(node, config.clone()).map_err(wrong)?))
-        };
-        Ok(Self { target, config })
+        let files = Files::read(options)?;
+        let target = Arc::new(Target::new(common, options, &files, &config)?);
+        let (common, options) = (common.clone(), options.clone());
+        let current = Mutex::new(Current { files, target, refused: None });
+        Ok(Self(Arc::new(Maker { common, options, config, current })))
+    }
+
+    /// Where the next connection goes to, and with what.
+    async fn target(&self) -> Arc<Target> {
+        if Files::are_named(&self.0.options) {
+            let maker = self.0.clone();
+            if tokio::task::spawn_blocking(move || maker.refresh()).await.is_err() {
+                tracing::error!("reading the files of the Redis settings panicked; the last ones stay in force");
+            }
+        }
+        self.0.current().target.clone()
+    }
+}
+
+impl Maker {
+    fn current(&self) -> MutexGuard<'_, Current> {
+        // Each change is one assignment.
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes up what the files hold, if that is something new and can be used.
+    fn refresh(&self) {
+        let read = Files::read(&self.options);
+        let mut current = self.current();
+        let renewed = read.and_then(|files| {
+            if files == current.files {
+                return Ok(None);
+            }
+            let target = Target::new(&self.common, &self.options, &files, &self.config)?;
+            Ok(Some(Current { files, target: Arc::new(target), refused: None }))
+        });
+        match renewed {
+            Ok(None) => current.refused = None,
+            Ok(Some(renewed)) => {
+                *current = renewed;
+                tracing::info!("new connections to Redis are made with the replaced files of the settings");
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                if current.refused.as_ref() != Some(&reason) {
+                    tracing::warn!(reason, "a replaced file of the Redis settings cannot be used; the last one stays");
+                    current.refused = Some(reason);
+                }
+            }
+        }
+    }
+}
+
+impl Target {
+    fn new(common: &Common, options: &Options, files: &Files, config: &AsyncConnectionConfig) -> Result<Self> {
+        let nodes = nodes(options, files)?;
+        if let Some(master) = &options.redis_sentinel_master {
+            return Ok(Self::Sentinel(Box::new(tokio::sync::Mutex::new(sentinel(&nodes, master, files)?))));
+        }
+        if options.redis_cluster {
+            return Ok(Self::Cluster(Box::new(cluster(nodes, common, options, files)?)));
+        }
+        let [node] = <[ConnectionInfo; 1]>::try_from(nodes).map_err(|nodes| Error::Unsafe {
+            advice: format!(
+                "buffer: {} URLs are given; several need --redis-cluster or --redis-sentinel-master",
+                nodes.len()
+            ),
+        })?;
+        let manager = deadpool_redis::Manager::new_with_config(node, config.clone());
+        Ok(Self::Node(Box::new(manager.map_err(|error| fault::of_call(&error, false))?)))
     }
 }
 
@@ -133,10 +216,8 @@ fn beyond_our_deadlines(common: &Common) -> Duration {
     *common.step_deadline * 2
 }
 
-/// The nodes that the URLs name, each with the password and the certificates of the options.
-fn nodes(options: &Options) -> Result<Vec<ConnectionInfo>> {
-    let password =
-        options.redis_password_file.as_deref().map(|path| read_setting("redis-password-file", path)).transpose()?;
+/// The nodes that the URLs name, each with the password and the certificates of the files.
+fn nodes(options: &Options, files: &Files) -> Result<Vec<ConnectionInfo>> {
     options
         .urls()
         .each()?
@@ -149,12 +230,12 @@ fn nodes(options: &Options) -> Result<Vec<ConnectionInfo>> {
             })?;
             let settings = node.redis_settings().clone().set_lib_name("systole", env!("CARGO_PKG_VERSION"));
             // For Sentinel, the URLs' own credentials are the Sentinels'.
-            let settings = match &password {
-                Some(password) if options.redis_sentinel_master.is_none() => settings.set_password(password.trim()),
+            let settings = match files.password() {
+                Some(password) if options.redis_sentinel_master.is_none() => settings.set_password(password),
                 _ => settings,
             };
             let node = node.set_redis_settings(settings).set_tcp_settings(TcpSettings::default().set_nodelay(true));
-            match certificates(options)? {
+            match files.certificates() {
                 Some(certificates) if matches!(node.addr(), ConnectionAddr::TcpTls { .. }) => {
                     let client = Client::build_with_tls(node, certificates).map_err(|error| Error::Unsafe {
                         advice: format!("redis-ca-file: holds no usable certificates ({})", error.category()),
@@ -167,19 +248,8 @@ fn nodes(options: &Options) -> Result<Vec<ConnectionInfo>> {
         .collect()
 }
 
-fn certificates(options: &Options) -> Result<Option<TlsCertificates>> {
-    let Some(path) = &options.redis_ca_file else { return Ok(None) };
-    let root = read_setting("redis-ca-file", path)?;
-    Ok(Some(TlsCertificates { client_tls: None, root_cert: Some(root.into_bytes()) }))
-}
-
-fn read_setting(name: &str, path: &Path) -> Result<String> {
-    std::fs::read_to_string(path)
-        .map_err(|error| Error::Unsafe { advice: format!("{name}: `{}` cannot be read ({error})", path.display()) })
-}
-
-fn sentinel(nodes: &[ConnectionInfo], master: &str, options: &Options) -> Result<SentinelClient> {
-    let wrong = |error: RedisError| fault::of_call(&error);
+fn sentinel(nodes: &[ConnectionInfo], master: &str, files: &Files) -> Result<SentinelClient> {
+    let wrong = |error: RedisError| fault::of_call(&error, false);
     let nodelay = || TcpSettings::default().set_nodelay(true);
     let addresses = nodes.iter().map(|node| node.addr().clone());
     let mut builder = SentinelClientBuilder::new(addresses, master, SentinelServerType::Master)
@@ -197,27 +267,30 @@ fn sentinel(nodes: &[ConnectionInfo], master: &str, options: &Options) -> Result
         }
         if matches!(first.addr(), ConnectionAddr::TcpTls { .. }) {
             builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
-            if let Some(certificates) = certificates(options)? {
+            if let Some(certificates) = files.certificates() {
                 builder = builder.set_client_to_redis_certificates(certificates);
             }
         }
     }
-    if let Some(path) = &options.redis_password_file {
-        builder = builder.set_client_to_redis_password(read_setting("redis-password-file", path)?.trim());
+    if let Some(password) = files.password() {
+        builder = builder.set_client_to_redis_password(password);
     }
     builder.build().map_err(wrong)
 }
 
-fn cluster(nodes: Vec<ConnectionInfo>, common: &Common, options: &Options) -> Result<ClusterClient> {
+fn cluster(nodes: Vec<ConnectionInfo>, common: &Common, options: &Options, files: &Files) -> Result<ClusterClient> {
     let mut builder = ClusterClientBuilder::new(nodes)
         .tcp_settings(TcpSettings::default().set_nodelay(true))
         .connection_timeout(*options.connect_timeout)
         .response_timeout(beyond_our_deadlines(common))
-        .overall_response_timeout(None);
-    if let Some(certificates) = certificates(options)? {
+        .overall_response_timeout(None)
+        .retries(CLUSTER_TRIES)
+        .min_retry_wait(FIRST_CLUSTER_PAUSE_MS)
+        .max_retry_wait(LAST_CLUSTER_PAUSE_MS);
+    if let Some(certificates) = files.certificates() {
         builder = builder.certs(certificates);
     }
-    builder.build().map_err(|error| fault::of_call(&error))
+    builder.build().map_err(|error| fault::of_call(&error, false))
 }
 
 impl managed::Manager for Manager {
@@ -225,10 +298,10 @@ impl managed::Manager for Manager {
     type Error = RedisError;
 
     async fn create(&self) -> RedisResult<Link> {
-        match &self.target {
+        match &*self.target().await {
             Target::Node(manager) => manager.create().await.map(Link::Node),
             Target::Sentinel(client) => {
-                let connection = client.lock().await.get_async_connection_with_config(&self.config).await;
+                let connection = client.lock().await.get_async_connection_with_config(&self.0.config).await;
                 connection.map(Link::Node)
             }
             Target::Cluster(client) => client.get_async_connection().await.map(Link::Cluster),

@@ -12,10 +12,12 @@ use tokio::sync::Semaphore;
 use super::super::options::Options;
 use super::super::{
     Batchers, DeadLetter, DeadLetterId, Durability, Error, Inspect, PartitionStatus, Reach, Registration, Result,
+    Tokens,
 };
 use super::address::Address;
 use super::wire::{self, Answer, Call, Message};
 use crate::heartbeat::Partition;
+use crate::token::{StoredToken, TokenId, TokenList, TokenVersion};
 
 /// Calls under way at the same time; the others wait for their turn, within their deadline. An audit asks for the state of
 /// all partitions at once.
@@ -162,5 +164,26 @@ impl Inspect for SocketBuffer {
 
     async fn drop_dead_letter(&self, partition: Partition, id: DeadLetterId) -> Result<bool> {
         self.settle(Call::DropDeadLetter { partition, id }).await
+    }
+}
+
+#[async_trait]
+impl Tokens for SocketBuffer {
+    async fn tokens(&self, known: Option<TokenVersion>) -> Result<Option<TokenList>> {
+        match self.call(Call::Tokens { known }).await? {
+            (Answer::Tokens { version, tokens }, tail) => {
+                Ok(Some(TokenList { version, tokens: wire::join_tokens(tokens, tail)? }))
+            }
+            (Answer::SameTokens, _) => Ok(None),
+            (other, _) => strange(&other),
+        }
+    }
+
+    async fn create_token(&self, token: &StoredToken) -> Result<bool> {
+        self.settle(Call::CreateToken(token.clone())).await
+    }
+
+    async fn revoke_token(&self, id: TokenId) -> Result<bool> {
+        self.settle(Call::RevokeToken { id }).await
     }
 }

@@ -1,8 +1,7 @@
 //! A buffer looked at from another process: over a unix socket of the process that has it open.
 //!
 //! Constraints:
-//! - It answers what people ask ([`Inspect`](super::Inspect) and [`Reach`](super::Reach)), nothing that a door or a batcher
-//!   does: the embedded buffer belongs to one process, and that one alone moves heartbeats.
+//! - It answers what people ask and decide ([`Administer`](super::Administer)), nothing that a door or a batcher does: the embedded buffer belongs to one process, and that one alone moves heartbeats.
 //! - Errors cross as themselves, so a caller cannot tell a buffer here from a buffer there.
 //! - A peer that hangs, dies or talks nonsense costs the other side one call and a bounded wait. Calls at once, sizes and
 //!   waits have bounds on both sides (`server.rs`, `client.rs`, `wire.rs`).
@@ -17,10 +16,10 @@
 //! length of the head (u32, little-endian)  length of the tail (u32, little-endian)  head  tail
 //! ```
 //!
-//! The head is JSON: `{"version":1,"body":…}`, the body as `wire.rs` defines it. Whoever meets another version says so in
+//! The head is JSON: `{"version":2,"body":…}`, the body as `wire.rs` defines it. Whoever meets another version says so in
 //! one line and reads no further; the lengths and the place of the version never change. The tail holds the frames of the
-//! dead letters that the head describes, one after the other: as bytes, not as text in the JSON, so that listing 16 MiB of
-//! them does not take a multiple of that in the memory of a process which is to stay small.
+//! dead letters, or the records of the tokens, that the head describes, one after the other: as bytes, not as text in the
+//! JSON, so that listing 16 MiB of them does not take a multiple of that in the memory of a process which is to stay small.
 //!
 //! # Operations
 //!

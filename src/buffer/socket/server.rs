@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::super::{Error, Inspect, Result};
+use super::super::{Administer, Error, Result};
 use super::address::Address;
 use super::wire::{self, Answer, Call, Message};
 
@@ -71,9 +71,9 @@ impl ControlSocket {
     ///
     /// # Errors
     /// [`Error::Unreachable`] when nobody can connect any more; bind anew.
-    pub async fn run(self, buffer: Arc<dyn Inspect>, shutdown: CancellationToken) -> Result<()> {
+    pub async fn run(self, buffer: Arc<dyn Administer>, shutdown: CancellationToken) -> Result<()> {
         let Self { listener, file } = self;
-        let desk = Desk { buffer, letters: Arc::new(Semaphore::new(1)), closing: shutdown.clone() };
+        let desk = Desk { buffer, tails: Arc::new(Semaphore::new(1)), closing: shutdown.clone() };
         let mut calls = JoinSet::new();
         let ended = loop {
             let busy = calls.len() >= CALLS_AT_ONCE;
@@ -120,9 +120,9 @@ impl Drop for SocketFile {
 /// What each call is served with.
 #[derive(Debug, Clone)]
 struct Desk {
-    buffer: Arc<dyn Inspect>,
-    /// One answer with dead letters is in memory at a time: it may have 16 MiB.
-    letters: Arc<Semaphore>,
+    buffer: Arc<dyn Administer>,
+    /// One answer with dead letters or tokens is in memory at a time: it may have 16 MiB.
+    tails: Arc<Semaphore>,
     closing: CancellationToken,
 }
 
@@ -141,7 +141,7 @@ impl Desk {
         };
         let (answer, _turn) = match call {
             Ok((call, _)) => {
-                let turn = if call.brings_frames() { Some(self.letters.acquire().await) } else { None };
+                let turn = if call.has_tail() { Some(self.tails.acquire().await) } else { None };
                 (self.ask(call).await, turn)
             }
             Err(gone @ Error::Unreachable { .. }) => return Err(gone),
@@ -169,6 +169,12 @@ impl Desk {
             }
             Call::RetryDeadLetter { partition, id } => Answer::Settled(buffer.retry_dead_letter(partition, id).await?),
             Call::DropDeadLetter { partition, id } => Answer::Settled(buffer.drop_dead_letter(partition, id).await?),
+            Call::Tokens { known } => match buffer.tokens(known).await? {
+                Some(list) => return Ok(Answer::tokens(list)),
+                None => Answer::SameTokens,
+            },
+            Call::CreateToken(token) => Answer::Settled(buffer.create_token(&token).await?),
+            Call::RevokeToken { id } => Answer::Settled(buffer.revoke_token(id).await?),
         };
         Ok((answer, Vec::new()))
     }

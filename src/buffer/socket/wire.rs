@@ -11,9 +11,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::super::letter::MAX_LISTED_BYTES;
 use super::super::{Batchers, DeadLetter, DeadLetterId, Durability, Error, PartitionStatus, Registration, Result};
 use crate::heartbeat::{ClaimId, Partition};
+use crate::token::{StoredToken, TokenId, TokenList, TokenVersion};
 
 /// Of the bodies of calls and answers.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// How large a message may be.
 #[derive(Debug, Clone, Copy)]
@@ -22,13 +23,13 @@ pub(super) struct Bounds {
     tail_bytes: usize,
 }
 
-/// A call is some numbers and ids.
-pub(super) const CALL: Bounds = Bounds { head_bytes: 4 << 10, tail_bytes: 0 };
+/// A call is some numbers and ids, or the record of one token.
+pub(super) const CALL: Bounds = Bounds { head_bytes: 64 << 10, tail_bytes: 0 };
 /// A listing ends with the letter that takes it to its bound, and a frame has a few MiB at most.
 pub(super) const ANSWER: Bounds = Bounds { head_bytes: MAX_LISTED_BYTES, tail_bytes: 2 * MAX_LISTED_BYTES };
 
-/// One method of [`Reach`](super::super::Reach) or [`Inspect`](super::super::Inspect).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// One method of [`Administer`](super::super::Administer).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Call {
     Durability,
@@ -40,12 +41,15 @@ pub(super) enum Call {
     DeadLetter { partition: Partition, id: DeadLetterId },
     RetryDeadLetter { partition: Partition, id: DeadLetterId },
     DropDeadLetter { partition: Partition, id: DeadLetterId },
+    Tokens { known: Option<TokenVersion> },
+    CreateToken(StoredToken),
+    RevokeToken { id: TokenId },
 }
 
 impl Call {
     /// Whether its answer has a tail.
-    pub(super) fn brings_frames(self) -> bool {
-        matches!(self, Self::DeadLetters { .. } | Self::DeadLetter { .. })
+    pub(super) fn has_tail(&self) -> bool {
+        matches!(self, Self::DeadLetters { .. } | Self::DeadLetter { .. } | Self::Tokens { .. })
     }
 }
 
@@ -64,8 +68,23 @@ pub(super) enum Answer {
     Batchers(Batchers),
     /// Their frames are the tail.
     DeadLetters(Vec<Heading>),
-    /// Whether there was such a letter.
+    /// Their records are the tail.
+    Tokens {
+        version: Option<TokenVersion>,
+        tokens: Vec<Label>,
+    },
+    /// Those of the version that is known.
+    SameTokens,
+    /// Whether there was such a letter, or such a token; whether a token was new.
     Settled(bool),
+}
+
+/// A token without its record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Label {
+    id: TokenId,
+    /// Length of its record in the tail.
+    bytes: usize,
 }
 
 /// A dead letter without its frame.
@@ -192,6 +211,32 @@ impl Answer {
     }
 }
 
+impl Answer {
+    /// Tokens, and the tail that goes with them.
+    pub(super) fn tokens(list: TokenList) -> (Self, Vec<Bytes>) {
+        let split = list.tokens.into_iter().map(|StoredToken { id, text }| {
+            let text = Bytes::from(text);
+            (Label { id, bytes: text.len() }, text)
+        });
+        let (tokens, records) = split.unzip();
+        (Self::Tokens { version: list.version, tokens }, records)
+    }
+}
+
+/// Puts labels and tail together again.
+pub(super) fn join_tokens(labels: Vec<Label>, mut tail: Bytes) -> Result<Vec<StoredToken>> {
+    let torn = || Error::Corrupt { detail: "on the socket: records that do not match their tokens".into() };
+    let mut tokens = Vec::with_capacity(labels.len());
+    for Label { id, bytes } in labels {
+        if bytes > tail.len() {
+            return Err(torn());
+        }
+        let text = String::from_utf8(tail.split_to(bytes).into()).map_err(|_| torn())?;
+        tokens.push(StoredToken { id, text });
+    }
+    if tail.is_empty() { Ok(tokens) } else { Err(torn()) }
+}
+
 /// Puts headings and tail together again.
 pub(super) fn join(headings: Vec<Heading>, mut tail: Bytes) -> Result<Vec<DeadLetter>> {
     let torn = || Error::Corrupt { detail: "on the socket: frames that do not match their headings".into() };
@@ -222,6 +267,10 @@ mod tests {
         DeadLetter { id, claim, since: -1, rows: 3, reason: "a \"reason\"".into(), bytes: Bytes::from_static(bytes) }
     }
 
+    fn token(text: &str) -> StoredToken {
+        StoredToken { id: TokenId::from_bytes([0, 0, 0, 0, 0, 7]), text: text.into() }
+    }
+
     async fn through<T: DeserializeOwned>(message: &Message, bounds: Bounds) -> Result<(T, Bytes)> {
         let mut written = Vec::new();
         message.write(&mut written).await.unwrap();
@@ -231,7 +280,7 @@ mod tests {
     /// Holds the text of a body, and that it comes out as it went in.
     async fn holds<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(body: T, text: &str) {
         let message = Message::new(&body, Vec::new(), ANSWER).unwrap();
-        assert_eq!(std::str::from_utf8(&message.head).unwrap(), format!(r#"{{"version":1,"body":{text}}}"#));
+        assert_eq!(std::str::from_utf8(&message.head).unwrap(), format!(r#"{{"version":2,"body":{text}}}"#));
         assert_eq!(through::<T>(&message, ANSWER).await.unwrap().0, body);
     }
 
@@ -265,6 +314,13 @@ mod tests {
                 Call::DropDeadLetter { partition: 7, id },
                 r#"{"drop_dead_letter":{"partition":7,"id":"00000000-0000-0000-0000-00000000000a"}}"#,
             ),
+            (Call::Tokens { known: None }, r#"{"tokens":{"known":null}}"#),
+            (
+                Call::Tokens { known: Some(TokenVersion::from_u128(0xe)) },
+                r#"{"tokens":{"known":"00000000-0000-0000-0000-00000000000e"}}"#,
+            ),
+            (Call::CreateToken(token("{}")), r#"{"create_token":{"id":"000000000007","text":"{}"}}"#),
+            (Call::RevokeToken { id: token("").id }, r#"{"revoke_token":{"id":"000000000007"}}"#),
         ] {
             holds(call, text).await;
         }
@@ -309,6 +365,14 @@ mod tests {
                     r#""claim":"00000000-0000-0000-0000-00000000000c","since":-1,"rows":3,"reason":"a \"reason\"","bytes":3}]}"#
                 ),
             ),
+            (
+                Answer::tokens(TokenList { version: Some(TokenVersion::from_u128(0xe)), tokens: vec![token("{}")] }).0,
+                concat!(
+                    r#"{"tokens":{"version":"00000000-0000-0000-0000-00000000000e","#,
+                    r#""tokens":[{"id":"000000000007","bytes":2}]}}"#
+                ),
+            ),
+            (Answer::SameTokens, r#""same_tokens""#),
             (Answer::Settled(true), r#"{"settled":true}"#),
         ] {
             holds(Ok::<_, Error>(answer), &format!(r#"{{"Ok":{text}}}"#)).await;
@@ -344,7 +408,7 @@ mod tests {
 
     #[tokio::test]
     async fn another_version_is_named_whatever_else_it_says() {
-        for head in [&br#"{"version":2}"#[..], br#"{"body":{"unheard":[]},"version":9,"more":1}"#] {
+        for head in [&br#"{"version":1}"#[..], br#"{"body":{"unheard":[]},"version":9,"more":1}"#] {
             let message = Message { head: head.to_vec(), tail: vec![Bytes::from_static(b"and a tail")] };
             let error = through::<Call>(&message, ANSWER).await.unwrap_err();
             assert!(matches!(&error, Error::Unsafe { advice } if advice.contains("different versions")), "{error}");
@@ -377,6 +441,20 @@ mod tests {
         assert_eq!(join(headings.clone(), tail.clone()).unwrap(), [letter(b"abc"), letter(b""), letter(b"defg")]);
         assert!(matches!(join(headings[..2].to_vec(), tail.clone()), Err(Error::Corrupt { .. })), "too long a tail");
         assert!(matches!(join(headings, tail.slice(1..)), Err(Error::Corrupt { .. })), "too short a tail");
+    }
+
+    #[tokio::test]
+    async fn the_largest_record_fits_a_call_and_records_come_apart_as_they_went_together() {
+        let widest = token(&"\"".repeat(crate::token::MAX_RECORD_BYTES));
+        let message = Message::new(&Call::CreateToken(widest.clone()), Vec::new(), CALL).unwrap();
+        assert_eq!(through::<Call>(&message, CALL).await.unwrap().0, Call::CreateToken(widest));
+        let all = vec![token("one"), token(""), token("zwölf")];
+        let (answer, tail) = Answer::tokens(TokenList { version: None, tokens: all.clone() });
+        let message = Message::new(&answer, tail, ANSWER).unwrap();
+        let (Answer::Tokens { tokens, .. }, tail) = through(&message, ANSWER).await.unwrap() else { panic!() };
+        assert_eq!(join_tokens(tokens.clone(), tail.clone()).unwrap(), all);
+        assert!(join_tokens(tokens[..2].to_vec(), tail.clone()).is_err(), "too long a tail");
+        assert!(join_tokens(tokens, tail.slice(1..)).is_err(), "too short a tail");
     }
 
     proptest! {

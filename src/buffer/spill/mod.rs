@@ -32,7 +32,7 @@
 //!
 //! `spill-dir` is an embedded buffer (`buffer/embedded`), format and all: its lock keeps a second process out, its claims
 //! and dead letters make going into Redis crash-safe. Its files may take some 200 MiB more than the frames in them, and it
-//! takes nothing in while less than 256 MiB of the disk are free.
+//! takes nothing in while less than 256 MiB of the disk are free. `tokens.json` beside it is a copy of the tokens (`tokens.rs`).
 //!
 //! # Operations
 //!
@@ -63,8 +63,10 @@ mod options;
 mod service;
 mod shared;
 mod store;
+mod tokens;
 
 pub use inlet::SpillingInlet;
 pub use metrics::Metrics;
 pub use options::Options;
 pub use service::{SpillService, start};
+pub use tokens::TokenCopy;

@@ -83,9 +83,10 @@ local function move(state, from, to, rows)
   end
 end
 
--- Takes bytes off what is held.
+-- Takes bytes off what is held. Nothing is taken off as nothing: Lua's -0 is no number to Redis.
 local function shed(state, bytes)
-  redis.call('HINCRBY', state, 'bytes', -math.min(bytes, number(state, 'bytes')))
+  local shed = math.min(bytes, number(state, 'bytes'))
+  if shed > 0 then redis.call('HINCRBY', state, 'bytes', -shed) end
 end
 
 -- A dead letter is one member of the sorted set `dead`, all of score 0, so that they stand in the order of their ids

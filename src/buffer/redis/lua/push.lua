@@ -5,7 +5,8 @@
 --       … of as many partitions as the frames belong to; on a Cluster, of one
 -- ARGV  dataset, cap of a partition in heartbeats, in bytes, then of each frame the number of its partition among KEYS
 --       (from 1) and the frame
--- Gives for each frame {'held'}, or its refusal: unregistered, foreign, full, corrupt
+-- Gives for each frame {'held', heartbeats that the partition has accepted up to and with it}, or its refusal:
+--       unregistered, foreign, full, corrupt
 --
 -- Promises: the caps are exact under any number of producers; a refused frame leaves no trace. It is the one script
 -- without allow-oom: a Redis at its maxmemory refuses it before it begins, and everything that drains goes on.
@@ -29,7 +30,7 @@ local function judge(book, frame)
   if rows == 0 then return { 'corrupt', 'a frame whose header does not fit it' } end
   if book.pending + book.others + rows > cap_rows or book.bytes + bytes > cap_bytes then return { 'full' } end
   book.accepted, book.pending, book.bytes = book.accepted + rows, book.pending + rows, book.bytes + bytes
-  return { 'held' }
+  return { 'held', book.accepted }
 end
 
 local answers = {}

@@ -14,5 +14,5 @@ if redis.call('HGET', state, 'claim_epoch') == ARGV[3] then
   redis.call('HSET', state, 'claim_left', 1)
   redis.call('HDEL', state, 'hand_frame')
 end
-redis.call('HDEL', state, 'lease_owner', 'lease_until_ms')
+redis.call('HDEL', state, 'lease_owner', 'lease_from_ms', 'lease_until_ms')
 return { 'done' }

@@ -9,5 +9,6 @@
 local state = KEYS[1]
 local refused = check_dataset(state, ARGV[1]) or check_lease(state, ARGV[2], ARGV[3])
 if refused then return refused end
-redis.call('HSET', state, 'lease_until_ms', now_ms() + tonumber(ARGV[4]))
+local now = now_ms()
+redis.call('HSET', state, 'lease_from_ms', now, 'lease_until_ms', now + tonumber(ARGV[4]))
 return { 'done' }

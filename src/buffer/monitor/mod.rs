@@ -4,20 +4,24 @@
 //! where a look fails, the parts of the board that it feeds are unwell until one succeeds. A look has a deadline of its
 //! own (`LOOK_DEADLINE`), so that a hanging buffer is named within seconds.
 //!
-//! Operations: [`Monitor::new`] puts three parts on the board: "buffer" (heartbeats can be taken in), "batchers" (someone
-//! is alive to take them out) and "drain" (they are taken out in time). [`Monitor::run`] keeps them up to date.
+//! Operations: [`Monitor::new`] puts four parts on the board: "buffer" (heartbeats can be taken in), "batchers" (someone
+//! is alive to take them out), "drain" (they are taken out in time) and "ledger" (it forgot nothing that it had accepted).
+//! [`Monitor::run`] keeps them up to date.
+
+mod judge;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use humantime::Duration as Span;
-use prometheus::{GaugeVec, IntGauge, IntGaugeVec, Registry};
+use prometheus::{GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::{Batchers, Durability, Error, Inspect, PartitionStatus, Result};
+use self::judge::{alive, forgotten, lagging};
+use super::{Batchers, Durability, Error, Inspect, Ledger, PartitionStatus, Result};
 use crate::heartbeat::Partition;
 use crate::settings;
 use crate::telemetry::health::{Affects, Health, Reporter};
@@ -31,8 +35,6 @@ const SILENCE: Duration = Duration::from_secs(15);
 const AT_ONCE: usize = 4;
 /// After so many looks the durability is looked up again: an operator may change it while Redis runs.
 const LOOKS_PER_DURABILITY: u32 = 15;
-/// Partitions that a message names before it only counts.
-const NAMED: usize = 5;
 
 /// How the buffer is watched.
 #[derive(Debug, Clone, clap::Args)]
@@ -63,6 +65,7 @@ pub struct Metrics {
     oldest_pending: GaugeVec,
     claim_age: GaugeVec,
     ledger: IntGaugeVec,
+    gone_back: IntCounterVec,
     batchers_alive: IntGauge,
     reachable: IntGauge,
 }
@@ -97,6 +100,11 @@ impl Metrics {
                 "The books: accepted = pending + claimed + acked + dead + dropped",
                 &["partition", "column"],
             )?,
+            gone_back: register.counters(
+                "buffer_gone_back_heartbeats_total",
+                "Heartbeats that the buffer had accepted before this process's eyes and then forgot, by coming back older",
+                &["partition"],
+            )?,
             batchers_alive: register.gauge("batchers_alive", "Batchers that gave a sign of life in time")?,
             reachable: register.gauge("buffer_reachable", "1 when the buffer answered the last look at it, else 0")?,
         })
@@ -130,6 +138,7 @@ struct Parts {
     buffer: Reporter,
     batchers: Reporter,
     drain: Reporter,
+    ledger: Reporter,
 }
 
 /// What is kept from look to look.
@@ -146,7 +155,7 @@ impl Monitor {
     /// A batcher without a sign of life for `batcher_ttl` counts as dead. What a buffer out of reach `affects` depends on
     /// whether heartbeats can go anywhere else.
     ///
-    /// Puts the parts "buffer", "batchers" and "drain" on the board; [`Monitor::run`] keeps them up to date.
+    /// Puts the parts "buffer", "batchers", "drain" and "ledger" on the board; [`Monitor::run`] keeps them up to date.
     pub fn new(
         buffer: Arc<dyn Inspect>,
         options: &Options,
@@ -160,6 +169,7 @@ impl Monitor {
             buffer: health.part("buffer", affects, deadline),
             batchers: health.part("batchers", Affects::Health, deadline),
             drain: health.part("drain", Affects::Health, deadline),
+            ledger: health.part("ledger", Affects::Health, deadline),
         };
         Self { buffer, options: options.clone(), batcher_ttl, metrics, parts, snapshot: watch::Sender::new(None) }
     }
@@ -190,6 +200,7 @@ impl Monitor {
                 Ok(snapshot) => self.publish(snapshot, &mut memory),
                 Err(error) => self.publish_fault(&error, &mut memory),
             }
+            self.publish_witness(memory.partitions.unwrap_or(0));
         }
     }
 
@@ -241,9 +252,12 @@ impl Monitor {
     }
 
     fn publish_fault(&self, error: &Error, memory: &mut Memory) {
-        let said = error.to_string();
+        let said = match (error, &*self.snapshot.borrow()) {
+            (Error::NotRegistered, Some(last)) => format!("{error}; {}", self.held_at_most(last)),
+            _ => error.to_string(),
+        };
         if memory.fault.as_ref() != Some(&said) {
-            tracing::warn!(%error, "the buffer cannot be looked at");
+            tracing::warn!(error = %said, "the buffer cannot be looked at");
         }
         // Where it comes back, another Redis, or another configuration, may have come.
         memory.durability = None;
@@ -253,6 +267,31 @@ impl Monitor {
         self.parts.drain.unwell("unknown: the buffer cannot be looked at");
         memory.fault = Some(said);
     }
+
+    /// What a buffer may have held when it was erased: what it held at the last look, and what it accepted since.
+    fn held_at_most(&self, last: &Snapshot) -> String {
+        let held = |status: &PartitionStatus| {
+            let Ledger { pending, claimed, dead, accepted, .. } = status.ledger;
+            let since = self.buffer.witness(status.partition).accepted.saturating_sub(accepted);
+            pending + claimed + dead + since
+        };
+        let most: u64 = last.partitions.iter().map(held).sum();
+        format!("it held at most {most} heartbeats: those that stand in no file are lost")
+    }
+
+    /// Tells what the buffer has forgotten, for as long as this process lives: somebody must have seen it.
+    fn publish_witness(&self, partitions: Partition) {
+        let witnessed = |partition| (partition, self.buffer.witness(partition));
+        let gone_back: Vec<_> = (0..partitions).map(witnessed).filter(|(_, seen)| seen.gone_back > 0).collect();
+        for (partition, seen) in &gone_back {
+            let counter = self.metrics.gone_back.with_label_values(&[partition.to_string().as_str()]);
+            counter.inc_by(seen.gone_back.saturating_sub(counter.get()));
+        }
+        match forgotten(&gone_back) {
+            None => self.parts.ledger.well(""),
+            Some(forgotten) => self.parts.ledger.unwell(forgotten),
+        }
+    }
 }
 
 fn describe(durability: &Durability) -> String {
@@ -260,39 +299,6 @@ fn describe(durability: &Durability) -> String {
         0 => durability.window.clone(),
         replicas => format!("{}; {replicas} replicas confirm each push", durability.window),
     }
-}
-
-fn alive(batchers: &Batchers, ttl: Duration) -> usize {
-    batchers.iter().filter(|(_, silent)| *silent <= ttl).count()
-}
-
-/// Which partitions are not drained in time, or full; `None` when all is well.
-fn lagging(partitions: &[PartitionStatus], lag: Duration) -> Option<String> {
-    let mut faults: Vec<String> = partitions.iter().filter_map(|status| fault_of(status, lag)).collect();
-    let more = faults.len().saturating_sub(NAMED);
-    faults.truncate(NAMED);
-    if more > 0 {
-        faults.push(format!("{more} more partitions likewise"));
-    }
-    (!faults.is_empty()).then(|| faults.join("; "))
-}
-
-fn fault_of(status: &PartitionStatus, lag: Duration) -> Option<String> {
-    let partition = status.partition;
-    let ledger = &status.ledger;
-    if let Some(claim) = status.claim.filter(|claim| claim.age > lag) {
-        let age = claim.age.as_secs();
-        return Some(format!(
-            "partition {partition}: {} heartbeats claimed {age} s ago are not written yet",
-            claim.rows
-        ));
-    }
-    if let Some(waited) = status.oldest_pending.filter(|waited| *waited > lag) {
-        return Some(format!("partition {partition}: the oldest heartbeat has waited for {} s", waited.as_secs()));
-    }
-    let held = ledger.pending + ledger.claimed + ledger.dead;
-    let full = held >= status.cap_rows || ledger.bytes >= status.cap_bytes;
-    full.then(|| format!("partition {partition}: full ({held} heartbeats, {} of them dead letters)", ledger.dead))
 }
 
 impl Metrics {
@@ -320,45 +326,5 @@ impl Metrics {
         ] {
             self.ledger.with_label_values(&[partition.as_str(), column]).set(number(count));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::{Ledger, StandingClaim};
-    use super::*;
-    use crate::heartbeat::{BatcherId, ClaimId};
-
-    const LAG: Duration = Duration::from_secs(10);
-
-    fn idle(partition: u16) -> PartitionStatus {
-        let ledger = Ledger::default();
-        PartitionStatus { partition, ledger, oldest_pending: None, owner: None, claim: None, cap_rows: 9, cap_bytes: 9 }
-    }
-
-    #[test]
-    fn a_partition_that_lags_or_is_full_is_named() {
-        assert_eq!(lagging(&[idle(0), idle(1)], LAG), None);
-        let young = PartitionStatus { oldest_pending: Some(LAG), ..idle(3) };
-        assert_eq!(lagging(&[young], LAG), None);
-        let waits = PartitionStatus { oldest_pending: Some(LAG * 2), ..idle(3) };
-        assert!(
-            lagging(&[idle(0), waits], LAG).unwrap().contains("partition 3: the oldest heartbeat has waited for 20 s")
-        );
-        let claim = StandingClaim { id: ClaimId::new(), rows: 5, age: LAG * 3, deaths: 0 };
-        let stuck = PartitionStatus { claim: Some(claim), ..idle(4) };
-        assert!(
-            lagging(std::slice::from_ref(&stuck), LAG).unwrap().contains("partition 4: 5 heartbeats claimed 30 s ago")
-        );
-        let full = PartitionStatus { ledger: Ledger { dead: 9, ..Ledger::default() }, ..idle(5) };
-        assert!(lagging(&[full], LAG).unwrap().contains("partition 5: full (9 heartbeats, 9 of them dead letters)"));
-        let all: Vec<_> = (0..9).map(|partition| PartitionStatus { partition, ..stuck.clone() }).collect();
-        assert!(lagging(&all, LAG).unwrap().ends_with("; 4 more partitions likewise"));
-    }
-
-    #[test]
-    fn the_silent_do_not_count_as_alive() {
-        let batchers = vec![(BatcherId::new(), LAG), (BatcherId::new(), LAG + Duration::from_millis(1))];
-        assert_eq!(alive(&batchers, LAG), 1);
     }
 }

@@ -1,0 +1,147 @@
+//! What can be asked for at each path.
+
+use actix_web::http::StatusCode;
+use jiff::Timestamp;
+use serde_json::json;
+use utoipa::openapi::path::{HttpMethod, OperationBuilder, ParameterBuilder, ParameterIn, PathItem};
+use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
+use utoipa::openapi::schema::Type;
+use utoipa::openapi::security::SecurityRequirement;
+use utoipa::openapi::{ContentBuilder, ObjectBuilder, OneOfBuilder, Ref, Required};
+
+use super::super::problem::Kind;
+use super::super::routes::Route;
+use super::super::split::LINE_TYPES;
+use super::{Bounds, answers, record};
+use crate::telemetry::metrics::CONTENT_TYPE as EXPOSITION;
+
+/// The name of the security scheme.
+pub(super) const BEARER: &str = "bearer";
+
+/// What `route` is good for. `None` where there is nothing to say, or nothing to ask for without `bounds`.
+pub(super) fn of(route: Route, bounds: Option<&Bounds>, hour: Timestamp) -> Option<PathItem> {
+    let (method, operation) = match route {
+        Route::Heartbeats => (HttpMethod::Post, post(bounds?, hour)),
+        Route::Health => (HttpMethod::Get, health()),
+        Route::Live => (HttpMethod::Get, live()),
+        Route::Ready => (HttpMethod::Get, ready()),
+        Route::Metrics => (HttpMethod::Get, metrics()),
+        Route::OpenApi => (HttpMethod::Get, openapi()),
+        Route::Other => return None,
+    };
+    let parameter = ParameterBuilder::new()
+        .name("X-Request-Id")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "An id by which answer, log and problem speak of this request: 1 to 128 of A-Z a-z 0-9 . _ -; any other is \
+             replaced.",
+        ))
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String)));
+    Some(PathItem::new(method, with_refusals(operation.parameter(parameter), route)))
+}
+
+/// Adds every refusal that can be met at `route`, by status.
+fn with_refusals(mut operation: OperationBuilder, route: Route) -> OperationBuilder {
+    let mut kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| kind.meets(route)).collect();
+    kinds.sort_by_key(|kind| kind.status());
+    for of_status in kinds.chunk_by(|one, other| one.status() == other.status()) {
+        let Some(status) = of_status.first().map(|kind| kind.status()) else { continue };
+        operation = operation.response(status.as_str(), answers::refusal(status, of_status));
+    }
+    operation
+}
+
+fn operation(id: &str, summary: &str) -> OperationBuilder {
+    OperationBuilder::new().operation_id(Some(id)).summary(Some(summary))
+}
+
+/// A token is asked for where there is one at all.
+fn guarded(operation: OperationBuilder) -> OperationBuilder {
+    operation.security(SecurityRequirement::new(BEARER, [] as [&str; 0])).security(SecurityRequirement::default())
+}
+
+fn post(bounds: &Bounds, hour: Timestamp) -> OperationBuilder {
+    let description = format!(
+        "Takes one heartbeat, an array of them, or one a line (NDJSON): at most {} of them, {} bytes as sent and {} bytes \
+         once inflated. 202 says that each heartbeat is held which is not in `rejected`. Lenient unless told otherwise: \
+         the good ones are kept, the bad ones listed. When none is good, none is kept, and the answer is 422.",
+        bounds.max_bulk, bounds.max_body, bounds.max_inflated_body
+    );
+    let header = |name: &str, description: &str, values: &[&str]| {
+        let schema = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(values.iter().copied()));
+        ParameterBuilder::new()
+            .name(name)
+            .parameter_in(ParameterIn::Header)
+            .required(Required::False)
+            .description(Some(description))
+            .schema(Some(schema))
+    };
+    let operation = operation("postHeartbeats", "Send heartbeats")
+        .description(Some(description))
+        .parameter(header(
+            "Prefer",
+            "RFC 7240: with `handling=strict` one bad heartbeat refuses all of the request.",
+            &["handling=lenient", "handling=strict"],
+        ))
+        .parameter(header("Content-Encoding", "How the body is packed.", &["identity", "gzip", "zstd"]))
+        .request_body(Some(body(hour)))
+        .response(StatusCode::ACCEPTED.as_str(), answers::accepted());
+    guarded(operation)
+}
+
+fn body(hour: Timestamp) -> RequestBody {
+    let either = OneOfBuilder::new()
+        .item(Ref::from_schema_name(record::HEARTBEAT))
+        .item(Ref::from_schema_name(record::HEARTBEATS));
+    let json = ContentBuilder::new()
+        .schema(Some(either))
+        .examples_from_iter(record::examples(hour).map(answers::example))
+        .build();
+    let mut body = RequestBodyBuilder::new()
+        .description(Some("Without a content type it is taken for JSON."))
+        .required(Some(Required::True))
+        .content("application/json", json);
+    for name in LINE_TYPES {
+        let schema = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("One `Heartbeat` a line; lines that hold nothing do not count."));
+        let example = ("lines", "Two heartbeats", json!(record::example_of_lines(hour)));
+        let content = ContentBuilder::new().schema(Some(schema)).examples_from_iter([answers::example(example)]);
+        body = body.content(name, content.build());
+    }
+    body.build()
+}
+
+const WELL: &str = "All that matters is well.";
+const UNWELL: &str = "Something that matters is not well; `parts` says what.";
+
+fn health() -> OperationBuilder {
+    let operation = operation("getHealth", "Every part of the process, and whether it is well")
+        .response("200", answers::report(WELL))
+        .response("503", answers::report(UNWELL));
+    guarded(operation)
+}
+
+fn live() -> OperationBuilder {
+    operation("getLive", "Whether the process answers: what restarts it looks here")
+        .response("200", answers::report("It does."))
+}
+
+fn ready() -> OperationBuilder {
+    operation("getReady", "Whether heartbeats can be taken in: what sends them here looks here")
+        .response("200", answers::report(WELL))
+        .response("503", answers::report(UNWELL))
+}
+
+fn metrics() -> OperationBuilder {
+    let text = ContentBuilder::new().schema(Some(ObjectBuilder::new().schema_type(Type::String))).build();
+    let response = answers::response("Metrics in Prometheus' text format.").content(EXPOSITION, text).build();
+    guarded(operation("getMetrics", "Metrics").response("200", response))
+}
+
+fn openapi() -> OperationBuilder {
+    let json = ContentBuilder::new().schema(Some(ObjectBuilder::new().schema_type(Type::Object))).build();
+    let response = answers::response("This document.").content("application/json", json).build();
+    operation("getOpenApi", "This document").response("200", response)
+}
