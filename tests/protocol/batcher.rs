@@ -49,7 +49,9 @@ pub enum Step {
     Lease,
     Claim,
     /// Encodes; `condemn` where the frame that writers may stumble over cannot be written this time.
-    Encode { condemn: bool },
+    Encode {
+        condemn: bool,
+    },
     /// A lost answer needs no step of its own, here and below: what was done stays done, and the worker fails.
     Condemn(Delivery),
     /// Writes a temp file, syncs it, renames it; or finds the fragment there.
@@ -120,9 +122,8 @@ impl Job {
 
     /// Frames that may turn out unwritable.
     fn suspects(&self, scenario: &Scenario) -> BTreeMap<u8, Row> {
-        let is_suspect = |(frame, row): &(u8, &Row)| {
-            scenario.unwritable == Some(row.identity) && !self.left_out.contains_key(frame)
-        };
+        let is_suspect =
+            |(frame, row): &(u8, &Row)| scenario.unwritable == Some(row.identity) && !self.left_out.contains_key(frame);
         (0..).zip(&self.frames).filter(is_suspect).map(|(frame, row)| (frame, *row)).collect()
     }
 
@@ -245,7 +246,9 @@ fn store(scenario: &Scenario, world: &mut World, slot: Slot, mut job: Job, note:
     if is_late && bucket.files().any(|file| file.named.contains(&fragment)) {
         note.reached(Situation::ZombieStoresWhatIsMerged);
     }
-    if is_late && bucket.files().any(|file| file.named.iter().any(|named| named.claim == job.claim && *named != fragment)) {
+    if is_late
+        && bucket.files().any(|file| file.named.iter().any(|named| named.claim == job.claim && *named != fragment))
+    {
         note.reached(Situation::ZombieStoresOtherBytesOfWhatIsMerged);
     }
     if stands {

@@ -28,24 +28,46 @@ pub enum Phase {
     /// Between two publishes.
     Publishing,
     /// Has merged these fragments into a temp file.
-    Prepared { file: File, merged: Vec<Fragment> },
-    Committed { merged: Vec<Fragment> },
-    Deleting { merged: Vec<Fragment> },
+    Prepared {
+        file: File,
+        merged: Vec<Fragment>,
+    },
+    Committed {
+        merged: Vec<Fragment>,
+    },
+    Deleting {
+        merged: Vec<Fragment>,
+    },
     Deleted,
     /// Has looked at a damaged fragment once more, and lets others go on before it lays it aside.
-    LayingAside { fragment: Fragment },
-    Gathered { next: FolderId },
-    Ready { next: FolderId },
+    LayingAside {
+        fragment: Fragment,
+    },
+    Gathered {
+        next: FolderId,
+    },
+    Ready {
+        next: FolderId,
+    },
     /// Between the two steps of an exchange that is not one step.
-    Parted { next: FolderId, old: FolderId },
-    Exchanged { old: FolderId },
-    ExchangeSynced { old: FolderId },
+    Parted {
+        next: FolderId,
+        old: FolderId,
+    },
+    Exchanged {
+        old: FolderId,
+    },
+    ExchangeSynced {
+        old: FolderId,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Step {
     /// Takes `.compact.lock` of a date's bucket and recovers, as every visit does, then lists its fragments.
-    List { date: u8 },
+    List {
+        date: u8,
+    },
     Merge,
     Commit,
     SyncPublished,
@@ -53,7 +75,10 @@ pub enum Step {
     SyncStaging,
     LayAside,
     /// Merges published files into one, in a folder of its own; the file of this place in the listing is only linked.
-    Gather { keep: Option<u8>, fold: bool },
+    Gather {
+        keep: Option<u8>,
+        fold: bool,
+    },
     SyncNext,
     Exchange,
     SyncParents,
@@ -135,9 +160,14 @@ pub fn step(scenario: &Scenario, world: &mut World, slot: Slot, step: Step, note
             let visit = enter(scenario, world, slot, 0)?;
             gather(scenario, world, visit, keep, fold, note)?
         }
-        (_, Phase::Gathered { .. } | Phase::Ready { .. } | Phase::Parted { .. } | Phase::Exchanged { .. } | Phase::ExchangeSynced { .. }) => {
-            exchange(scenario, world, visit, step, note)?
-        }
+        (
+            _,
+            Phase::Gathered { .. }
+            | Phase::Ready { .. }
+            | Phase::Parted { .. }
+            | Phase::Exchanged { .. }
+            | Phase::ExchangeSynced { .. },
+        ) => exchange(scenario, world, visit, step, note)?,
         (Step::DeleteOld | Step::CleanNext, Phase::Away) => {
             let visit = enter(scenario, world, slot, 0)?;
             delete_folder(scenario, world, &visit, step, note)?
@@ -166,7 +196,9 @@ fn enter(scenario: &Scenario, world: &mut World, slot: Slot, date: u8) -> Option
     let is_taken = (0..).zip(&world.compactors).any(|(other, visit)| {
         let gave_it_back = match visit.phase {
             Phase::Away => true,
-            Phase::Deleting { .. } | Phase::Deleted => !scenario.guards.has(Guard::CompactLockLastsToTheLastDelete),
+            Phase::Deleting { .. } | Phase::Deleted => {
+                visit.fresh.is_empty() && !scenario.guards.has(Guard::CompactLockLastsToTheLastDelete)
+            }
             _ => false,
         };
         other != slot && visit.date == date && !gave_it_back
@@ -221,7 +253,8 @@ fn merge(scenario: &Scenario, world: &mut World, mut visit: Compactor, note: &mu
     if opened.is_empty() {
         return Some(visit.publish_on());
     }
-    let standing = if guards.has(Guard::StandingIsListedAnew) { bucket.published_identities() } else { visit.stood.clone() };
+    let standing =
+        if guards.has(Guard::StandingIsListedAnew) { bucket.published_identities() } else { visit.stood.clone() };
     let rows = without_repeats(scenario, rows, &standing);
     let merged_rows = opened.iter().map(|fragment| fragment.rows.len()).sum::<usize>();
     if rows.len() < merged_rows {
@@ -264,7 +297,11 @@ fn commit(scenario: &Scenario, world: &mut World, visit: Compactor, note: &mut N
     let Phase::Prepared { file, merged } = visit.phase.clone() else { return None };
     let synced = scenario.guards.has(Guard::PublishedFileIsSyncedBeforeRename);
     let bucket = world.bucket_mut(&visit);
-    if file.named.iter().any(|fragment| bucket.files().any(|other| other.named.iter().any(|n| n.claim == fragment.claim))) {
+    if file
+        .named
+        .iter()
+        .any(|fragment| bucket.files().any(|other| other.named.iter().any(|n| n.claim == fragment.claim)))
+    {
         note.reached(Situation::ClaimMergedTwice);
     }
     bucket.published_mut()?.put(file, if synced { Content::Synced } else { Content::Written });
@@ -423,12 +460,19 @@ fn consolidated(id: u8, merged: &[File], fold: bool) -> File {
 }
 
 /// `Replacement::exchange`.
-fn exchange(scenario: &Scenario, world: &mut World, visit: Compactor, step: Step, note: &mut Note) -> Option<Compactor> {
+fn exchange(
+    scenario: &Scenario,
+    world: &mut World,
+    visit: Compactor,
+    step: Step,
+    note: &mut Note,
+) -> Option<Compactor> {
     let bucket = world.bucket_mut(&visit);
     let phase = match (step, visit.phase.clone()) {
         (Step::SyncNext, Phase::Gathered { next }) => {
             if scenario.guards.has(Guard::BooksAreCheckedBeforeExchange) {
-                let merged = |folder: FolderId| bucket.folders.get(&folder).map(|f| f.list().map(File::merged).sum::<usize>());
+                let merged =
+                    |folder: FolderId| bucket.folders.get(&folder).map(|f| f.list().map(File::merged).sum::<usize>());
                 if merged(next) != merged(bucket.seen().published?) {
                     note.reached(Situation::ExchangeRefused);
                     bucket.remove_folder(next);

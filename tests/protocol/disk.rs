@@ -240,9 +240,10 @@ impl Bucket {
 
     /// The rows that readers get.
     pub fn published_rows(&self) -> impl Iterator<Item = Row> {
-        let whole = self.published().into_iter().flat_map(|folder| {
-            folder.list().filter(|file| folder.content(file) != Some(Content::Torn))
-        });
+        let whole = self
+            .published()
+            .into_iter()
+            .flat_map(|folder| folder.list().filter(|file| folder.content(file) != Some(Content::Torn)));
         whole.flat_map(|file| file.rows.iter().copied())
     }
 
@@ -297,9 +298,8 @@ impl Bucket {
 
     fn forget_folders(&mut self) {
         let names = &self.names;
-        let is_named = |id: &FolderId| {
-            names.iter().any(|n| n.published == Some(*id) || n.next.contains(id) || n.old.contains(id))
-        };
+        let is_named =
+            |id: &FolderId| names.iter().any(|n| n.published == Some(*id) || n.next.contains(id) || n.old.contains(id));
         self.folders.retain(|id, _| is_named(id));
     }
 }

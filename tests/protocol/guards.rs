@@ -11,9 +11,21 @@ use crate::scenario::Scenario;
 /// What the model says of a guard.
 #[derive(Debug, Clone, Copy)]
 pub enum Verdict {
-    Needed { scenario: &'static Scenario, breaks: Promise },
-    Redundant { holds: &'static [Scenario], why: &'static str },
-    Net { holds: &'static [Scenario], with: &'static [Guard], scenario: &'static Scenario, breaks: Promise, why: &'static str },
+    Needed {
+        scenario: &'static Scenario,
+        breaks: Promise,
+    },
+    Redundant {
+        holds: &'static [Scenario],
+        why: &'static str,
+    },
+    Net {
+        holds: &'static [Scenario],
+        with: &'static [Guard],
+        scenario: &'static Scenario,
+        breaks: Promise,
+        why: &'static str,
+    },
 }
 
 /// The guards that are in place.
@@ -130,7 +142,7 @@ guards! {
     CompactLockIsTaken, compact_lock_is_taken: needed(COMPACTORS, NothingIsDoubled);
 
     /// … from recovery to the last delete.
-    CompactLockLastsToTheLastDelete, compact_lock_lasts_to_the_last_delete: redundant([COMPACTORS, CONSOLIDATION],
+    CompactLockLastsToTheLastDelete, compact_lock_lasts_to_the_last_delete: redundant([COMPACTORS, CONSOLIDATORS],
         "what is deleted is named in a published file by then, so another compactor only deletes it, too; held on, it saves \
          both from meeting each other's deletions");
 
@@ -176,7 +188,7 @@ guards! {
     PublishedFolderIsSyncedBeforeDeleting, published_folder_is_synced_before_deleting: needed(POWER_CUTS, NothingIsLost);
 
     /// Exactly the fragments that were merged are deleted.
-    OnlyMergedFragmentsAreDeleted, only_merged_fragments_are_deleted: needed(COMPACTORS, NothingIsLost);
+    OnlyMergedFragmentsAreDeleted, only_merged_fragments_are_deleted: needed(ZOMBIES, NothingIsLost);
 
     /// Files that name one claim are consolidated together or not at all.
     FilesOfOneClaimAreMergedTogether, files_of_one_claim_are_merged_together: needed(FOLDING, AuditIsRight);

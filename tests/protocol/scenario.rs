@@ -138,7 +138,7 @@ impl Scenario {
         name: "late requests",
         identities: 2,
         claim_frames: 1,
-        late: 2,
+        late: 1,
         leases: 2,
         batchers: 2,
         reaches: &[Situation::LatePushArrived, Situation::OlderAckRefused, Situation::FencedAckRefused],
@@ -167,7 +167,6 @@ impl Scenario {
         identities: 2,
         batchers: 2,
         leases: 2,
-        late: 1,
         unwritable: Some(0),
         retries: 1,
         reaches: &[Situation::Condemned, Situation::Published],
@@ -178,6 +177,8 @@ impl Scenario {
     pub const CONDEMNED_LATE: Self = Self {
         name: "condemned late",
         claim_frames: 1,
+        late: 1,
+        retries: 0,
         reaches: &[Situation::Condemned, Situation::OlderCondemnationRefused],
         ..Self::CONDEMNED
     };
@@ -186,7 +187,7 @@ impl Scenario {
     pub const JUDGES_DIFFER: Self = Self {
         name: "judges differ",
         judges: Judges::Differ,
-        late: 0,
+        retries: 0,
         reaches: &[Situation::Condemned, Situation::ZombieStoresOtherBytesOfWhatIsMerged, Situation::DuplicateDropped],
         ..Self::CONDEMNED
     };
@@ -264,8 +265,7 @@ impl Scenario {
     /// Two compactors on one bucket.
     pub const COMPACTORS: Self = Self {
         name: "compactors",
-        identities: 2,
-        sends: 2,
+        sends: 3,
         claim_frames: 1,
         compactors: 2,
         slice: 2,
@@ -292,6 +292,16 @@ impl Scenario {
             Situation::ReaderInReplacedFolder,
         ],
         ..Self::SMALLEST
+    };
+
+    /// Two compactors that publish and consolidate, nobody reading.
+    pub const CONSOLIDATORS: Self = Self {
+        name: "consolidators",
+        identities: 2,
+        keeps: false,
+        reader: false,
+        reaches: &[Situation::Exchanged, Situation::DiedBehindExchange, Situation::DiedBeforeDeleting],
+        ..Self::CONSOLIDATION
     };
 
     /// A consolidation, and a power cut anywhere.
@@ -326,27 +336,6 @@ impl Scenario {
         reaches: &[Situation::ClaimFolded, Situation::ClaimMergedTwice, Situation::SurplusSeen],
         ..Self::SMALLEST
     };
-
-    /// All of them.
-    pub const ALL: &[Self] = &[
-        Self::ZOMBIES,
-        Self::VERSIONS,
-        Self::DATES,
-        Self::LATE_REQUESTS,
-        Self::RETRIES,
-        Self::CONDEMNED,
-        Self::CONDEMNED_LATE,
-        Self::JUDGES_DIFFER,
-        Self::ROLLBACK,
-        Self::ROLLBACK_ZOMBIES,
-        Self::ROLLBACK_JUDGES_DIFFER,
-        Self::POWER_CUTS,
-        Self::DAMAGE,
-        Self::COMPACTORS,
-        Self::CONSOLIDATION,
-        Self::CONSOLIDATION_POWER_CUT,
-        Self::FOLDING,
-    ];
 
     pub fn date_of(&self, row: Row) -> u8 {
         row.identity % self.dates

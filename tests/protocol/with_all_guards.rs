@@ -29,6 +29,7 @@ scenarios! {
     a_power_cut_takes_nothing_that_was_promised: POWER_CUTS,
     a_damaged_fragment_is_written_anew: DAMAGE,
     two_compactors_do_no_harm: COMPACTORS,
+    two_consolidators_do_no_harm: CONSOLIDATORS,
     a_consolidation_disturbs_nobody: CONSOLIDATION,
     a_power_cut_around_a_consolidation_takes_nothing: CONSOLIDATION_POWER_CUT,
     a_claim_that_was_folded_may_come_back: FOLDING,

@@ -51,7 +51,11 @@ pub enum Request {
 pub enum Reader {
     #[default]
     Outside,
-    Inside { date: u8, folder: FolderId, listed: BTreeSet<File> },
+    Inside {
+        date: u8,
+        folder: FolderId,
+        listed: BTreeSet<File>,
+    },
     /// A file that it had listed was gone.
     Robbed,
 }
@@ -79,15 +83,22 @@ pub enum Action {
     Compactor(Slot, compactor::Step),
     /// A person puts a dead letter back.
     RetryDeadLetter,
-    OpenFolder { date: u8 },
+    OpenFolder {
+        date: u8,
+    },
     ReadOn,
     /// Takes note of the buffer as it is; then, any time later, it comes back so.
     SaveBuffer,
     RollBack,
     /// The disk damages a fragment that nobody relies on yet.
-    Damage { date: u8, place: u8 },
+    Damage {
+        date: u8,
+        place: u8,
+    },
     /// The machine with the data disk loses power; what survives is one outcome of many.
-    PowerCut { outcome: u32 },
+    PowerCut {
+        outcome: u32,
+    },
 }
 
 impl World {
@@ -127,9 +138,8 @@ impl World {
 
     fn actions_of_clients(&self, scenario: &Scenario, actions: &mut Vec<Action>) {
         for (identity, sent) in (0..).zip(&self.clients.sent) {
-            let in_turn = identity == 0
-                || !scenario.identities_are_alike()
-                || self.clients.sent[usize::from(identity) - 1] > 0;
+            let in_turn =
+                identity == 0 || !scenario.identities_are_alike() || self.clients.sent[usize::from(identity) - 1] > 0;
             if *sent < scenario.sends && in_turn {
                 actions.push(Action::Send(identity, Delivery::Answered));
                 if scenario.sends > 1 {
