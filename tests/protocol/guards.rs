@@ -162,9 +162,9 @@ guards! {
     RecordNamesClaims, record_names_claims: needed(ZOMBIES, AuditIsRight);
 
     /// A fragment that is named as merged is only deleted.
-    RecordIsLookedAt, record_is_looked_at: redundant([ZOMBIES, VERSIONS, RETRIES, COMPACTORS, ROLLBACK],
+    RecordIsLookedAt, record_is_looked_at: redundant([VERSIONS, COMPACTORS],
         "row identity drops its rows and the audit counts its claim once; but each would be read and merged for a file of no \
-         rows");
+         rows, and a compactor that dies before it deletes would make one more each time");
 
     /// The record tells fragments of one claim apart by their hashes.
     RecordHasHashes, record_has_hashes: needed(ROLLBACK_JUDGES_DIFFER, NothingIsLost);

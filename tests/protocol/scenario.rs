@@ -211,7 +211,6 @@ impl Scenario {
     pub const ROLLBACK_ZOMBIES: Self = Self {
         name: "rollback, zombies",
         identities: 1,
-        sends: 2,
         late: 0,
         batchers: 2,
         leases: 2,
