@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::support::{Beats, Buffer, Client, Collector, SOON, World};
+use crate::support::{Beats, Buffer, Client, Collector, SOON, World, process};
 use crate::wire::{Answer, Wire};
 
 /// What the process may take at its peak, in MiB: the promise is 256 of the binary that people run. One built for debugging
@@ -20,6 +20,7 @@ pub struct Siege<'w> {
     collector: Collector<'w>,
     neighbour: Option<Neighbour>,
     began: Instant,
+    files_before: u64,
 }
 
 struct Neighbour {
@@ -49,7 +50,8 @@ impl<'w> Siege<'w> {
     pub fn begin_as(world: &'w World, args: &[&str], neighbour: &str) -> Self {
         let collector = world.collector().door_args(args.iter().copied()).start();
         let neighbour = Some(Neighbour::start(collector.client().at_address(neighbour)));
-        Self { world, collector, neighbour, began: Instant::now() }
+        let files_before = process::open_files(collector.door().pid());
+        Self { world, collector, neighbour, began: Instant::now(), files_before }
     }
 
     pub fn client(&self) -> Client {
@@ -85,6 +87,11 @@ impl<'w> Siege<'w> {
     /// Most memory that it ever had, in MiB.
     pub fn peak_mib(&self) -> u64 {
         self.status("VmHWM:") >> 10
+    }
+
+    /// Files, sockets among them, that it has open beyond those that it had when the siege began.
+    pub fn open_files(&self) -> u64 {
+        process::open_files(self.collector.door().pid()).saturating_sub(self.files_before)
     }
 
     fn status(&self, name: &str) -> u64 {

@@ -37,11 +37,12 @@ impl Wire {
         Self::of(TcpStream::connect(address).unwrap())
     }
 
-    /// From another address of this machine.
+    /// From another address of this machine; the system keeps little for it that is not read.
     pub fn open_from(from: &str, address: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
         let connect = async {
             let socket = tokio::net::TcpSocket::new_v4()?;
+            socket.set_recv_buffer_size(8 << 10)?;
             socket.bind(format!("{from}:0").parse().unwrap())?;
             socket.connect(address.parse().unwrap()).await?.into_std()
         };

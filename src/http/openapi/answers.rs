@@ -23,6 +23,7 @@ pub(super) const CHALLENGE: &str = "Challenge";
 const RATE_LIMIT: &str = "RateLimit";
 const RATE_LIMIT_POLICY: &str = "RateLimitPolicy";
 const PREFERENCE_APPLIED: &str = "PreferenceApplied";
+pub(super) const CHALLENGE: &str = "Challenge";
 
 const PROBLEM: &str = "Problem";
 const PROBLEM_JSON: &str = "application/problem+json";
@@ -60,6 +61,7 @@ pub(super) fn add_to(components: ComponentsBuilder) -> ComponentsBuilder {
             header(r#"What is left of the tightest limit, as in `"user";r=50;t=30`. Absent without limits."#),
         )
         .header(RATE_LIMIT_POLICY, header(r#"That limit, as in `"user";q=100;w=60`. Absent without limits."#))
+        .header(CHALLENGE, header("RFC 6750: always `Bearer realm=\"systole\"`, whatever was wrong with the token."))
         .header(PREFERENCE_APPLIED, header("`handling=strict` or `handling=lenient`, if one was asked for."))
 }
 
