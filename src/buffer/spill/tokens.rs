@@ -29,7 +29,7 @@ impl TokenCopy {
     /// What was last written, if it is there and whole.
     pub async fn read(&self) -> Option<TokenList> {
         let path = self.path.clone();
-        let read = tokio::task::spawn_blocking(move || read(&path)).await.unwrap_or_else(|_| Ok(None));
+        let read = tokio::task::spawn_blocking(move || read(&path)).await.unwrap_or(Ok(None));
         read.unwrap_or_else(|error| {
             tracing::warn!(path = %self.path.display(), %error, "the copy of the tokens cannot be read");
             None
