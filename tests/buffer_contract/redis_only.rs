@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use systole::buffer::options::Options;
 use systole::buffer::redis::{self, RedisBuffer};
-use systole::buffer::{Buffer, Condemned, Error, LeaseAnswer, Reach, Registration};
+use systole::buffer::{Buffer, Condemned, Error, LeaseAnswer, Reach, Registration, Witness};
 use systole::heartbeat::{BatcherId, ClaimId, DatasetId, Frame, HeartbeatRef};
 
 use crate::backend::{AMPLE, Backend, DATASET, Redis, connect, registered};
@@ -147,8 +147,9 @@ async fn a_full_redis_refuses_pushes_and_is_drained_all_the_same() {
     buffer.renew(&lease, Duration::from_secs(60)).await.unwrap();
     let claim = claim(&*buffer, &lease).await;
     buffer.take_in_hand(&lease, claim.id, Some(0)).await.unwrap();
-    buffer.condemn(&lease, claim.id, &[crate::suite::condemned(0, None, &frame(0, 100))]).await.unwrap();
-    buffer.ack(&lease, claim.id).await.unwrap();
+    let condemned = [crate::suite::condemned(0, None, &frame(0, 100))];
+    buffer.condemn(&lease, claim.id, &condemned).await.unwrap();
+    buffer.ack(&lease, claim.id, &condemned).await.unwrap();
     let after = ledger(&*buffer, 0).await;
     assert_eq!((after.pending, after.claimed, after.acked, after.dead), (0, 0, 4_900, 100));
     redis.server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
@@ -252,18 +253,40 @@ async fn foreign_elements_break_neither_a_script_nor_the_books() {
     assert_eq!((claim.frames.len(), claim.rows), (4, 3));
     let entry = Condemned { bytes: claim.frames[3].clone(), rows: 0, ..crate::suite::condemned(3, None, &frame(1, 1)) };
     buffer.condemn(&lease, claim.id, std::slice::from_ref(&entry)).await.unwrap();
-    buffer.ack(&lease, claim.id).await.unwrap();
+    buffer.ack(&lease, claim.id, std::slice::from_ref(&entry)).await.unwrap();
     let after = ledger(&*buffer, 0).await;
     assert_eq!((after.accepted, after.acked, after.dead, after.bytes), (3, 3, 0, 0));
     assert_eq!(buffer.dead_letters(0, None, 10).await.unwrap()[0].bytes, entry.bytes);
     assert!(buffer.retry_dead_letter(0, entry.id).await.unwrap());
     let claim = buffer.claim(&lease, ClaimId::new(), ALL).await.unwrap().unwrap();
     assert_eq!(claim.rows, 0);
-    buffer.condemn(&lease, claim.id, std::slice::from_ref(&Condemned { frame: 0, ..entry.clone() })).await.unwrap();
-    buffer.ack(&lease, claim.id).await.unwrap();
+    let again = [Condemned { frame: 0, ..entry.clone() }];
+    buffer.condemn(&lease, claim.id, &again).await.unwrap();
+    buffer.ack(&lease, claim.id, &again).await.unwrap();
     assert!(buffer.drop_dead_letter(0, entry.id).await.unwrap());
     let after = ledger(&*buffer, 0).await;
     assert_eq!((after.accepted, after.acked, after.dead, after.dropped, after.bytes), (3, 3, 0, 0, 0));
+}
+
+/// Found by the model in `tests/protocol`: the claim and the lease were older than what was lost, the list was not.
+#[tokio::test]
+async fn a_redis_that_came_back_without_the_condemned_list_takes_nothing_along() {
+    let redis = Redis::start();
+    let buffer = registered(&redis, AMPLE).await;
+    push(&*buffer, 0, &frame(1, 3)).await.unwrap();
+    let lease = lease(&*buffer, 0).await;
+    let id = claim(&*buffer, &lease).await.id;
+    let left_out = [crate::suite::condemned(0, None, &frame(1, 3))];
+    buffer.condemn(&lease, id, &left_out).await.unwrap();
+    redis.server.cli(&["HDEL", "systole:{p0}:state", "condemned", "condemned:0:all"]);
+
+    assert!(matches!(buffer.ack(&lease, id, &left_out).await, Err(Error::NotStanding)));
+    let again = claim(&*buffer, &lease).await;
+    assert_eq!((again.id, again.condemned), (id, Vec::new()), "so that it is condemned anew");
+    buffer.condemn(&lease, id, &left_out).await.unwrap();
+    buffer.ack(&lease, id, &left_out).await.unwrap();
+    let after = ledger(&*buffer, 0).await;
+    assert_eq!((after.acked, after.dead), (0, 3));
 }
 
 #[tokio::test]
@@ -344,7 +367,7 @@ async fn a_cluster_is_served_slot_by_slot() {
     let claim = claim(&*cluster, &lease).await;
     let sent: Vec<_> = frames.iter().filter(|(of, _)| *of == 1).map(|(_, frame)| frame.bytes().clone()).collect();
     assert_eq!(claim.frames, [sent.clone(), sent].concat(), "in order within a partition");
-    cluster.ack(&lease, claim.id).await.unwrap();
+    cluster.ack(&lease, claim.id, &[]).await.unwrap();
     cluster.announce(lease.batcher, Duration::from_secs(9)).await.unwrap();
     assert_eq!(cluster.batchers().await.unwrap().len(), 1);
     cluster.retire(lease.batcher).await.unwrap();
@@ -392,62 +415,56 @@ async fn tls_trusts_the_given_authority_and_no_other() {
     assert!(matches!(strict.ping().await, Err(Error::Unreachable { .. })));
 }
 
-struct Sentinel {
-    process: std::process::Child,
-    _folder: tempfile::TempDir,
-    port: u16,
-}
-
-impl Sentinel {
-    fn watch(master: &RedisServer) -> Self {
-        let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
-        let file = folder.path().join("sentinel.conf");
-        let lines = format!(
-            "port {port}\nbind 127.0.0.1\ndir {}\nlogfile log\nsentinel monitor beats 127.0.0.1 {} 1\nsentinel down-after-milliseconds beats 300\nsentinel failover-timeout beats 2000\n",
-            folder.path().display(),
-            master.port()
-        );
-        std::fs::write(&file, lines).unwrap();
-        let process = std::process::Command::new("redis-server").arg(&file).arg("--sentinel").spawn().unwrap();
-        Self { process, _folder: folder, port }
-    }
-}
-
-impl Drop for Sentinel {
-    fn drop(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
+fn write_ledger(server: &RedisServer, accepted: &str) {
+    server.cli(&["HSET", "systole:{p0}:state", "accepted", accepted, "pending", accepted]);
 }
 
 #[tokio::test]
-async fn the_master_that_the_sentinels_name_is_followed_through_a_failover() {
-    let mut master = RedisServer::start();
-    let replica = RedisServer::with().set("replicaof", &format!("127.0.0.1 {}", master.port())).start();
-    let sentinel = Sentinel::watch(&master);
-    let buffer = open(&redis::Options {
-        redis_sentinel_master: Some("beats".into()),
-        ..at_url(format!("redis://127.0.0.1:1,redis://127.0.0.1:{}", sentinel.port))
-    });
-    while let Err(error) = buffer.register(DATASET).await {
-        assert!(error.is_transient(), "{error}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    push(&*buffer, 0, &frame(1, 1)).await.unwrap();
-    // The Sentinel must have heard of the replica, and the replica hold the push, before the master may die.
-    while replica.cli(&["LLEN", "systole:{p0}:pending"]) != "1" {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    let replicas = ["-p", &sentinel.port.to_string(), "SENTINEL", "REPLICAS", "beats"].map(str::to_owned);
-    let known = || std::process::Command::new("redis-cli").args(&replicas).output().unwrap().stdout;
-    while !String::from_utf8_lossy(&known()).contains(&replica.port().to_string()) {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    master.kill();
-    while let Err(error) = push(&*buffer, 0, &frame(2, 1)).await {
-        assert!(error.is_transient(), "{error}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    assert_eq!(ledger(&*buffer, 0).await.pending, 2);
-    assert_eq!(replica.cli(&["LLEN", "systole:{p0}:pending"]), "2");
+async fn a_ledger_that_went_back_is_noticed_by_a_look_and_by_a_push() {
+    let redis = Redis::start();
+    let buffer = registered(&redis, AMPLE).await;
+    push(&*buffer, 0, &frame(1, 10)).await.unwrap();
+    assert_eq!(buffer.witness(0), Witness { accepted: 10, gone_back: 0 });
+    write_ledger(&redis.server, "4");
+    assert_eq!(buffer.status(0).await.unwrap().ledger.accepted, 4);
+    assert_eq!(buffer.witness(0), Witness { accepted: 4, gone_back: 6 });
+    push(&*buffer, 0, &frame(2, 1)).await.unwrap();
+    buffer.status(0).await.unwrap();
+    assert_eq!(buffer.witness(0), Witness { accepted: 5, gone_back: 6 }, "told once");
+    write_ledger(&redis.server, "3");
+    push(&*buffer, 0, &frame(3, 100)).await.unwrap();
+    assert_eq!(buffer.witness(0), Witness { accepted: 103, gone_back: 8 });
+    assert_eq!(buffer.witness(1), Witness::default());
+    let another = redis.open(AMPLE);
+    another.status(0).await.unwrap();
+    assert_eq!(another.witness(0), Witness { accepted: 103, gone_back: 0 }, "who did not see it cannot tell");
+}
+
+#[tokio::test]
+async fn a_replica_that_lags_is_no_ledger_that_went_back() {
+    let redis = Redis::start();
+    let buffer = registered(&redis, AMPLE).await;
+    push(&*buffer, 0, &frame(1, 10)).await.unwrap();
+    redis.server.cli(&["REPLICAOF", "127.0.0.1", "1"]);
+    redis.server.cli(&["CONFIG", "SET", "replica-read-only", "no"]);
+    write_ledger(&redis.server, "4");
+    redis.server.cli(&["CONFIG", "SET", "replica-read-only", "yes"]);
+    assert_eq!(buffer.status(0).await.unwrap().ledger.accepted, 4);
+    assert_eq!(buffer.witness(0), Witness { accepted: 10, gone_back: 0 });
+    redis.server.cli(&["REPLICAOF", "NO", "ONE"]);
+    buffer.status(0).await.unwrap();
+    assert_eq!(buffer.witness(0), Witness { accepted: 4, gone_back: 6 }, "it is in charge now");
+}
+
+#[tokio::test]
+async fn what_no_replica_confirmed_may_be_forgotten() {
+    let redis = Redis::start();
+    registered(&redis, AMPLE).await;
+    let patience = Duration::from_millis(50).into();
+    let buffer = open(&redis::Options { wait_replicas: 1, wait_replicas_timeout: patience, ..redis.place() });
+    assert!(matches!(push(&*buffer, 0, &frame(1, 10)).await, Err(Error::TooFewReplicas { .. })));
+    buffer.status(0).await.unwrap();
+    write_ledger(&redis.server, "4");
+    buffer.status(0).await.unwrap();
+    assert_eq!(buffer.witness(0), Witness::default());
 }
