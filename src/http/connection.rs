@@ -154,8 +154,8 @@ impl<T> Guarded<T> {
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Guarded<T> {
     fn read_head(&mut self, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        // While an answer is made or taken, the framework gathers what is sent ahead, and parses it into requests that are
-        // many times its size: so little of it is read then, and the rest stays with the client.
+        // While an answer is made or taken, the framework gathers what is sent ahead, and parses it into requests of some 6 KiB
+        // each, however short they came: so little of it is read then, and the rest stays with the client.
         let busy = self.pulse.in_hand.get() > 0 || self.answer.runs();
         let begun = self.pulse.begun.get();
         if !busy && begun != self.head.after {
