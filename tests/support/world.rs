@@ -65,6 +65,7 @@ pub const QUICK_LEASE: [&str; 7] = [
 
 /// Where heartbeats wait.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one in a test")]
 enum Place {
     Redis(RedisServer),
     /// In the dataset's folder.
