@@ -78,7 +78,7 @@ impl<'a> Job<'a> {
         reached("batcher.before_ack").await?;
         // Not `signals.check`: all is stored, so an acknowledgement is the quickest way to stop, too.
         self.signals.standing.check()?;
-        self.shared.buffer.ack(self.lease, self.claim()).await?;
+        self.shared.buffer.ack(self.lease, self.claim(), &self.condemned).await?;
         self.count_acked();
         reached("batcher.acked").await?;
         Ok(())

@@ -134,8 +134,11 @@ pub trait Buffer: Inlet + Inspect {
     /// same rows.
     async fn condemn(&self, lease: &Lease, claim: ClaimId, condemned: &[Condemned]) -> Result<()>;
 
-    /// Closes the claim: its condemned become dead letters, its frames are deleted, the ledger is settled.
+    /// Closes the claim: its condemned become dead letters, its frames are deleted, the ledger is settled. `left_out` is
+    /// what the caller did not write: exactly the places (frame, row) that the claim holds as condemned, or a buffer that came
+    /// back older, without the list or without its last entries, would take them along.
     ///
-    /// [`Error::NotStanding`](super::Error::NotStanding) when no claim with this id stands: done before, or fenced; claim anew.
-    async fn ack(&self, lease: &Lease, claim: ClaimId) -> Result<()>;
+    /// [`Error::NotStanding`](super::Error::NotStanding) when no claim with this id and these condemned stands: done before,
+    /// fenced, or the list is another; claim anew.
+    async fn ack(&self, lease: &Lease, claim: ClaimId, left_out: &[Condemned]) -> Result<()>;
 }

@@ -123,6 +123,13 @@ pub struct Condemned {
     pub bytes: Bytes,
 }
 
+impl Condemned {
+    /// Where it stands in its claim: the frame, and the row or `None` for all of them.
+    pub fn place(&self) -> (u32, Option<u32>) {
+        (self.frame, self.row)
+    }
+}
+
 /// The address of a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

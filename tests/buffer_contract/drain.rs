@@ -54,7 +54,7 @@ async fn work_off(buffer: &dyn Buffer, partition: u16) -> (Option<Claim>, Vec<By
     let lease = lease(buffer, partition).await;
     let (mut standing, mut frames) = (None, Vec::new());
     while let Some(claim) = buffer.claim(&lease, ClaimId::new(), ALL).await.unwrap() {
-        buffer.ack(&lease, claim.id).await.unwrap();
+        buffer.ack(&lease, claim.id, &claim.condemned).await.unwrap();
         if claim.standing {
             standing = Some(claim);
         } else {
@@ -104,7 +104,7 @@ async fn filled() -> TempDir {
         frames.map(|at| condemned(at % 1_000, Some(at / 1_000), &frame(9_000 + u64::from(at), 1))).collect()
     };
     buffer.condemn(&lease, first.id, &of(0..1_100)).await.unwrap();
-    buffer.ack(&lease, first.id).await.unwrap();
+    buffer.ack(&lease, first.id, &of(0..1_100)).await.unwrap();
     assert!(buffer.push(&many).await.iter().all(Result::is_ok));
     let second = claim(buffer, &lease).await;
     buffer.condemn(&lease, second.id, &of(0..1_050)).await.unwrap();
@@ -225,7 +225,7 @@ async fn refusals(buffer: &EmbeddedBuffer, lease: &Lease, id: ClaimId) -> Vec<Op
         buffer.claim(lease, ClaimId::new(), ALL).await.err(),
         buffer.take_in_hand(lease, id, None).await.err(),
         buffer.condemn(lease, id, &[]).await.err(),
-        buffer.ack(lease, id).await.err(),
+        buffer.ack(lease, id, &[]).await.err(),
         buffer.retry_dead_letter(0, letter).await.err(),
         buffer.drop_dead_letter(0, letter).await.err(),
     ]

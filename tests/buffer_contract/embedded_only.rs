@@ -157,7 +157,7 @@ async fn the_space_of_what_was_acknowledged_is_given_back() {
     let mut seen = Vec::new();
     while let Some(claimed) = buffer.claim(&holder, ClaimId::new(), ALL).await.unwrap() {
         seen.extend(users(&claimed.frames));
-        buffer.ack(&holder, claimed.id).await.unwrap();
+        buffer.ack(&holder, claimed.id, &[]).await.unwrap();
     }
     assert_eq!(seen, (0..backlog).collect::<Vec<_>>());
     until_below(dir.path(), 200 << 20).await;
@@ -166,7 +166,7 @@ async fn the_space_of_what_was_acknowledged_is_given_back() {
         let frames: Vec<_> = (0..64).map(|one| (0, sized(nth * 64 + one, 65_536))).collect();
         assert!(buffer.push(&frames).await.iter().all(Result::is_ok));
         let claimed = claim(&buffer, &holder).await;
-        buffer.ack(&holder, claimed.id).await.unwrap();
+        buffer.ack(&holder, claimed.id, &[]).await.unwrap();
         assert!(disk_usage(dir.path()) < 700 << 20, "{}", disk_usage(dir.path()));
     }
     until_below(dir.path(), 200 << 20).await;
@@ -238,7 +238,7 @@ async fn a_disk_below_its_reserve_takes_nothing_in_and_still_gives_out() {
     }
     let holder = lease(&buffer, 0).await;
     let claimed = claim(&buffer, &holder).await;
-    buffer.ack(&holder, claimed.id).await.unwrap();
+    buffer.ack(&holder, claimed.id, &[]).await.unwrap();
     std::fs::remove_file(ballast).unwrap();
     push(&buffer, 0, &frame(2, 1)).await.unwrap();
     buffer.ping().await.unwrap();
@@ -307,7 +307,7 @@ async fn child_that_works_until_it_is_killed() {
                 for user in users(&claimed.frames) {
                     said("claimed", user);
                 }
-                buffer.ack(&holder, claimed.id).await.unwrap();
+                buffer.ack(&holder, claimed.id, &[]).await.unwrap();
                 for user in users(&claimed.frames) {
                     said("acked", user);
                 }
@@ -367,7 +367,7 @@ async fn kill_9_at_any_moment_loses_and_doubles_nothing() {
         let holder = lease(&buffer, partition).await;
         while let Some(claimed) = buffer.claim(&holder, ClaimId::new(), ALL).await.unwrap() {
             waiting.extend(users(&claimed.frames));
-            buffer.ack(&holder, claimed.id).await.unwrap();
+            buffer.ack(&holder, claimed.id, &[]).await.unwrap();
         }
     }
     let left: BTreeSet<_> = waiting.iter().copied().collect();

@@ -71,6 +71,7 @@ macro_rules! every_behaviour {
             a_lease_is_held_until_it_expires,
             an_ack_is_done_once,
             what_is_condemned_survives_its_owner_and_becomes_dead_letters,
+            a_claim_is_not_closed_by_one_who_left_out_other_rows,
             a_condemned_frame_swallows_its_rows,
             dead_letters_are_listed_shown_retried_and_dropped,
             dead_letters_count_against_the_cap,

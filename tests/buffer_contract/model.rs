@@ -225,7 +225,9 @@ impl Pair {
 
     async fn ack(&mut self) {
         let id = self.model.claim.as_ref().map_or_else(ClaimId::new, |claim| claim.id);
-        let outcome = self.buffer.ack(&self.lease, id).await;
+        let standing = self.model.claim.iter().flat_map(|claim| &claim.condemned);
+        let left_out: Vec<_> = standing.map(|((frame, row), (_, kept))| condemned(*frame, *row, kept)).collect();
+        let outcome = self.buffer.ack(&self.lease, id, &left_out).await;
         match self.model.claim.take() {
             None => assert!(matches!(outcome, Err(Error::NotStanding)), "{outcome:?}"),
             Some(standing) => {

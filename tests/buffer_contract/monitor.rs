@@ -77,7 +77,7 @@ pub async fn health_names_what_is_wrong_and_gets_well_by_itself(backend: &mut dy
     assert_eq!(watched.gauge("buffer_ledger_heartbeats", &["1", "pending"]), 5.0);
     let lease = lease(&*buffer, 1).await;
     let claim = claim(&*buffer, &lease).await;
-    buffer.ack(&lease, claim.id).await.unwrap();
+    buffer.ack(&lease, claim.id, &[]).await.unwrap();
     watched.until("drain", true, "").await;
 }
 

@@ -147,8 +147,9 @@ async fn a_full_redis_refuses_pushes_and_is_drained_all_the_same() {
     buffer.renew(&lease, Duration::from_secs(60)).await.unwrap();
     let claim = claim(&*buffer, &lease).await;
     buffer.take_in_hand(&lease, claim.id, Some(0)).await.unwrap();
-    buffer.condemn(&lease, claim.id, &[crate::suite::condemned(0, None, &frame(0, 100))]).await.unwrap();
-    buffer.ack(&lease, claim.id).await.unwrap();
+    let condemned = [crate::suite::condemned(0, None, &frame(0, 100))];
+    buffer.condemn(&lease, claim.id, &condemned).await.unwrap();
+    buffer.ack(&lease, claim.id, &condemned).await.unwrap();
     let after = ledger(&*buffer, 0).await;
     assert_eq!((after.pending, after.claimed, after.acked, after.dead), (0, 0, 4_900, 100));
     redis.server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
@@ -252,18 +253,40 @@ async fn foreign_elements_break_neither_a_script_nor_the_books() {
     assert_eq!((claim.frames.len(), claim.rows), (4, 3));
     let entry = Condemned { bytes: claim.frames[3].clone(), rows: 0, ..crate::suite::condemned(3, None, &frame(1, 1)) };
     buffer.condemn(&lease, claim.id, std::slice::from_ref(&entry)).await.unwrap();
-    buffer.ack(&lease, claim.id).await.unwrap();
+    buffer.ack(&lease, claim.id, std::slice::from_ref(&entry)).await.unwrap();
     let after = ledger(&*buffer, 0).await;
     assert_eq!((after.accepted, after.acked, after.dead, after.bytes), (3, 3, 0, 0));
     assert_eq!(buffer.dead_letters(0, None, 10).await.unwrap()[0].bytes, entry.bytes);
     assert!(buffer.retry_dead_letter(0, entry.id).await.unwrap());
     let claim = buffer.claim(&lease, ClaimId::new(), ALL).await.unwrap().unwrap();
     assert_eq!(claim.rows, 0);
-    buffer.condemn(&lease, claim.id, std::slice::from_ref(&Condemned { frame: 0, ..entry.clone() })).await.unwrap();
-    buffer.ack(&lease, claim.id).await.unwrap();
+    let again = [Condemned { frame: 0, ..entry.clone() }];
+    buffer.condemn(&lease, claim.id, &again).await.unwrap();
+    buffer.ack(&lease, claim.id, &again).await.unwrap();
     assert!(buffer.drop_dead_letter(0, entry.id).await.unwrap());
     let after = ledger(&*buffer, 0).await;
     assert_eq!((after.accepted, after.acked, after.dead, after.dropped, after.bytes), (3, 3, 0, 0, 0));
+}
+
+/// Found by the model in `tests/protocol`: the claim and the lease were older than what was lost, the list was not.
+#[tokio::test]
+async fn a_redis_that_came_back_without_the_condemned_list_takes_nothing_along() {
+    let redis = Redis::start();
+    let buffer = registered(&redis, AMPLE).await;
+    push(&*buffer, 0, &frame(1, 3)).await.unwrap();
+    let lease = lease(&*buffer, 0).await;
+    let id = claim(&*buffer, &lease).await.id;
+    let left_out = [crate::suite::condemned(0, None, &frame(1, 3))];
+    buffer.condemn(&lease, id, &left_out).await.unwrap();
+    redis.server.cli(&["HDEL", "systole:{p0}:state", "condemned", "condemned:0:all"]);
+
+    assert!(matches!(buffer.ack(&lease, id, &left_out).await, Err(Error::NotStanding)));
+    let again = claim(&*buffer, &lease).await;
+    assert_eq!((again.id, again.condemned), (id, Vec::new()), "so that it is condemned anew");
+    buffer.condemn(&lease, id, &left_out).await.unwrap();
+    buffer.ack(&lease, id, &left_out).await.unwrap();
+    let after = ledger(&*buffer, 0).await;
+    assert_eq!((after.acked, after.dead), (0, 3));
 }
 
 #[tokio::test]
@@ -344,7 +367,7 @@ async fn a_cluster_is_served_slot_by_slot() {
     let claim = claim(&*cluster, &lease).await;
     let sent: Vec<_> = frames.iter().filter(|(of, _)| *of == 1).map(|(_, frame)| frame.bytes().clone()).collect();
     assert_eq!(claim.frames, [sent.clone(), sent].concat(), "in order within a partition");
-    cluster.ack(&lease, claim.id).await.unwrap();
+    cluster.ack(&lease, claim.id, &[]).await.unwrap();
     cluster.announce(lease.batcher, Duration::from_secs(9)).await.unwrap();
     assert_eq!(cluster.batchers().await.unwrap().len(), 1);
     cluster.retire(lease.batcher).await.unwrap();

@@ -73,7 +73,7 @@ impl Behind {
         let claim = claim(&*self.buffer, &lease).await;
         let all: Vec<_> = (0..letters).map(|at| condemned(at, None, &large)).collect();
         self.buffer.condemn(&lease, claim.id, &all).await.unwrap();
-        self.buffer.ack(&lease, claim.id).await.unwrap();
+        self.buffer.ack(&lease, claim.id, &all).await.unwrap();
         self.buffer.dead_letters(0, None, letters).await.unwrap()
     }
 }

@@ -183,7 +183,7 @@ pub async fn the_byte_cap_is_exact(backend: &mut dyn Backend) {
     let lease = lease(&*buffer, 1).await;
     let claim = claim(&*buffer, &lease).await;
     assert!(matches!(push(&*buffer, 1, &one).await, Err(Error::Full { .. })), "what is claimed still counts");
-    buffer.ack(&lease, claim.id).await.unwrap();
+    buffer.ack(&lease, claim.id, &[]).await.unwrap();
     assert_eq!(ledger(&*buffer, 1).await.bytes, 0);
     push(&*buffer, 1, &one).await.unwrap();
 }
@@ -216,9 +216,9 @@ pub async fn a_claim_ends_at_its_budget(backend: &mut dyn Backend) {
         }
         let claim = buffer.claim(&lease, ClaimId::new(), budget).await.unwrap().unwrap();
         assert_eq!((claim.frames.len(), claim.rows), (frames, frames as u64 * 10), "{budget:?}");
-        buffer.ack(&lease, claim.id).await.unwrap();
+        buffer.ack(&lease, claim.id, &[]).await.unwrap();
         while let Some(rest) = buffer.claim(&lease, ClaimId::new(), ALL).await.unwrap() {
-            buffer.ack(&lease, rest.id).await.unwrap();
+            buffer.ack(&lease, rest.id, &[]).await.unwrap();
         }
         assert_eq!(ledger(&*buffer, 0).await.pending, 0);
     }
@@ -245,7 +245,7 @@ pub async fn two_claims_at_once_never_share_a_frame(backend: &mut dyn Backend) {
                     let budget = ClaimBudget { frames: 7, ..ALL };
                     let claim = buffer.claim(&lease, ClaimId::new(), budget).await.unwrap();
                     if let Some(claim) = &claim {
-                        buffer.ack(&lease, claim.id).await.unwrap();
+                        buffer.ack(&lease, claim.id, &[]).await.unwrap();
                         seen.lock().unwrap().extend(claim.frames.clone());
                     }
                     buffer.release(&lease).await.unwrap();
@@ -281,7 +281,7 @@ pub async fn a_standing_claim_comes_back_identical(backend: &mut dyn Backend) {
     let standing = status.claim.unwrap();
     assert_eq!((standing.id, standing.rows, standing.deaths), (claimed.id, 6, 1));
     assert_eq!((status.ledger.claimed, status.ledger.pending, status.owner), (6, 6, Some(second.batcher)));
-    buffer.ack(&second, claimed.id).await.unwrap();
+    buffer.ack(&second, claimed.id, &[]).await.unwrap();
     assert_eq!(claim(&*buffer, &second).await.frames.len(), 3, "then what was behind it");
 }
 
@@ -321,7 +321,7 @@ pub async fn each_owner_lost_counts_a_death_with_the_frame_in_hand(backend: &mut
         assert_eq!(again.deaths, deaths + 1);
         assert_eq!(again.in_hand.map(|hand| (hand.frame, hand.deaths)), expected, "{in_hand:?}");
     }
-    buffer.ack(&owner, id).await.unwrap();
+    buffer.ack(&owner, id, &[]).await.unwrap();
     push(&*buffer, 0, &frame(9, 1)).await.unwrap();
     let fresh = claim(&*buffer, &owner).await;
     assert_eq!((fresh.deaths, fresh.in_hand), (0, None), "the next claim starts clean");
@@ -334,7 +334,10 @@ pub async fn a_claim_left_on_purpose_is_no_death(backend: &mut dyn Backend) {
     let id = claim(&*buffer, &first).await.id;
     buffer.take_in_hand(&first, id, Some(0)).await.unwrap();
     buffer.release(&first).await.unwrap();
-    assert!(matches!(buffer.ack(&first, id).await, Err(Error::Fenced { partition: 0 })), "what was given back is gone");
+    assert!(
+        matches!(buffer.ack(&first, id, &[]).await, Err(Error::Fenced { partition: 0 })),
+        "what was given back is gone"
+    );
     buffer.release(&first).await.unwrap();
     let second = lease(&*buffer, 0).await;
     let again = claim(&*buffer, &second).await;
@@ -358,10 +361,10 @@ pub async fn an_older_epoch_is_refused(backend: &mut dyn Backend) {
     fenced(buffer.claim(&old, ClaimId::new(), ALL).await.map(drop));
     fenced(buffer.take_in_hand(&old, id, Some(0)).await);
     fenced(buffer.condemn(&old, id, &[condemned(0, None, &frame(1, 1))]).await);
-    fenced(buffer.ack(&old, id).await);
+    fenced(buffer.ack(&old, id, &[]).await);
     buffer.release(&old).await.unwrap();
     buffer.renew(&new, MINUTE).await.unwrap();
-    buffer.ack(&new, claim(&*buffer, &new).await.id).await.unwrap();
+    buffer.ack(&new, claim(&*buffer, &new).await.id, &[]).await.unwrap();
     let impostor = Lease { batcher: BatcherId::new(), ..new };
     fenced(buffer.renew(&impostor, MINUTE).await);
 }
@@ -390,13 +393,13 @@ pub async fn an_ack_is_done_once(backend: &mut dyn Backend) {
     push(&*buffer, 0, &frame(1, 4)).await.unwrap();
     let lease = lease(&*buffer, 0).await;
     let id = claim(&*buffer, &lease).await.id;
-    assert!(matches!(buffer.ack(&lease, ClaimId::new()).await, Err(Error::NotStanding)));
-    buffer.ack(&lease, id).await.unwrap();
+    assert!(matches!(buffer.ack(&lease, ClaimId::new(), &[]).await, Err(Error::NotStanding)));
+    buffer.ack(&lease, id, &[]).await.unwrap();
     let after = ledger(&*buffer, 0).await;
     assert_eq!(after, Ledger { accepted: 4, acked: 4, ..Ledger::default() });
     push(&*buffer, 0, &frame(2, 1)).await.unwrap();
     let next = claim(&*buffer, &lease).await;
-    assert!(matches!(buffer.ack(&lease, id).await, Err(Error::NotStanding)));
+    assert!(matches!(buffer.ack(&lease, id, &[]).await, Err(Error::NotStanding)));
     assert!(matches!(buffer.take_in_hand(&lease, id, Some(0)).await, Err(Error::NotStanding)));
     assert!(matches!(buffer.condemn(&lease, id, &[]).await, Err(Error::NotStanding)));
     assert_eq!(claim(&*buffer, &lease).await.id, next.id, "a late ack must not close the claim after it");
@@ -420,7 +423,7 @@ pub async fn what_is_condemned_survives_its_owner_and_becomes_dead_letters(backe
     let second = next_owner(&*buffer, &first).await;
     assert_eq!(claim(&*buffer, &second).await.condemned, [row.clone(), whole.clone()], "what stood first stays");
     assert_eq!(buffer.dead_letters(0, None, 10).await.unwrap(), [], "nothing is a dead letter before the ack");
-    buffer.ack(&second, id).await.unwrap();
+    buffer.ack(&second, id, &[whole.clone(), row.clone()]).await.unwrap();
 
     let letters = buffer.dead_letters(0, None, 10).await.unwrap();
     let kept: Vec<_> = letters.iter().map(|letter| (letter.id, letter.rows, letter.claim, &letter.bytes)).collect();
@@ -430,6 +433,27 @@ pub async fn what_is_condemned_survives_its_owner_and_becomes_dead_letters(backe
     assert_eq!(ledger(&*buffer, 0).await, Ledger { accepted: 8, acked: 4, dead: 4, bytes, ..Ledger::default() });
     push(&*buffer, 0, &frame(3, 1)).await.unwrap();
     assert_eq!(claim(&*buffer, &second).await.condemned, [], "the next claim starts clean");
+}
+
+/// Else a buffer that came back older, without the list, would take along what was left out because of it.
+pub async fn a_claim_is_not_closed_by_one_who_left_out_other_rows(backend: &mut dyn Backend) {
+    let buffer = registered(backend, AMPLE).await;
+    push(&*buffer, 0, &frame(1, 5)).await.unwrap();
+    let lease = lease(&*buffer, 0).await;
+    let id = claim(&*buffer, &lease).await.id;
+    let [first, second, whole] = [Some(0), Some(1), None].map(|row| condemned(0, row, &frame(7, 1)));
+    let refused =
+        async |left_out: &[Condemned]| matches!(buffer.ack(&lease, id, left_out).await, Err(Error::NotStanding));
+    assert!(refused(std::slice::from_ref(&first)).await, "the claim knows of none");
+    buffer.condemn(&lease, id, std::slice::from_ref(&first)).await.unwrap();
+    for other in [&[][..], &[second.clone()], &[whole], &[first.clone(), second]] {
+        assert!(refused(other).await, "{other:?}");
+    }
+    assert_eq!(ledger(&*buffer, 0).await.claimed, 5, "nothing was changed");
+    assert_eq!(claim(&*buffer, &lease).await.condemned, [first.clone()]);
+    buffer.ack(&lease, id, &[first]).await.unwrap();
+    let after = ledger(&*buffer, 0).await;
+    assert_eq!((after.dead, after.acked), (1, 4));
 }
 
 pub async fn a_condemned_frame_swallows_its_rows(backend: &mut dyn Backend) {
@@ -442,8 +466,8 @@ pub async fn a_condemned_frame_swallows_its_rows(backend: &mut dyn Backend) {
     let whole = condemned(0, None, &frame(1, 5));
     buffer.condemn(&lease, id, std::slice::from_ref(&whole)).await.unwrap();
     buffer.condemn(&lease, id, &rows).await.unwrap();
-    assert_eq!(claim(&*buffer, &lease).await.condemned, [whole]);
-    buffer.ack(&lease, id).await.unwrap();
+    assert_eq!(claim(&*buffer, &lease).await.condemned, [whole.clone()]);
+    buffer.ack(&lease, id, &[whole]).await.unwrap();
     let after = ledger(&*buffer, 0).await;
     assert_eq!((after.dead, after.acked), (5, 0));
 }
@@ -457,7 +481,7 @@ async fn dead_letters(buffer: &dyn Buffer, partition: u16, count: u64) -> Vec<De
     let id = claim(buffer, &lease).await.id;
     let entries: Vec<_> = (0..count).map(|tag| condemned(tag as u32, None, &frame(tag, 1))).collect();
     buffer.condemn(&lease, id, &entries).await.unwrap();
-    buffer.ack(&lease, id).await.unwrap();
+    buffer.ack(&lease, id, &entries).await.unwrap();
     buffer.release(&lease).await.unwrap();
     entries.into_iter().map(|entry| entry.id).collect()
 }
@@ -491,7 +515,7 @@ pub async fn dead_letters_are_listed_shown_retried_and_dropped(backend: &mut dyn
     let lease = lease(&*buffer, 0).await;
     let claim = claim(&*buffer, &lease).await;
     assert_eq!(claim.frames, [shown.bytes], "the frame is what it was");
-    buffer.ack(&lease, claim.id).await.unwrap();
+    buffer.ack(&lease, claim.id, &[]).await.unwrap();
     assert_eq!(list(None, 10).await, [ids[1], ids[2], ids[4]]);
 }
 

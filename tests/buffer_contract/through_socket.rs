@@ -222,7 +222,7 @@ impl Buffer for Split {
         self.near.condemn(lease, claim, condemned).await
     }
 
-    async fn ack(&self, lease: &Lease, claim: ClaimId) -> Result<()> {
-        self.near.ack(lease, claim).await
+    async fn ack(&self, lease: &Lease, claim: ClaimId, left_out: &[Condemned]) -> Result<()> {
+        self.near.ack(lease, claim, left_out).await
     }
 }

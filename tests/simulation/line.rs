@@ -232,9 +232,9 @@ impl Buffer for Line {
         self.call("condemn", move |buffer| async move { buffer.condemn(&lease, claim, &condemned).await }).await
     }
 
-    async fn ack(&self, lease: &Lease, claim: ClaimId) -> Result<()> {
-        let lease = *lease;
-        let acked = self.call("ack", move |buffer| async move { buffer.ack(&lease, claim).await }).await;
+    async fn ack(&self, lease: &Lease, claim: ClaimId, left_out: &[Condemned]) -> Result<()> {
+        let (lease, left_out) = (*lease, left_out.to_vec());
+        let acked = self.call("ack", move |buffer| async move { buffer.ack(&lease, claim, &left_out).await }).await;
         self.note("acknowledgements fenced", matches!(acked, Err(Error::Fenced { .. })));
         self.note("acknowledgements of a claim that was closed", matches!(acked, Err(Error::NotStanding)));
         acked

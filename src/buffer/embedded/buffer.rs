@@ -307,8 +307,8 @@ impl Buffer for EmbeddedBuffer {
         self.step(move |store, _| claims::condemn(store, &lease, claim, condemned, now_ms())).await
     }
 
-    async fn ack(&self, lease: &Lease, claim: ClaimId) -> Result<()> {
-        let lease = *lease;
-        self.step(move |store, _| claims::ack(store, &lease, claim)).await
+    async fn ack(&self, lease: &Lease, claim: ClaimId, left_out: &[Condemned]) -> Result<()> {
+        let (lease, left_out) = (*lease, left_out.iter().map(Condemned::place).collect());
+        self.step(move |store, _| claims::ack(store, &lease, claim, &left_out)).await
     }
 }

@@ -4,7 +4,7 @@
 //! push. A frame that stands in the record never changes, so it is enough to look again, before the claim is recorded,
 //! whether the record is still the one that was read by.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::super::{Claim, ClaimBudget, Condemned, DeadLetter, Error, InHand, Lease, Result, letter};
@@ -20,6 +20,9 @@ const MAX_CLAIM_FRAMES: u64 = 1_000;
 const MAX_CLAIM_BYTES: u64 = 64 << 20;
 /// Only the holder of the lease claims, so finding the record changed once is rare already.
 const ATTEMPTS: u32 = 5;
+
+/// A frame of a claim, and a row of it or all of them.
+type Place = (u32, Option<u32>);
 
 /// Hands back the standing claim, or makes one under `id`.
 pub(super) fn claim(store: &Store, lease: &Lease, id: ClaimId, budget: ClaimBudget, now: i64) -> Result<Option<Claim>> {
@@ -116,7 +119,7 @@ fn read_up_to(
 }
 
 /// What the standing claim condemned, by frame and row; whole frames come before their rows.
-fn condemned_of(engine: &Engine, partition: Partition) -> Result<BTreeMap<(u32, Option<u32>), Condemned>> {
+fn condemned_of(engine: &Engine, partition: Partition) -> Result<BTreeMap<Place, Condemned>> {
     let entries = engine.under(&keys::condemned_of(partition)).map(|entry| {
         let (key, text) = entry?;
         let place = keys::read_condemned(&key)?;
@@ -168,10 +171,13 @@ pub(super) fn condemn(store: &Store, lease: &Lease, claim: ClaimId, list: Vec<Co
 }
 
 /// Closes the claim: what was condemned becomes dead letters, the frames become garbage, the ledger is settled.
-pub(super) fn ack(store: &Store, lease: &Lease, claim: ClaimId) -> Result<()> {
+pub(super) fn ack(store: &Store, lease: &Lease, claim: ClaimId, left_out: &BTreeSet<Place>) -> Result<()> {
     store.step(lease.partition, |draft| {
         draft.state.check_lease(lease)?;
         draft.state.standing(claim)?;
+        if !condemned_of(draft.engine, lease.partition)?.keys().eq(left_out) {
+            return Err(Error::NotStanding);
+        }
         let dead = bury_condemned(draft)?;
         draft.state.close_claim(dead);
         Ok(())

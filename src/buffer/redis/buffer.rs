@@ -335,17 +335,28 @@ impl Buffer for RedisBuffer {
         let reply = self.leased(&script::CONDEMN, lease, |command| {
             command.arg(claim.to_string());
             for entry in condemned {
-                let row = entry.row.map_or_else(|| letter::ALL.to_owned(), |row| row.to_string());
-                command.arg(entry.id.to_string()).arg(entry.frame).arg(row).arg(&entry.reason).arg(&entry.bytes[..]);
+                command
+                    .arg(entry.id.to_string())
+                    .arg(entry.frame)
+                    .arg(row_of(entry))
+                    .arg(&entry.reason)
+                    .arg(&entry.bytes[..]);
             }
         });
         reply.await?.only("done")
     }
 
-    async fn ack(&self, lease: &Lease, claim: ClaimId) -> Result<()> {
+    async fn ack(&self, lease: &Lease, claim: ClaimId, left_out: &[Condemned]) -> Result<()> {
         let reply = self.leased(&script::ACK, lease, |command| {
             command.arg(claim.to_string());
+            for entry in left_out {
+                command.arg(format!("{}:{}", entry.frame, row_of(entry)));
+            }
         });
         reply.await?.only("done")
     }
+}
+
+fn row_of(entry: &Condemned) -> String {
+    entry.row.map_or_else(|| letter::ALL.to_owned(), |row| row.to_string())
 }

@@ -141,7 +141,8 @@ impl Injector {
         }
         self.push_all(partition, claim.id, &frames).await.map_err(Halt::Redis)?;
         reached("spill.pushed")?;
-        spill.ack(&lease, claim.id).await.map_err(Halt::Spill)?;
+        let left_out = [&claim.condemned[..], &damaged].concat();
+        spill.ack(&lease, claim.id, &left_out).await.map_err(Halt::Spill)?;
         self.unfinished.remove(&partition);
         reached("spill.acked")?;
         let rows = frames.iter().flatten().map(|frame| u64::from(frame.rows())).sum();
@@ -205,7 +206,10 @@ fn next_size(at_once: usize, pushed: usize, failed: Option<&Error>) -> usize {
 /// The frames of a claim, without those that are not what was encoded; and these, to be laid aside.
 fn sort_out(claim: &Claim) -> (Vec<Option<Frame>>, Vec<Condemned>) {
     let mut damaged = Vec::new();
+    let is_laid_aside = |place| claim.condemned.iter().any(|entry| entry.frame == place);
     let frames = (0_u32..).zip(&claim.frames).map(|(place, bytes)| match Frame::from_bytes(bytes.clone()) {
+        // An earlier attempt has, and by that it stands.
+        _ if is_laid_aside(place) => None,
         Ok(frame) => Some(frame),
         Err(error) => {
             damaged.push(Condemned {

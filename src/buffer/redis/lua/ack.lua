@@ -2,11 +2,13 @@
 -- Closes the standing claim: what was condemned becomes dead letters, the frames go, the ledger is settled.
 --
 -- KEYS  state, processing, dead
--- ARGV  dataset, batcher, epoch, claim
+-- ARGV  dataset, batcher, epoch, claim, then each place that the caller left out: '<frame>:<row or all>'
 -- Gives {'done'}; refusals: unregistered, foreign, fenced, notstanding
 --
 -- Promises: all of it or nothing, and only for the claim of this id; the ledger is settled by what the claim recorded
--- when it was made. Closing it again answers notstanding and changes nothing.
+-- when it was made. Closing it again answers notstanding and changes nothing. So does a list of what was left out that is
+-- not the claim's: a Redis that came back older may have lost the list, or the end of it, and what was left out would be
+-- neither written nor a dead letter.
 local state, processing, dead = KEYS[1], KEYS[2], KEYS[3]
 local refused = check_dataset(state, ARGV[1]) or check_lease(state, ARGV[2], ARGV[3]) or check_claim(state, ARGV[4])
 if refused then return refused end
@@ -28,6 +30,11 @@ if number(state, 'condemned') > 0 then
       dead_bytes = dead_bytes + bytes
     end
   end
+end
+
+if #done ~= #ARGV - 4 then return { 'notstanding' } end
+for at = 5, #ARGV do
+  if redis.call('HEXISTS', state, 'condemned:' .. ARGV[at]) == 0 then return { 'notstanding' } end
 end
 
 for _, letter in ipairs(letters) do redis.call('ZADD', dead, 0, letter) end
