@@ -94,6 +94,7 @@ fn every_role_works_under_its_user() {
     let made = people(&["token", "create", "--scope=write", "--user=ada", "--json"]).json();
     let id = made["id"].as_str().unwrap();
     let serve = login(world.serve(), "systole-serve").start();
+    let client = world.client(&serve);
     wait::until("the door to know the token", SOON, || client.post_all(&beats.take(1)).status == 401);
     people(&["token", "list"]);
     people(&["token", "revoke", id]);
