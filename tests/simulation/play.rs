@@ -245,11 +245,6 @@ fn rival(world: &Arc<World>) {
             let _turn = world.ground.take_turns();
             tokio::time::advance((now + PAST_ALL_LEASES).saturating_duration_since(Instant::now())).await;
             let Some(running) = world.batcher(RIVAL).await else { return };
-            // One that dies leaves a claim of its own behind, which the one that stood still must not close.
-            if world.ground.weather.dice("rival").roll(3) == 0 {
-                let steps = world.ground.weather.dice("rival's death").roll(20);
-                running.life.kill_after(steps as i64);
-            }
             for _ in 0..INTERLUDE {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 if running.life.is_dead() || heal::is_drained(&world).await {
