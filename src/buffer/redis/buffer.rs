@@ -335,7 +335,12 @@ impl Buffer for RedisBuffer {
         let reply = self.leased(&script::CONDEMN, lease, |command| {
             command.arg(claim.to_string());
             for entry in condemned {
-                command.arg(entry.id.to_string()).arg(entry.frame).arg(row_of(entry)).arg(&entry.reason).arg(&entry.bytes[..]);
+                command
+                    .arg(entry.id.to_string())
+                    .arg(entry.frame)
+                    .arg(row_of(entry))
+                    .arg(&entry.reason)
+                    .arg(&entry.bytes[..]);
             }
         });
         reply.await?.only("done")
