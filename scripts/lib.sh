@@ -8,6 +8,17 @@ die() {
   exit 1
 }
 
+# What was not tested, a line each; tests/support/skip.rs appends to it as well. scripts/test.sh shows it at its end.
+SKIPPED=$PWD/target/tmp/skipped.txt
+
+# skip WHAT WHY
+skip() {
+  local line="SKIPPED: $1 ($2)"
+  say "$line"
+  mkdir -p "$(dirname "$SKIPPED")"
+  printf '%s\n' "$line" >>"$SKIPPED"
+}
+
 have() { command -v "$1" >/dev/null 2>&1; }
 
 # as_root COMMAND…: as it is for root, else by sudo.

@@ -6,18 +6,8 @@ cd "$(dirname "$0")/.."
 # shellcheck source=scripts/lib.sh
 . scripts/lib.sh
 
-# What was not tested, a line each; tests/support/skip.rs appends to it as well.
-SKIPPED=$PWD/target/tmp/skipped.txt
 # What was judged, a line each, for docs/reliability.md (tests/reliability.rs).
 FIGURES=$PWD/target/tmp/figures.tsv
-
-# skip WHAT WHY
-skip() {
-  local line="SKIPPED: $1 ($2)"
-  say "$line"
-  mkdir -p "$(dirname "$SKIPPED")"
-  printf '%s\n' "$line" >>"$SKIPPED"
-}
 
 report_skipped() {
   [ -s "$SKIPPED" ] || { say "nothing was skipped" && return; }
@@ -74,6 +64,7 @@ rm -f "$SKIPPED" "$FIGURES"
 cargo fmt --check
 run_tests "$@"
 cargo clippy --locked --all-targets -- -D warnings
+scripts/check-api.sh
 check_measuring
 # A round of some seconds on each buffer, on the binary that the tests ran.
 [ $# -gt 0 ] || SYSTOLE=target/debug/systole scripts/torture.sh 0 "" --seconds 6

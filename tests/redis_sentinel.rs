@@ -5,16 +5,17 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use support::fleet::{UNDER_WAY, figures};
 use support::proxy::{Proxy, Weather};
 use support::sentinel::Sentinel;
-use support::{RedisServer, SOON, World, wait};
+use support::{Beat, RedisServer, SOON, World, wait};
 
 /// A world on a master and its replica, which a Sentinel watches. The replica reaches the master through the network.
 fn watched() -> (World, RedisServer, Sentinel, Proxy) {
-    let master = RedisServer::with().set("repl-diskless-sync-delay", "0").start();
+    let master = RedisServer::start();
     let network = Proxy::to(master.port(), "");
     let replica = RedisServer::with().replica_of(network.port()).start();
     let sentinel = Sentinel::watch(&master, &replica);
@@ -24,18 +25,26 @@ fn watched() -> (World, RedisServer, Sentinel, Proxy) {
 
 #[test]
 fn a_failover_under_load_loses_nothing_that_a_replica_confirmed() {
-    let (mut world, replica, sentinel, _network) = watched();
+    let (mut world, replica, sentinel, network) = watched();
     let fleet = world.fleet_with(&["--wait-replicas=1", "--wait-replicas-timeout=1s"], &[]);
     assert!(fleet.serve.part("buffer").1.contains("1 replicas confirm each push"));
     let producers = fleet.producers(&world);
     producers.await_kept(1_000, SOON);
-    world.redis_mut().kill();
-    sentinel.await_master(&replica);
+    // The master takes more than the replica hears of. None of that is answered 202.
+    network.set(Weather::Stalled);
+    let too_few = |labels: &BTreeMap<String, String>| labels["reason"] == "too_few_replicas";
+    wait::until("pushes to be refused for want of a replica", SOON, || {
+        fleet.serve.metrics().sum_where("systole_push_refused_heartbeats_total", too_few) > Some(100.0)
+    });
     let kept = producers.kept();
+    world.redis_mut().kill();
+    network.set(Weather::Cut);
+    sentinel.await_master(&replica);
     let mut old = std::mem::replace(world.redis_mut(), replica);
     fleet.serve.await_status("/health/ready", 200, SOON);
-    // Until another replica is there, nobody confirms: nothing is answered 202.
-    assert!(producers.kept() <= kept + UNDER_WAY, "answered 202 without a replica");
+    let refused = world.client(&fleet.serve).post(&Beat::of("somebody", "device"));
+    assert_eq!(refused.status, 503, "answered 202 without a replica: {}", refused.text);
+    assert_eq!(producers.kept(), kept, "answered 202 without a replica");
     old.restart_as_replica_of(world.redis().port());
     producers.await_kept(300, 2 * SOON);
     producers.stop();

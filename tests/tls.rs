@@ -8,12 +8,21 @@ mod support;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use serde_json::Value;
 use support::tls::{Authority, EXPIRES_S, PemFiles, Signed, TlsClient, TlsWire, is_key, replace};
 use support::{Answer, Beats, Buffer, Launch, Metrics, SOON, Systole, World, wait};
+use systole::buffer::{self, Intake, Parcel};
+use systole::heartbeat::Partition;
+use systole::http::auth::Gate;
+use systole::http::{Options, Server, limits, tls};
+use systole::telemetry::health::Health;
+use systole::telemetry::metrics;
+use tokio_util::sync::CancellationToken;
 
 /// How often the servers here look at their certificate.
 const LOOK_EVERY: &str = "--tls-reload-every=100ms";
@@ -166,17 +175,28 @@ fn produce(setup: &Setup, address: &str, beats: &Beats, stop: &AtomicBool, sent:
     met
 }
 
+/// Stops the producers also when the test has failed: its threads are waited for.
+struct StopAtLast<'a>(&'a AtomicBool);
+
+impl Drop for StopAtLast<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_certificate_is_replaced_under_load_and_not_one_request_fails() {
     const REPLACED: usize = 5;
     let setup = Setup::on(Buffer::Embedded);
-    let up = setup.up();
+    // Seldom enough that a busy machine writes both files between two looks.
+    let up = setup.with_tls(setup.world.up()).args(["--tls-reload-every=700ms"]).start();
     let (beats, stop, sent) = (Beats::new(20, 3), AtomicBool::new(false), AtomicU64::new(0));
     let more = |count: u64| {
         let before = sent.load(Ordering::Relaxed);
         wait::until("more requests", SOON, || sent.load(Ordering::Relaxed) >= before + count);
     };
     let (met, expires) = std::thread::scope(|scope| {
+        let stopped = StopAtLast(&stop);
         let producers: Vec<_> =
             (0..4).map(|_| scope.spawn(|| produce(&setup, up.address(), &beats, &stop, &sent))).collect();
         // Started before, and asked after, each replacement: a connection outlives the certificate it began with.
@@ -192,7 +212,7 @@ fn a_certificate_is_replaced_under_load_and_not_one_request_fails() {
             assert_eq!(early.server_certificate(), setup.signed.der);
             expires = year;
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(stopped);
         (producers.into_iter().map(|producer| producer.join().unwrap()).collect::<Vec<_>>(), expires)
     });
     for met in &met {
@@ -285,7 +305,7 @@ fn plain_http_to_the_tls_port_is_cut_at_once() {
 #[test]
 fn handshakes_that_never_end_are_cut_and_keep_nobody_out() {
     const IDLE: usize = 700;
-    const DEADLINE: Duration = Duration::from_secs(4);
+    const DEADLINE: Duration = Duration::from_secs(8);
     let setup = Setup::on(Buffer::Embedded);
     let deadline = format!("--tls-handshake-deadline={}s", DEADLINE.as_secs());
     // On two workers: more handshakes than the framework by itself would let be under way.
@@ -357,4 +377,56 @@ fn a_key_that_others_can_read_is_warned_of() {
     let up = setup.up();
     assert!(warned(&up));
     up.stop();
+}
+
+/// Takes everything in and keeps nothing.
+#[derive(Debug)]
+struct Nowhere;
+
+#[async_trait]
+impl Intake for Nowhere {
+    async fn partitions(&self) -> buffer::Result<Partition> {
+        Ok(1)
+    }
+
+    async fn accept(&self, _: Vec<Parcel>) -> buffer::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_listens_anew_speaks_tls_with_the_certificate_of_that_moment() {
+    let (authority, folder) = (Authority::new("the house"), tempfile::tempdir().unwrap());
+    let files = PemFiles::in_folder(folder.path());
+    files.write(&authority.sign());
+    let tls = tls::Options {
+        tls_cert: Some(files.cert.clone()),
+        tls_key: Some(files.key.clone()),
+        tls_reload_every: Duration::from_millis(50).into(),
+        ..tls::Options::default()
+    };
+    let options = Options { listen: ([127, 0, 0, 1], 0).into(), tls, ..Options::default() };
+    let (limits, registry) = (limits::Options::default(), metrics::registry().unwrap());
+    let server =
+        Arc::new(Server::bind(&options, &limits, &Gate::open(), Arc::new(Nowhere), Health::new(), registry).unwrap());
+    let address = server.address().to_string();
+    for _ in 0..3 {
+        let signed = authority.sign();
+        files.write(&signed);
+        let stop = CancellationToken::new();
+        let running = tokio::spawn({
+            let (server, stop) = (server.clone(), stop.clone());
+            async move { server.run(stop).await }
+        });
+        let (client, address) = (authority.client(), address.clone());
+        let asking = tokio::task::spawn_blocking(move || {
+            wait::until("the certificate of this moment", SOON, || {
+                client.connect(&address).is_ok_and(|wire| wire.server_certificate() == signed.der)
+            });
+            client.get(&address, "/health/live").unwrap().status
+        });
+        assert_eq!(asking.await.unwrap(), 200);
+        stop.cancel();
+        running.await.unwrap().unwrap();
+    }
 }

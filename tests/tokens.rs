@@ -92,6 +92,14 @@ impl<'a> Door<'a> {
         });
     }
 
+    /// Waits until it knows so many tokens, this one among them.
+    fn await_known(&self, admin: &str, tokens: usize) {
+        wait::until(&format!("{tokens} tokens to be known"), SOON, || {
+            let metrics = self.get(Some(admin), "/metrics");
+            metrics.status == 200 && metrics.body.contains(&format!("systole_auth_tokens {tokens}\n"))
+        });
+    }
+
     fn metric(&self, admin: &str, series: &str) -> f64 {
         let text = self.get(Some(admin), "/metrics").body;
         let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
@@ -126,7 +134,9 @@ fn stop(all: Vec<Systole>) {
 
 /// `systole token create …`: the id and the whole text.
 fn create(world: &World, words: &[&str]) -> (String, String) {
-    let words = [&["token", "create", "--json"], words].concat();
+    // The first one of an embedded buffer makes its dataset.
+    let born: &[&str] = if world.kind() == Buffer::Embedded { &["--partitions=4"] } else { &[] };
+    let words = [&["token", "create", "--json"], words, born].concat();
     let made = world.books(&words).run().expect_code(0).json();
     (made["id"].as_str().unwrap().to_owned(), made["token"].as_str().unwrap().to_owned())
 }
@@ -146,7 +156,7 @@ fn everyone_without_a_good_token_is_turned_away_alike(buffer: Buffer) {
     let (revoked_id, revoked) = create(&world, &["--scope=write", "--user=ada", "--note=an old phone"]);
     let (_, expired) = create(&world, &["--scope=write", "--user=ada", "--expires=2s"]);
     door.await_status(None, 401);
-    wait::until("all of them to be known", SOON, || door.metric(&admin, "systole_auth_tokens") == 4.0);
+    door.await_known(&admin, 4);
     assert_eq!(door.status(Some(&good)), 202);
     assert_eq!(door.status(Some(&revoked)), 202);
     revoke(&world, &revoked_id);
@@ -194,10 +204,7 @@ fn a_token_opens_what_its_scope_is_about_and_nothing_else(buffer: Buffer) {
     let (_, admin) = create(&world, &["--scope=admin"]);
     let (_, both) = create(&world, &["--scope", "admin", "--scope", "write", "--user=ada"]);
     door.await_status(None, 401);
-    wait::until("all of them to be known", SOON, || {
-        let known = door.get(Some(&admin), "/metrics");
-        known.status == 200 && known.body.contains("systole_auth_tokens 4")
-    });
+    door.await_known(&admin, 4);
 
     assert_eq!(door.post(Some(&writer), &["ada", "bob"], true).status, 202);
     for token in [&reader, &admin] {
@@ -222,8 +229,10 @@ fn a_token_opens_what_its_scope_is_about_and_nothing_else(buffer: Buffer) {
     // Health and metrics of the processes that take nothing in.
     for process in &all[1..] {
         let door = Door::of(process);
-        wait::until("it to know the tokens", SOON, || door.get(None, "/metrics").status == 401);
-        assert_eq!((door.get(Some(&writer), "/metrics").status, door.get(Some(&admin), "/metrics").status), (403, 200));
+        wait::until("it to know the tokens", SOON, || door.get(Some(&both), "/metrics").status == 200);
+        let metrics = |token: Option<&String>| door.get(token.map(String::as_str), "/metrics").status;
+        wait::until("it to know them all", SOON, || metrics(Some(&admin)) == 200 && metrics(None) == 401);
+        assert_eq!(metrics(Some(&writer)), 403);
         assert_eq!(parts(&door.get(None, "/health")), 0);
     }
     stop(all);
@@ -261,7 +270,7 @@ fn a_token_of_some_users_writes_only_theirs(buffer: Buffer) {
 
     // What was refused of eve has not been charged to her.
     let (_, of_eve) = create(&world, &["--scope=write", "--user=eve"]);
-    wait::until("her own token to be known", SOON, || door.metric(&admin, "systole_auth_tokens") == 3.0);
+    door.await_known(&admin, 3);
     assert_eq!(door.post(Some(&of_eve), &["eve"; 3], true).status, 202);
     stop(all);
 }
@@ -482,7 +491,8 @@ fn a_drain_carries_the_tokens_over() {
     let world = World::on(Buffer::Redis);
     let data = format!("--data={}", world.dataset().display());
     let made = |launch: Launch| launch.run().expect_code(0).json()["token"].as_str().unwrap().to_owned();
-    let make = |scope: &str| world.launch("token").args(["create", "--json", scope, "--user=ada", &data]);
+    let make =
+        |scope: &str| world.launch("token").args(["create", "--json", scope, "--user=ada", "--partitions=4", &data]);
     let token = made(make("--scope=write"));
     let up = world.up().args([QUICK]).start();
     let later = made(make("--scope=write"));

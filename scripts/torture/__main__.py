@@ -49,16 +49,16 @@ class Sums:
 def main() -> int:
     options = _options()
     # As Ctrl-C does, so that everything is cleaned up by one path.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     work = Path(tempfile.mkdtemp(prefix="torture.", dir=options.work)).resolve()
-    sums, keep = Sums(), False
+    sums, keep = Sums(), True
     print(f"seed          {options.seed}", flush=True)
     try:
         keep = not _run(options, work, sums)
     except processes.Failed as failed:
         print(f"error: {failed}", file=sys.stderr)
-        keep = True
     except KeyboardInterrupt:
+        keep = False
         print(sums.render())
         return 128 + signal.SIGINT
     finally:

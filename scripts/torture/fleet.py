@@ -16,8 +16,8 @@ from .proxy import Proxy
 
 RESTART_AFTER_S = 0.3
 START_WITHIN_S = 60.0
-# A process that ends more often than this by itself does not come up at all.
-MOST_RESTARTS = 200
+# More than all kills of a round: a process that ends more often does not come up at all.
+MOST_RESTARTS = 60
 # Limits of the door off, waits short; leases that run out within a stop.
 DOOR = ("--user-rate=0", "--address-rate=0", "--max-clock-skew=3days", "--listen={listen}")
 BATCHER = (

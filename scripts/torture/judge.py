@@ -40,7 +40,11 @@ def published(data: Path) -> list[tuple]:
 
 
 def judge(data: Path, beats: Beats, ledger: Ledger) -> Verdict:
-    rows = published(data)
+    try:
+        rows = published(data)
+    except duckdb.Error as error:
+        # What a reader cannot read is there for nobody.
+        return Verdict(kept=len(ledger.kept), lost=len(ledger.kept), wrong=[f"the published files: {error}"])
     verdict = Verdict(kept=len(ledger.kept), published=sum(row[-1] for row in rows))
     numbers: set[int] = set()
     doubled, strange = [], []

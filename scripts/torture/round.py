@@ -44,7 +44,11 @@ class Round:
         self._outcome = Outcome()
         self._undo: list[tuple[float, int, faults.Undo]] = []
         self.disk = Disk(folder / "disk", DISK_MIB)
-        self.fleet = Fleet(systole, folder, self.disk, on_redis, faketime)
+        try:
+            self.fleet = Fleet(systole, folder, self.disk, on_redis, faketime)
+        except BaseException:
+            self.disk.unmount()
+            raise
         self._beats = Beats(int(time.time() * 1_000) - DAY_MS // 2)
         self._ledger = Ledger()
         kinds = [*(faults.ON_REDIS if on_redis else faults.ON_EMBEDDED), *faults.ON_ANY]

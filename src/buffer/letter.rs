@@ -14,7 +14,7 @@ pub(super) const MAX_LISTED: u32 = 1_000;
 pub(super) const MAX_LISTED_BYTES: usize = 16 << 20;
 
 /// Writes one that the ledger counts by its rows and so many bytes.
-pub(super) fn write(letter: &DeadLetter, bytes: u64) -> Vec<u8> {
+pub(crate) fn write(letter: &DeadLetter, bytes: u64) -> Vec<u8> {
     let DeadLetter { id, claim, since, rows, reason, .. } = letter;
     let mut text = format!("{id} {claim} {since} {rows} {bytes} {}\n{reason}", reason.len()).into_bytes();
     text.extend_from_slice(&letter.bytes);
@@ -22,7 +22,7 @@ pub(super) fn write(letter: &DeadLetter, bytes: u64) -> Vec<u8> {
 }
 
 /// Reads one.
-pub(super) fn read(letter: &Bytes) -> Result<DeadLetter> {
+pub(crate) fn read(letter: &Bytes) -> Result<DeadLetter> {
     let wrong = || Error::Corrupt { detail: "a dead letter without its heading".into() };
     let end = letter.iter().take(200).position(|&byte| byte == b'\n').ok_or_else(wrong)?;
     let heading = std::str::from_utf8(&letter[..end]).map_err(|_| wrong())?;
@@ -44,7 +44,7 @@ pub(super) fn read(letter: &Bytes) -> Result<DeadLetter> {
 }
 
 /// Reads the condemned entries of a claim: place and letter by turns, a place being `<frame>:<row or all>`.
-pub(super) fn read_condemned(entries: &[Bytes]) -> Result<Vec<Condemned>> {
+pub(crate) fn read_condemned(entries: &[Bytes]) -> Result<Vec<Condemned>> {
     let wrong = || Error::Corrupt { detail: "a condemned entry that cannot be read".into() };
     let mut condemned = entries
         .chunks(2)

@@ -18,7 +18,7 @@ mod error;
 mod handover;
 mod identity;
 mod intake;
-mod letter;
+pub(crate) mod letter;
 pub mod monitor;
 pub mod options;
 pub mod redis;

@@ -38,7 +38,7 @@ impl Error {
 }
 
 /// The parsed file: values by flag name, apart for all commands and for one.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct File {
     path: Option<PathBuf>,
     common: Values,
@@ -67,7 +67,18 @@ impl File {
         Ok(file)
     }
 
-    fn parse(text: &str, command: &Command) -> Result<Self, String> {
+    /// As text that reads as the same.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn print(&self) -> String {
+        let table = |values: &Values| -> toml::Table {
+            values.iter().map(|(name, values)| (name.clone(), values.clone().into())).collect()
+        };
+        let mut whole = table(&self.common);
+        whole.extend(self.by_command.iter().map(|(name, values)| (name.clone(), table(values).into())));
+        whole.to_string()
+    }
+
+    pub(crate) fn parse(text: &str, command: &Command) -> Result<Self, String> {
         let table: toml::Table = toml::from_str(text).map_err(|error| one_line(error.message()))?;
         let mut file = Self::default();
         for (key, value) in table {

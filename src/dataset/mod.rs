@@ -42,7 +42,7 @@ mod identity_index;
 mod lock;
 mod manifest;
 mod options;
-mod paths;
+pub(crate) mod paths;
 mod probe;
 mod published;
 mod quarantine;

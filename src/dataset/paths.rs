@@ -84,12 +84,12 @@ fn partition_folder(partition: Partition) -> String {
     format!("partition={partition}")
 }
 
-pub(super) fn parse_date_folder(text: &str) -> Result<Date, NotOurs> {
+pub(crate) fn parse_date_folder(text: &str) -> Result<Date, NotOurs> {
     let date = text.strip_prefix("date=").and_then(|date| date.parse().ok()).ok_or(NotOurs)?;
     if date_folder(date) == text { Ok(date) } else { Err(NotOurs) }
 }
 
-pub(super) fn parse_partition_folder(text: &str) -> Result<Partition, NotOurs> {
+pub(crate) fn parse_partition_folder(text: &str) -> Result<Partition, NotOurs> {
     let partition = text.strip_prefix("partition=").and_then(|number| number.parse().ok()).ok_or(NotOurs)?;
     if partition_folder(partition) == text { Ok(partition) } else { Err(NotOurs) }
 }
@@ -204,7 +204,7 @@ impl FromStr for PublishedName {
 
 /// Anything of ours that stands in a bucket of the staging tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Staged {
+pub(crate) enum Staged {
     Fragment(FragmentName),
     Index(PublishedName),
     Temp(Uuid),

@@ -125,7 +125,8 @@ pub(super) fn with_unread(request: &HttpRequest, response: HttpResponse, mut pay
         }
     }
     if let Some(pulse) = request.conn_data::<Rc<Pulse>>() {
-        pulse.lingers();
+        // The framework throws it away, and then ends the connection.
+        pulse.reads_body(true);
     }
     response.map_body(|_, body| BoxBody::new(Unread { body, _payload: payload }))
 }

@@ -8,13 +8,14 @@
 //! Whoever passes a bound is cut off: with an answer where it is the first head of the connection, else without a word, as
 //! what was answered before may still be on its way.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use actix_web::HttpRequest;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
@@ -29,16 +30,21 @@ pub(super) struct Deadlines {
     pub(super) answer: Duration,
 }
 
-/// The longest head. A head begins in a buffer of 8 KiB, and what is longer than that takes one of 16 KiB; a limit just below
+/// The longest head, and about as much as is read ahead of an answer. A head begins in a buffer of 8 KiB, and what is longer than that takes one of 16 KiB; a limit just below
 /// keeps it the last.
 pub(super) const MAX_HEAD_BYTES: usize = 12 << 10;
 
-/// What a connection's handlers tell of it: whether a request is in hand. What arrives then is its body, which has bounds of
-/// its own.
+/// What a connection's handlers tell of it.
 #[derive(Debug, Default)]
 pub(super) struct Pulse {
+    /// Requests in the hands of a handler.
     in_hand: Cell<u32>,
+    /// Requests that ever were.
     begun: Cell<u64>,
+    /// What comes is a body that somebody reads, which has bounds of its own.
+    body: Cell<bool>,
+    /// Who would read on as soon as any of this changes.
+    waiting: RefCell<Option<Waker>>,
 }
 
 impl Pulse {
@@ -49,13 +55,39 @@ impl Pulse {
         InHand(Rc::clone(self))
     }
 
-    /// What comes from now on belongs to a body that nobody reads: the framework throws it away and ends the connection.
-    pub(super) fn lingers(&self) {
-        self.in_hand.set(u32::MAX / 2);
+    /// From now on, and until said otherwise, what comes is the body of the request in hand.
+    pub(super) fn reads_body(&self, yes: bool) {
+        self.body.set(yes);
+        self.wake();
     }
 
-    fn is_idle(&self) -> bool {
-        self.in_hand.get() == 0
+    fn wake(&self) {
+        if let Some(waker) = self.waiting.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// A body that is read, until this goes.
+#[derive(Debug)]
+pub(super) struct Reading(Option<Rc<Pulse>>);
+
+impl Reading {
+    /// The body of this request.
+    pub(super) fn of(request: &HttpRequest) -> Self {
+        let pulse = request.conn_data::<Rc<Pulse>>().map(Rc::clone);
+        if let Some(pulse) = &pulse {
+            pulse.reads_body(true);
+        }
+        Self(pulse)
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        if let Some(pulse) = &self.0 {
+            pulse.reads_body(false);
+        }
     }
 }
 
@@ -66,6 +98,7 @@ pub(super) struct InHand(Rc<Pulse>);
 impl Drop for InHand {
     fn drop(&mut self) {
         self.0.in_hand.set(self.0.in_hand.get().saturating_sub(1));
+        self.0.wake();
     }
 }
 
@@ -79,7 +112,7 @@ pub(super) struct Guarded<T> {
     answer: Timer,
 }
 
-/// The head that is on its way.
+/// What comes and is no body: the head that is on its way, and what a client sends ahead of its answers.
 #[derive(Debug, Default)]
 struct Head {
     timer: Timer,
@@ -121,31 +154,43 @@ impl<T> Guarded<T> {
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Guarded<T> {
     fn read_head(&mut self, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        // While an answer is made or taken, the framework gathers what is sent ahead, and parses it into requests that are
+        // many times its size: so little of it is read then, and the rest stays with the client.
+        let busy = self.pulse.in_hand.get() > 0 || self.answer.runs();
         let begun = self.pulse.begun.get();
-        if begun != self.head.after {
+        if !busy && begun != self.head.after {
             self.head.next(begun);
         }
         if self.head.bytes > MAX_HEAD_BYTES {
-            if self.head.asked_again {
-                return Poll::Ready(Err(self.refuse(context, Kind::HeadTooLarge)));
-            }
-            // It may be many short requests in a row.
-            self.head.asked_again = true;
-            context.waker().wake_by_ref();
-            return Poll::Pending;
+            return self.too_much(busy, context);
         }
         let before = into.filled().len();
         match Pin::new(&mut self.io).poll_read(context, into) {
+            Poll::Pending if busy => Poll::Pending,
             Poll::Pending => self.head.timer.poll(context).map(|()| Err(self.refuse(context, Kind::HeadTimeout))),
             step => {
                 let came = into.filled().len() - before;
-                if came > 0 {
-                    self.head.bytes += came;
+                self.head.bytes += came;
+                if came > 0 && !busy {
                     self.head.timer.start(self.deadlines.head);
                 }
                 step
             }
         }
+    }
+
+    fn too_much(&mut self, busy: bool, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if busy {
+            self.pulse.waiting.replace(Some(context.waker().clone()));
+            return Poll::Pending;
+        }
+        if self.head.asked_again {
+            return Poll::Ready(Err(self.refuse(context, Kind::HeadTooLarge)));
+        }
+        // It may be many short requests in a row.
+        self.head.asked_again = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Says why, where nothing else was said on this connection; the error then makes the framework drop it.
@@ -162,11 +207,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Guarded<T> {
 impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<T> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.pulse.is_idle() {
-            this.read_head(context, into)
-        } else {
-            Pin::new(&mut this.io).poll_read(context, into)
+        if this.pulse.body.get() {
+            return Pin::new(&mut this.io).poll_read(context, into);
         }
+        this.read_head(context, into)
     }
 }
 
@@ -180,8 +224,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let step = Pin::new(&mut this.io).poll_flush(context);
-        if step.is_ready() {
+        if step.is_ready() && this.answer.runs() {
             this.answer.stop();
+            this.pulse.wake();
         }
         this.written(step, context)
     }
@@ -208,6 +253,10 @@ impl Timer {
 
     fn stop(&mut self) {
         self.until = None;
+    }
+
+    fn runs(&self) -> bool {
+        self.until.is_some()
     }
 
     /// Ready once it has run out; else it wakes the task by then. Pending while it does not run.
@@ -270,7 +319,8 @@ mod tests {
     #[tokio::test]
     async fn a_body_and_silence_have_deadlines_of_their_own() {
         let (client, mut server) = connection();
-        let in_hand = server.pulse().begin();
+        let (pulse, in_hand) = (server.pulse(), server.pulse().begin());
+        pulse.reads_body(true);
         tokio::select! {
             error = read_all(&mut server) => panic!("cut off: {error}"),
             () = trickle(client) => unreachable!("it goes on for ever"),
@@ -357,5 +407,29 @@ mod tests {
             server.read_exact(&mut piece).await.unwrap();
             drop(server.pulse().begin());
         }
+    }
+
+    #[tokio::test]
+    async fn little_is_read_ahead_of_an_answer_and_the_rest_behind_it() {
+        let (client, mut server) = connection();
+        let (mut answers, mut requests) = tokio::io::split(client);
+        let all = 200 << 10;
+        let send = tokio::spawn(async move { requests.write_all(&vec![b'x'; all]).await });
+        let in_hand = server.pulse().begin();
+        let mut ahead = 0;
+        let mut piece = [0; 1 << 10];
+        while let Ok(len) = tokio::time::timeout(HEAD, server.read(&mut piece)).await {
+            ahead += len.unwrap();
+        }
+        assert!(ahead > 8 << 10 && ahead <= MAX_HEAD_BYTES + piece.len(), "{ahead}");
+        assert!(!send.is_finished());
+        // It ends within the wait for more, which goes on by itself.
+        let end = async {
+            tokio::time::sleep(TICK).await;
+            drop(in_hand);
+        };
+        let (len, ()) = tokio::join!(server.read(&mut piece), end);
+        assert!(len.unwrap() > 0);
+        drop((send, answers.read_u8()));
     }
 }

@@ -14,6 +14,7 @@ use super::auth::{Gate, Pass};
 use super::body::{self, Bounds, declared_length};
 use super::budget::{ByteBudget, Reservation};
 use super::client::ClientAddresses;
+use super::connection::Reading;
 use super::digest::{Digester, Form, Task};
 use super::inflate::Encoding;
 use super::keep::Handling;
@@ -84,15 +85,19 @@ impl Edge {
         payload: &mut Payload,
         strict: bool,
     ) -> Result<(Accepted, Reservation), Problem> {
-        let head = match self.judge_head(request) {
-            Ok(head) => head,
-            Err(problem) => {
-                body::discard(payload, declared_length(request.headers()), self.bounds.deadline).await;
-                return Err(problem);
+        let head = self.judge_head(request);
+        let mut reservation = Reservation::empty(&self.budget);
+        let (head, body) = {
+            let _reading = Reading::of(request);
+            let length = declared_length(request.headers());
+            match head {
+                Ok(head) => (head, body::read(payload, length, self.bounds, &mut reservation).await?),
+                Err(problem) => {
+                    body::discard(payload, length, self.bounds.deadline).await;
+                    return Err(problem);
+                }
             }
         };
-        let mut reservation = Reservation::empty(&self.budget);
-        let body = body::read(payload, declared_length(request.headers()), self.bounds, &mut reservation).await?;
         self.metrics.body_read(body.len());
         let now = jiff::Timestamp::now().as_millisecond();
         // Bad input is told also while nobody knows how to cut what is good.

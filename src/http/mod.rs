@@ -39,7 +39,7 @@ mod problem;
 mod request_id;
 mod routes;
 mod server;
-mod split;
+pub(crate) mod split;
 mod stream;
 pub mod tls;
 

@@ -85,17 +85,21 @@ pub(super) enum Kind {
     ForeignBuffer,
     /// The buffer cannot be used for a reason that needs a person.
     BufferUnusable,
-    /// A fault of Systole itself.
+    /// A fault of Systole itself. The last of them, by which a test knows that [`Kind::ALL`] is whole.
     Internal,
 }
 
 impl Kind {
     /// Every kind.
-    pub(super) const ALL: [Self; 27] = [
+    pub(super) const ALL: [Self; 31] = [
         Self::HeadTimeout,
         Self::HeadTooLarge,
         Self::NotFound,
         Self::MethodNotAllowed,
+        Self::Unauthorized,
+        Self::MissingScope,
+        Self::ForbiddenUser,
+        Self::TokensUnavailable,
         Self::UnsupportedMediaType,
         Self::UnsupportedEncoding,
         Self::BodyTooLarge,
@@ -180,11 +184,37 @@ impl Kind {
     /// Whether somebody who asks for `route`, by a method that it has, can be answered this.
     pub(super) const fn meets(self, route: Route) -> bool {
         match self {
+            Self::HeadTimeout | Self::HeadTooLarge => !matches!(route, Route::Other),
             Self::NotFound => matches!(route, Route::Other),
+            // By no method that the route has.
             Self::MethodNotAllowed => false,
-            _ if self.is_bare() => !matches!(route, Route::Other),
             Self::Internal => matches!(route, Route::Heartbeats | Route::Metrics | Route::OpenApi),
-            _ => matches!(route, Route::Heartbeats),
+            Self::Unauthorized | Self::MissingScope | Self::TokensUnavailable => {
+                matches!(route, Route::Heartbeats | Route::Metrics)
+            }
+            Self::ForbiddenUser
+            | Self::UnsupportedMediaType
+            | Self::UnsupportedEncoding
+            | Self::BodyTooLarge
+            | Self::TooManyHeartbeats
+            | Self::ExceedsBurst
+            | Self::BodyTimeout
+            | Self::BodyIncomplete
+            | Self::MalformedEncoding
+            | Self::MalformedBody
+            | Self::Empty
+            | Self::NoneAccepted
+            | Self::StrictRefused
+            | Self::RateLimited
+            | Self::Overloaded
+            | Self::BufferFull
+            | Self::BufferTimeout
+            | Self::BufferUnreachable
+            | Self::BufferRefused
+            | Self::TooFewReplicas
+            | Self::BufferNotRegistered
+            | Self::ForeignBuffer
+            | Self::BufferUnusable => matches!(route, Route::Heartbeats),
         }
     }
 
@@ -436,6 +466,14 @@ mod tests {
             assert_eq!(problem.kind.status(), StatusCode::SERVICE_UNAVAILABLE);
             assert!(problem.retry_after_s.is_some_and(|seconds| seconds >= 1), "{slug}");
         }
+    }
+
+    #[test]
+    fn every_kind_is_listed_and_has_a_type_of_its_own() {
+        assert!(Kind::ALL.iter().enumerate().all(|(at, &kind)| at == kind as usize));
+        assert_eq!(Kind::ALL.last(), Some(&Kind::Internal));
+        let slugs: std::collections::BTreeSet<&str> = Kind::ALL.into_iter().map(Kind::slug).collect();
+        assert_eq!(slugs.len(), Kind::ALL.len());
     }
 
     #[test]

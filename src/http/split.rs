@@ -12,7 +12,7 @@ pub(super) const LINE_TYPES: [&str; 3] = ["application/x-ndjson", "application/n
 
 /// What a body holds, by its content type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
+pub(crate) enum Format {
     /// One JSON text: an object or an array, by its first byte.
     Json,
     /// One JSON text a line.
@@ -42,7 +42,7 @@ impl Format {
 
 /// Why a body could not be split into records.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum SplitError {
+pub(crate) enum SplitError {
     /// It holds no record at all.
     Empty,
     /// It holds more than the limit.
@@ -52,7 +52,7 @@ pub(super) enum SplitError {
 }
 
 /// Splits a body. `now` is the server's time in milliseconds; at most `max` records are taken.
-pub(super) fn split(
+pub(crate) fn split(
     body: &[u8],
     format: Format,
     limits: TimeLimits,

@@ -234,7 +234,8 @@ mod tests {
         #[test]
         fn nonsense_is_no_token_and_no_panic(text: String) {
             prop_assert!(Presented::read(&text).is_none());
-            prop_assert!(Presented::read(&format!("systole_{text}")).is_none());
+            let prefixed = format!("systole_{text}");
+            prop_assert!(Presented::read(&prefixed).is_none());
         }
     }
 }

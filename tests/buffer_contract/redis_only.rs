@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use systole::buffer::options::Options;
 use systole::buffer::redis::{self, RedisBuffer};
-use systole::buffer::{Buffer, Condemned, Error, LeaseAnswer, Reach, Registration};
+use systole::buffer::{Buffer, Condemned, Error, LeaseAnswer, Reach, Registration, Witness};
 use systole::heartbeat::{BatcherId, ClaimId, DatasetId, Frame, HeartbeatRef};
 
 use crate::backend::{AMPLE, Backend, DATASET, Redis, connect, registered};
@@ -415,62 +415,56 @@ async fn tls_trusts_the_given_authority_and_no_other() {
     assert!(matches!(strict.ping().await, Err(Error::Unreachable { .. })));
 }
 
-struct Sentinel {
-    process: std::process::Child,
-    _folder: tempfile::TempDir,
-    port: u16,
-}
-
-impl Sentinel {
-    fn watch(master: &RedisServer) -> Self {
-        let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
-        let file = folder.path().join("sentinel.conf");
-        let lines = format!(
-            "port {port}\nbind 127.0.0.1\ndir {}\nlogfile log\nsentinel monitor beats 127.0.0.1 {} 1\nsentinel down-after-milliseconds beats 300\nsentinel failover-timeout beats 2000\n",
-            folder.path().display(),
-            master.port()
-        );
-        std::fs::write(&file, lines).unwrap();
-        let process = std::process::Command::new("redis-server").arg(&file).arg("--sentinel").spawn().unwrap();
-        Self { process, _folder: folder, port }
-    }
-}
-
-impl Drop for Sentinel {
-    fn drop(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
+fn write_ledger(server: &RedisServer, accepted: &str) {
+    server.cli(&["HSET", "systole:{p0}:state", "accepted", accepted, "pending", accepted]);
 }
 
 #[tokio::test]
-async fn the_master_that_the_sentinels_name_is_followed_through_a_failover() {
-    let mut master = RedisServer::start();
-    let replica = RedisServer::with().set("replicaof", &format!("127.0.0.1 {}", master.port())).start();
-    let sentinel = Sentinel::watch(&master);
-    let buffer = open(&redis::Options {
-        redis_sentinel_master: Some("beats".into()),
-        ..at_url(format!("redis://127.0.0.1:1,redis://127.0.0.1:{}", sentinel.port))
-    });
-    while let Err(error) = buffer.register(DATASET).await {
-        assert!(error.is_transient(), "{error}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    push(&*buffer, 0, &frame(1, 1)).await.unwrap();
-    // The Sentinel must have heard of the replica, and the replica hold the push, before the master may die.
-    while replica.cli(&["LLEN", "systole:{p0}:pending"]) != "1" {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    let replicas = ["-p", &sentinel.port.to_string(), "SENTINEL", "REPLICAS", "beats"].map(str::to_owned);
-    let known = || std::process::Command::new("redis-cli").args(&replicas).output().unwrap().stdout;
-    while !String::from_utf8_lossy(&known()).contains(&replica.port().to_string()) {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    master.kill();
-    while let Err(error) = push(&*buffer, 0, &frame(2, 1)).await {
-        assert!(error.is_transient(), "{error}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    assert_eq!(ledger(&*buffer, 0).await.pending, 2);
-    assert_eq!(replica.cli(&["LLEN", "systole:{p0}:pending"]), "2");
+async fn a_ledger_that_went_back_is_noticed_by_a_look_and_by_a_push() {
+    let redis = Redis::start();
+    let buffer = registered(&redis, AMPLE).await;
+    push(&*buffer, 0, &frame(1, 10)).await.unwrap();
+    assert_eq!(buffer.witness(0), Witness { accepted: 10, gone_back: 0 });
+    write_ledger(&redis.server, "4");
+    assert_eq!(buffer.status(0).await.unwrap().ledger.accepted, 4);
+    assert_eq!(buffer.witness(0), Witness { accepted: 4, gone_back: 6 });
+    push(&*buffer, 0, &frame(2, 1)).await.unwrap();
+    buffer.status(0).await.unwrap();
+    assert_eq!(buffer.witness(0), Witness { accepted: 5, gone_back: 6 }, "told once");
+    write_ledger(&redis.server, "3");
+    push(&*buffer, 0, &frame(3, 100)).await.unwrap();
+    assert_eq!(buffer.witness(0), Witness { accepted: 103, gone_back: 8 });
+    assert_eq!(buffer.witness(1), Witness::default());
+    let another = redis.open(AMPLE);
+    another.status(0).await.unwrap();
+    assert_eq!(another.witness(0), Witness { accepted: 103, gone_back: 0 }, "who did not see it cannot tell");
+}
+
+#[tokio::test]
+async fn a_replica_that_lags_is_no_ledger_that_went_back() {
+    let redis = Redis::start();
+    let buffer = registered(&redis, AMPLE).await;
+    push(&*buffer, 0, &frame(1, 10)).await.unwrap();
+    redis.server.cli(&["REPLICAOF", "127.0.0.1", "1"]);
+    redis.server.cli(&["CONFIG", "SET", "replica-read-only", "no"]);
+    write_ledger(&redis.server, "4");
+    redis.server.cli(&["CONFIG", "SET", "replica-read-only", "yes"]);
+    assert_eq!(buffer.status(0).await.unwrap().ledger.accepted, 4);
+    assert_eq!(buffer.witness(0), Witness { accepted: 10, gone_back: 0 });
+    redis.server.cli(&["REPLICAOF", "NO", "ONE"]);
+    buffer.status(0).await.unwrap();
+    assert_eq!(buffer.witness(0), Witness { accepted: 4, gone_back: 6 }, "it is in charge now");
+}
+
+#[tokio::test]
+async fn what_no_replica_confirmed_may_be_forgotten() {
+    let redis = Redis::start();
+    registered(&redis, AMPLE).await;
+    let patience = Duration::from_millis(50).into();
+    let buffer = open(&redis::Options { wait_replicas: 1, wait_replicas_timeout: patience, ..redis.place() });
+    assert!(matches!(push(&*buffer, 0, &frame(1, 10)).await, Err(Error::TooFewReplicas { .. })));
+    buffer.status(0).await.unwrap();
+    write_ledger(&redis.server, "4");
+    buffer.status(0).await.unwrap();
+    assert_eq!(buffer.witness(0), Witness::default());
 }

@@ -334,7 +334,10 @@ pub async fn a_claim_left_on_purpose_is_no_death(backend: &mut dyn Backend) {
     let id = claim(&*buffer, &first).await.id;
     buffer.take_in_hand(&first, id, Some(0)).await.unwrap();
     buffer.release(&first).await.unwrap();
-    assert!(matches!(buffer.ack(&first, id, &[]).await, Err(Error::Fenced { partition: 0 })), "what was given back is gone");
+    assert!(
+        matches!(buffer.ack(&first, id, &[]).await, Err(Error::Fenced { partition: 0 })),
+        "what was given back is gone"
+    );
     buffer.release(&first).await.unwrap();
     let second = lease(&*buffer, 0).await;
     let again = claim(&*buffer, &second).await;
@@ -439,7 +442,8 @@ pub async fn a_claim_is_not_closed_by_one_who_left_out_other_rows(backend: &mut 
     let lease = lease(&*buffer, 0).await;
     let id = claim(&*buffer, &lease).await.id;
     let [first, second, whole] = [Some(0), Some(1), None].map(|row| condemned(0, row, &frame(7, 1)));
-    let refused = async |left_out: &[Condemned]| matches!(buffer.ack(&lease, id, left_out).await, Err(Error::NotStanding));
+    let refused =
+        async |left_out: &[Condemned]| matches!(buffer.ack(&lease, id, left_out).await, Err(Error::NotStanding));
     assert!(refused(std::slice::from_ref(&first)).await, "the claim knows of none");
     buffer.condemn(&lease, id, std::slice::from_ref(&first)).await.unwrap();
     for other in [&[][..], &[second.clone()], &[whole], &[first.clone(), second]] {

@@ -8,3 +8,4 @@ mod limits;
 mod ops;
 mod records;
 mod shutdown;
+mod tokens;

@@ -12,10 +12,10 @@
 //!   - [`Manner::Journal`], as ext4 in its usual mode: changes of entries are in one journal, in order; any sync, of a file
 //!     too, puts all before it on the disk; a power cut keeps a beginning of the rest.
 //!   - [`Manner::Worst`], the least that POSIX lets one expect: a sync of a folder covers that folder only, one of a file no
-//!     entry at all; a power cut keeps any choice of the rest, in any order.
-//! - In both, a rename or an exchange is one change, also across two folders, and a sync of either folder covers it: every
-//!   file system with a journal does so, and none without one carries a dataset. For the same reason a folder's failed sync
-//!   is no trap: a journal that cannot be written stops everything, so a later success means what it says.
+//!     entry at all; a power cut keeps any choice of the rest, in any order. What one step does in two folders (a rename or
+//!     an exchange across them) are two changes: the file may come back under both names, or none.
+//! - In both, a folder's failed sync is no trap: a journal that cannot be written stops everything, so a later success means
+//!   what it says.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -264,7 +264,11 @@ impl Disk {
                 set(seen, edit);
             }
         }
-        self.loose.push(Change(edits));
+        if self.manner == Manner::Worst && edits.iter().any(|edit| edit.folder != edits[0].folder) {
+            self.loose.extend(edits.into_iter().map(|edit| Change(vec![edit])));
+        } else {
+            self.loose.push(Change(edits));
+        }
     }
 
     /// Puts some of the loose changes on the disk, in their order. An older change of the same entry is overtaken by that.

@@ -175,8 +175,7 @@ pub fn figures(world: &World) -> (u64, u64) {
     let Ok(dataset) = world.open(Arc::new(RealFs)) else { return (0, 0) };
     let records = dataset.buckets().unwrap_or_default().into_iter().flat_map(|bucket| {
         let names = dataset.list_published(bucket).unwrap_or_default();
-        let records = names.iter().filter_map(|name| dataset.publish_record(bucket, name).ok()).collect::<Vec<_>>();
-        records
+        names.iter().filter_map(|name| dataset.publish_record(bucket, name).ok()).collect::<Vec<_>>()
     });
     records.fold((0, 0), |(rows, dropped), record| (rows + record.published_rows, dropped + record.deduplicated_rows))
 }

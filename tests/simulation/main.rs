@@ -14,8 +14,8 @@
 //! # Replaying
 //!
 //! `SYSTOLE_SIM_SEED=7` plays the schedule of that seed alone, `SYSTOLE_SIM_ROUNDS=1000` that many seeds (new ones, from a
-//! random first one on), `SYSTOLE_SIM_EVENTS=0,1,5` only those events of a schedule. A failure prints all three, the
-//! schedule cut down to the events that it needs.
+//! random first one on, or from that of `SYSTOLE_SIM_SEED`), `SYSTOLE_SIM_EVENTS=0,1,5` only those events of a schedule. A
+//! failure prints the seed, and the schedule cut down to the events that it needs.
 //!
 //! The same seed goes the same way each time, fault by fault: one thread runs what waits, one what blocks, in the order in
 //! which it was asked for, and virtual time passes only when both are idle. What differs from run to run are the random
@@ -31,6 +31,9 @@ mod beats;
 #[path = "../support/dice.rs"]
 mod dice;
 mod disk;
+#[allow(dead_code, reason = "each test crate uses its own part of the harness")]
+#[path = "../support/figures.rs"]
+mod figures;
 mod ground;
 mod heal;
 #[allow(dead_code, reason = "each test crate uses its own part of the harness")]

@@ -16,6 +16,7 @@ use crate::dice::Dice;
 use crate::disk::Manner;
 use crate::ground::Taken;
 use crate::heal;
+use crate::ledger::Ledger;
 use crate::life::Life;
 use crate::line::Line;
 use crate::schedule::{Event, Schedule};
@@ -26,7 +27,7 @@ use crate::world::{PARTITIONS, RIVAL, World};
 #[derive(Debug, Default)]
 pub struct Outcome {
     pub violations: Vec<String>,
-    pub acknowledged: u64,
+    pub ledger: Arc<Ledger>,
     pub published: u64,
     pub deduplicated: u64,
     pub tally: Tally,
@@ -62,7 +63,7 @@ pub fn play(seed: u64, schedule: &Schedule) -> Outcome {
     let (published, deduplicated) = heal::figures(&world);
     Outcome {
         violations: world.violations(),
-        acknowledged: world.ledger.kept() as u64,
+        ledger: world.ledger.clone(),
         published,
         deduplicated,
         tally: world.ground.weather.tally(),
@@ -244,6 +245,11 @@ fn rival(world: &Arc<World>) {
             let _turn = world.ground.take_turns();
             tokio::time::advance((now + PAST_ALL_LEASES).saturating_duration_since(Instant::now())).await;
             let Some(running) = world.batcher(RIVAL).await else { return };
+            // One that dies leaves a claim of its own behind, which the one that stood still must not close.
+            if world.ground.weather.dice("rival").roll(3) == 0 {
+                let steps = world.ground.weather.dice("rival's death").roll(20);
+                running.life.kill_after(steps as i64);
+            }
             for _ in 0..INTERLUDE {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 if running.life.is_dead() || heal::is_drained(&world).await {

@@ -5,6 +5,7 @@ use std::ops::{Range, RangeInclusive};
 use std::str::FromStr;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use crate::figures;
 use crate::play::{Outcome, play};
 use crate::schedule::{Family, Schedule, schedule};
 use crate::weather::Tally;
@@ -23,12 +24,10 @@ fn variable<T: FromStr<Err: Debug>>(name: &str) -> Option<T> {
 
 /// The seeds to play: those that the environment asks for, or the first ones.
 fn seeds(usual: u64) -> Range<u64> {
-    if let Some(seed) = variable("SYSTOLE_SIM_SEED") {
-        return seed..seed + 1;
-    }
-    match variable::<u64>("SYSTOLE_SIM_ROUNDS") {
-        None => 1..usual + 1,
-        Some(rounds) => {
+    match (variable::<u64>("SYSTOLE_SIM_SEED"), variable::<u64>("SYSTOLE_SIM_ROUNDS")) {
+        (None, None) => 1..usual + 1,
+        (Some(first), rounds) => first..first + rounds.unwrap_or(1),
+        (None, Some(rounds)) => {
             let first = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64 % 1_000_000_007;
             first..first + rounds
         }
@@ -49,25 +48,27 @@ fn pick(schedule: &Schedule, events: &[usize]) -> Schedule {
 /// Plays so many seeds, and fails at the first that breaks a promise.
 pub fn hold(family: Family, usual: u64) {
     let (began, seeds) = (Instant::now(), seeds(usual));
-    let (mut sum, mut played) = (Outcome::default(), 0_u64);
+    let (mut sum, mut played, mut acknowledged) = (Outcome::default(), 0_u64, 0);
     for seed in seeds {
         let schedule = asked_for(schedule(family, seed));
         let outcome = play(seed, &schedule);
-        if !outcome.violations.is_empty() {
-            fail(family, seed, &schedule, outcome.violations);
-        }
         played += 1;
-        sum.acknowledged += outcome.acknowledged;
+        if !outcome.violations.is_empty() {
+            eprintln!("seed {seed} of {family:?}, number {played}, broke {} promises:", outcome.violations.len());
+            outcome.violations.iter().take(SHOWN).for_each(|violation| eprintln!("  {violation}"));
+            fail(seed, &schedule);
+        }
+        figures::note(&outcome.ledger, 0);
+        acknowledged += outcome.ledger.kept();
         sum.published += outcome.published;
         sum.deduplicated += outcome.deduplicated;
         add(&mut sum.tally, outcome.tally);
         add(&mut sum.reached, outcome.reached);
     }
     eprintln!(
-        "simulation of {family:?}: {played} seeds in {:.1} s, {} heartbeats acknowledged, {} published, {} duplicates \
+        "simulation of {family:?}: {played} seeds in {:.1} s, {acknowledged} heartbeats acknowledged, {} published, {} duplicates \
          dropped, lost 0, doubled 0\n  faults: {}\n  reached: {}",
         began.elapsed().as_secs_f64(),
-        sum.acknowledged,
         sum.published,
         sum.deduplicated,
         told(&sum.tally),
@@ -83,9 +84,7 @@ fn told(tally: &Tally) -> String {
     tally.iter().map(|(kind, count)| format!("{kind} {count}")).collect::<Vec<_>>().join(", ")
 }
 
-fn fail(family: Family, seed: u64, schedule: &Schedule, violations: Vec<String>) -> ! {
-    eprintln!("seed {seed} of {family:?} broke {} promises:", violations.len());
-    violations.iter().take(SHOWN).for_each(|violation| eprintln!("  {violation}"));
+fn fail(seed: u64, schedule: &Schedule) -> ! {
     let needed = shorten(seed, schedule);
     eprintln!("events that it needs, each with the time that passes behind it:");
     needed.iter().for_each(|at| eprintln!("  {at}: {:?}", schedule[*at]));
@@ -130,7 +129,7 @@ pub fn replays(family: Family) {
             let mut steps: Vec<_> = outcome.trace.into_iter().map(|(_, step)| step).collect();
             steps.retain(|step| !BY_TIMER.contains(&step.as_str()));
             steps.sort();
-            (steps, outcome.tally, outcome.acknowledged)
+            (steps, outcome.tally, outcome.ledger.kept())
         };
         let (first, second) = (sorted(first), sorted(second));
         if let Some(at) = first.0.iter().zip(&second.0).position(|(a, b)| a != b) {

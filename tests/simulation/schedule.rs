@@ -61,12 +61,41 @@ pub fn schedule(family: Family, seed: u64) -> Schedule {
         events.push((Event::Start(slot), dice.millis(3_000)));
     }
     for _ in 0..length {
+        if matches!(family, Family::PowerCuts | Family::Mixed) && dice.roll(8) == 0 {
+            events.extend(in_a_row(&mut dice));
+            continue;
+        }
         let event = event(family, &mut dice);
         // Mostly moments, now and then longer than a lease.
         let pause = if dice.roll(6) == 0 { dice.millis(25_000) } else { dice.millis(2_500) };
         events.push((event, pause));
     }
     events
+}
+
+/// One dies between two steps, another takes over what it left, and the power goes before anything else is synced: what
+/// would hardly ever come about by chance.
+fn in_a_row(dice: &mut Dice) -> Schedule {
+    let at_once = Duration::from_millis(1);
+    if dice.roll(2) == 0 {
+        let dies_after = 20 + dice.roll(40) as i64;
+        return vec![
+            (Event::Compact(0, Some(dies_after)), at_once),
+            (Event::Compact(1, None), at_once),
+            (Event::PowerCut(0), at_once),
+        ];
+    }
+    let step = dice.roll(8) as i64;
+    vec![
+        (Event::Start(0), Duration::from_secs(1)),
+        (Event::Start(1), Duration::from_secs(8)),
+        (Event::Kill(0, step), at_once),
+        (Event::Kill(1, step), at_once),
+        (Event::Push { fresh: 4, again: 1 }, Duration::from_secs(7)),
+        (Event::Start(0), at_once),
+        (Event::Start(1), dice.millis(2_000)),
+        (Event::PowerCut(0), at_once),
+    ]
 }
 
 fn event(family: Family, dice: &mut Dice) -> Event {
@@ -104,10 +133,15 @@ fn special(kind: Family, family: Family, dice: &mut Dice) -> Event {
             3 => Event::Weather(weather(family, dice)),
             _ => Event::Compact(dice.roll(SLOTS), Some(dice.roll(60) as i64)),
         },
-        Family::PowerCuts | Family::Liar => match dice.roll(3) {
+        Family::PowerCuts | Family::Liar => match dice.roll(6) {
             0 => Event::PowerCut(0),
+            // What a process left undone when it died is on the disk or not when the power goes.
+            1 => Event::Kill(dice.roll(SLOTS), dice.roll(12) as i64),
+            2 => Event::Compact(dice.roll(SLOTS), Some(dice.roll(60) as i64)),
             _ => Event::PowerCut(dice.roll(40) as i64),
         },
+        // What a failed sync has lost is seen when the power goes.
+        Family::DiskErrors if dice.roll(2) == 0 => Event::PowerCut(dice.roll(40) as i64),
         _ => Event::Weather(weather(family, dice)),
     }
 }

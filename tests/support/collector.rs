@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::client::Client;
 use super::systole::{Launch, Systole};
 use super::world::{QUICK_LEASE, World};
-use super::{Buffer, SOON, wait};
+use super::{Buffer, SOON, process, wait};
 
 /// How often a process with a fixed life is asked whether it listens.
 const TICK: Duration = Duration::from_millis(5);
@@ -313,6 +313,13 @@ impl Collector<'_> {
 
     /// Starts everything, and kills it after so long, wherever it is by then. Answers whether it had come to listen.
     pub fn flare_up(&mut self, life: Duration) -> bool {
+        let listened = self.resume_for(life);
+        self.kill();
+        listened
+    }
+
+    /// Starts everything, and leaves it so long, wherever it is by then. Answers whether it has come to listen.
+    pub fn resume_for(&mut self, life: Duration) -> bool {
         let end = Instant::now() + life;
         self.launch_unseen();
         let mut listened = false;
@@ -323,8 +330,19 @@ impl Collector<'_> {
             }
             std::thread::sleep(TICK.min(end.saturating_duration_since(Instant::now())));
         }
-        self.kill();
         listened
+    }
+
+    /// Stops the world: whatever runs does not take another step until [`Collector::kill`].
+    pub fn freeze(&self) {
+        let all: Vec<&Systole> = match &self.processes {
+            Processes::Apart { door, batcher, compactor } => [door, batcher, compactor].into_iter().flatten().collect(),
+            Processes::One(up) => up.iter().collect(),
+        };
+        for process in all {
+            process.sigstop();
+            wait::until("it to stop", SOON, || process::state(process.pid()) == 'T');
+        }
     }
 
     fn door_mut(&mut self) -> &mut Systole {

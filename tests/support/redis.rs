@@ -80,7 +80,7 @@ impl Setup {
 
     /// As a replica of the server on this port.
     pub fn replica_of(self, port: u16) -> Self {
-        self.set("replicaof", &format!("127.0.0.1 {port}")).set("repl-diskless-sync-delay", "0")
+        self.set("replicaof", &format!("127.0.0.1 {port}"))
     }
 
     /// As a node of a Cluster, without any slot and alone.
@@ -117,6 +117,8 @@ impl Setup {
         let mut command = Command::new("redis-server");
         command
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--daemonize", "no", "--save", ""])
+            // No test has several replicas that could share one sync.
+            .args(["--repl-diskless-sync-delay", "0"])
             .args([
                 "--dir",
                 self.dir(folder).to_str().unwrap(),

@@ -19,7 +19,7 @@ use crate::token::{TokenId, TokenList, TokenVersion};
 
 /// How long a start waits for the first look. A buffer that hangs must not keep `/health` from answering.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
-/// How long a look may take beyond its pause before the board calls the keeper silent: longer than any step's deadline.
+/// How long a look may take beyond its pause before the board calls the keeper silent: longer than a step's deadline.
 const SILENCE: Duration = Duration::from_secs(60);
 /// Ids that a message names before it only counts.
 const NAMED: usize = 5;
@@ -78,7 +78,7 @@ impl Keeper {
             anonymous,
             health: health.clone(),
             memory: Mutex::new(Memory {
-                reporter: health.part("tokens", Affects::Readiness, SILENCE),
+                reporter: health.part("tokens", Affects::Readiness, *options.token_refresh + SILENCE),
                 affects: Affects::Readiness,
                 version: None,
                 read_at: None,
@@ -101,9 +101,9 @@ impl Keeper {
         Ok((gate, keeper))
     }
 
-    /// Warns where tokens would cross the network in the clear.
+    /// Warns where tokens cross the network in the clear.
     pub fn warn_without_tls(&self, listen: SocketAddr, tls: bool) {
-        if !tls && !is_loopback(listen) {
+        if !tls && !is_loopback(listen) && self.gate.known().state != State::Open {
             tracing::warn!(
                 address = %listen,
                 "tokens come in without TLS on an address that other machines reach: whoever listens on the way has them"
@@ -197,7 +197,7 @@ impl Keeper {
             State::Open | State::Guarded => Affects::Health,
         };
         if memory.affects != affects {
-            memory.reporter = self.health.part("tokens", affects, SILENCE);
+            memory.reporter = self.health.part("tokens", affects, *self.options.token_refresh + SILENCE);
             memory.affects = affects;
         }
         let unreadable = known.tokens.unreadable();

@@ -94,7 +94,9 @@ impl Snapshot {
 
     /// The ids of tokens that are here and not in `other`.
     pub(super) fn beyond(&self, other: &Self) -> Vec<TokenId> {
-        self.entries.keys().filter(|id| !other.entries.contains_key(id)).copied().collect()
+        let mut ids: Vec<_> = self.entries.keys().filter(|id| !other.entries.contains_key(id)).copied().collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// What somebody who presents this is allowed.

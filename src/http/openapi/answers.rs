@@ -19,9 +19,11 @@ pub(super) const REQUEST_ID: &str = "RequestId";
 const REQUEST_ID_IF_ANY: &str = "RequestIdIfAny";
 pub(super) const RETRY_AFTER: &str = "RetryAfter";
 pub(super) const CACHE_CONTROL: &str = "CacheControl";
+pub(super) const CHALLENGE: &str = "Challenge";
 const RATE_LIMIT: &str = "RateLimit";
 const RATE_LIMIT_POLICY: &str = "RateLimitPolicy";
 const PREFERENCE_APPLIED: &str = "PreferenceApplied";
+pub(super) const CHALLENGE: &str = "Challenge";
 
 const PROBLEM: &str = "Problem";
 const PROBLEM_JSON: &str = "application/problem+json";
@@ -50,6 +52,7 @@ pub(super) fn add_to(components: ComponentsBuilder) -> ComponentsBuilder {
             REQUEST_ID,
             header("The id of this request: the one it was sent with if that was a sane one, else a new one."),
         )
+        .header(CHALLENGE, header("`Bearer`, with what for."))
         .header(REQUEST_ID_IF_ANY, header("The same, where the head of the request came whole."))
         .header(RETRY_AFTER, seconds("Seconds to wait before the same is sent again."))
         .header(CACHE_CONTROL, header("Never to be kept."))
@@ -58,6 +61,7 @@ pub(super) fn add_to(components: ComponentsBuilder) -> ComponentsBuilder {
             header(r#"What is left of the tightest limit, as in `"user";r=50;t=30`. Absent without limits."#),
         )
         .header(RATE_LIMIT_POLICY, header(r#"That limit, as in `"user";q=100;w=60`. Absent without limits."#))
+        .header(CHALLENGE, header("RFC 6750: always `Bearer realm=\"systole\"`, whatever was wrong with the token."))
         .header(PREFERENCE_APPLIED, header("`handling=strict` or `handling=lenient`, if one was asked for."))
 }
 
@@ -175,6 +179,9 @@ pub(super) fn refusal(status: StatusCode, kinds: &[Kind]) -> Response {
     let mut response = with_request_id(&format!("{}.", titles.join("; ")), request_id).content(PROBLEM_JSON, content);
     if kinds.iter().any(|kind| kind.has_retry_after()) {
         response = response.header_ref("Retry-After", header_reference(RETRY_AFTER));
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        response = response.header_ref("WWW-Authenticate", header_reference(CHALLENGE));
     }
     if status == StatusCode::TOO_MANY_REQUESTS {
         response = response

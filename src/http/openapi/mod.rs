@@ -30,7 +30,8 @@ use super::problem::{Kind, Problem};
 use super::routes::Route;
 
 /// Headers of answers that are always there where the document names them. The library cannot say so.
-const HEADERS_ALWAYS_THERE: [&str; 3] = [answers::REQUEST_ID, answers::RETRY_AFTER, answers::CACHE_CONTROL];
+const HEADERS_ALWAYS_THERE: [&str; 4] =
+    [answers::REQUEST_ID, answers::RETRY_AFTER, answers::CACHE_CONTROL, answers::CHALLENGE];
 
 /// The bounds that the document states.
 #[derive(Debug, Clone)]
@@ -141,7 +142,8 @@ const DESCRIPTION: &str = "Collects heartbeats and lays them down as Parquet. A 
     which are to be sent again. 5xx: send the same again, after `Retry-After`. Wherever GET is answered, HEAD is as well; \
     any other method is answered 405 with `Allow`, any other path 404.";
 
-const BEARER: &str = "A token as `systole token create` prints it. Without any token configured none is asked for.";
+const BEARER: &str = "A token as `systole token create` prints it, of the scope `write` for heartbeats and `admin` for metrics and the parts of \
+    the health. Where no token was made none is asked for.";
 
 #[cfg(test)]
 mod tests {

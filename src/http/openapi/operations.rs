@@ -114,7 +114,7 @@ fn body(hour: Timestamp) -> RequestBody {
 }
 
 const WELL: &str = "All that matters is well.";
-const UNWELL: &str = "Something that matters is not well; `parts` says what.";
+const UNWELL: &str = "Something that matters is not well; `parts` says what, to whoever may see it.";
 
 fn health() -> OperationBuilder {
     let operation = operation("getHealth", "Every part of the process, and whether it is well")
@@ -129,9 +129,10 @@ fn live() -> OperationBuilder {
 }
 
 fn ready() -> OperationBuilder {
-    operation("getReady", "Whether heartbeats can be taken in: what sends them here looks here")
+    let operation = operation("getReady", "Whether heartbeats can be taken in: what sends them here looks here")
         .response("200", answers::report(WELL))
-        .response("503", answers::report(UNWELL))
+        .response("503", answers::report(UNWELL));
+    guarded(operation)
 }
 
 fn metrics() -> OperationBuilder {
