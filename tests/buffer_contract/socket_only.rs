@@ -210,7 +210,7 @@ async fn nonsense_is_answered_with_an_error() {
         message(r#"{"version":2,"body":"shutdown"}"#, b""),
         message(r#"{"version":2,"body":{"status":{"partition":-1}}}"#, b""),
         message(good, b"a tail"),
-        message(&format!("{good}{}", " ".repeat(8_192)), b""),
+        message(&format!("{good}{}", " ".repeat(64 << 10)), b""),
     ] {
         let answer = behind.say(&nonsense);
         assert!(answer.contains(r#"{"Err":{"corrupt":"#), "{}: {answer}", String::from_utf8_lossy(&nonsense));
