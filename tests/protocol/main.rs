@@ -74,6 +74,10 @@
 //! ```
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
+#![allow(
+    clippy::print_stderr,
+    reason = "how many states were searched, and the way to a broken promise, are to be seen"
+)]
 
 mod assumptions;
 mod batcher;

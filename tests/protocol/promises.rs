@@ -174,10 +174,7 @@ fn orderly_steps(world: &World) -> Vec<Action> {
         !matches!(step, Step::Fail | Step::Die | Step::Ack(Delivery::Late) | Step::Condemn(Delivery::Late))
     };
     let batch = world.batchers[0].steps().iter().copied().filter(is_work).map(|step| Action::Batcher(0, step));
-    let is_due = |step: &compactor::Step| match step {
-        compactor::Step::Die | compactor::Step::Gather { .. } => false,
-        _ => true,
-    };
+    let is_due = |step: &compactor::Step| !matches!(step, compactor::Step::Die | compactor::Step::Gather { .. });
     let compact = world.compactors[0].steps().into_iter().filter(is_due).map(|step| Action::Compactor(0, step));
     batch.chain(compact).collect()
 }

@@ -19,7 +19,6 @@ pub(super) const REQUEST_ID: &str = "RequestId";
 const REQUEST_ID_IF_ANY: &str = "RequestIdIfAny";
 pub(super) const RETRY_AFTER: &str = "RetryAfter";
 pub(super) const CACHE_CONTROL: &str = "CacheControl";
-pub(super) const CHALLENGE: &str = "Challenge";
 const RATE_LIMIT: &str = "RateLimit";
 const RATE_LIMIT_POLICY: &str = "RateLimitPolicy";
 const PREFERENCE_APPLIED: &str = "PreferenceApplied";
@@ -52,7 +51,6 @@ pub(super) fn add_to(components: ComponentsBuilder) -> ComponentsBuilder {
             REQUEST_ID,
             header("The id of this request: the one it was sent with if that was a sane one, else a new one."),
         )
-        .header(CHALLENGE, header("`Bearer`, with what for."))
         .header(REQUEST_ID_IF_ANY, header("The same, where the head of the request came whole."))
         .header(RETRY_AFTER, seconds("Seconds to wait before the same is sent again."))
         .header(CACHE_CONTROL, header("Never to be kept."))
