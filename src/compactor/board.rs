@@ -109,13 +109,23 @@ impl Board {
         self.lock().words.insert(job, words);
     }
 
-    /// Notes whether a job can look at the buckets.
+    /// Notes whether a job can look at the buckets; says so in the log when that is news.
     pub fn set_blind(&self, job: Job, reason: Option<String>) {
         let mut state = self.lock();
         match reason {
-            None => state.blind.remove(&job),
-            Some(reason) => state.blind.insert(job, reason),
-        };
+            None => {
+                if state.blind.remove(&job).is_some() {
+                    tracing::info!(%job, "the buckets can be looked at again");
+                }
+            }
+            Some(reason) => {
+                // The reason names a path, another one each time.
+                if !state.blind.contains_key(&job) {
+                    tracing::error!(%job, reason, "not a bucket is looked at; it is tried again");
+                }
+                state.blind.insert(job, reason);
+            }
+        }
     }
 
     pub fn held_back(&self) -> usize {

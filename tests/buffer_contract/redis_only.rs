@@ -350,7 +350,7 @@ async fn a_nonsense_state_is_corrupt_and_never_guessed_around() {
 
 #[tokio::test]
 async fn a_cluster_is_served_slot_by_slot() {
-    let server = RedisServer::with().set("cluster-enabled", "yes").start();
+    let server = RedisServer::with().cluster().start();
     server.cli(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
     let plain = open(&at(&server));
     let cluster = open(&redis::Options { redis_cluster: true, ..at(&server) });

@@ -45,11 +45,13 @@ fn slow_first_heads_are_told_and_cut_off() {
 fn slow_later_heads_are_cut_off_as_well() {
     let world = world();
     let siege = Siege::begin(&world, &["--head-deadline=1s"]);
-    let mut slow: Vec<Wire> = (0..SLOW).map(|_| siege.open()).collect();
-    for wire in &mut slow {
+    let after_a_first = |_| {
+        let mut wire = siege.open();
         wire.send("GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n");
         assert_eq!(wire.answer().expect("an answer").status, 200);
-    }
+        wire
+    };
+    let mut slow: Vec<Wire> = (0..SLOW).map(after_a_first).collect();
     // The first byte ends the silence that is allowed between two requests.
     let lasted = drip(&mut slow, b"POST /v1/heartbeats HTTP/1.1\r\nX-Slow: yes\r\n", Duration::from_secs(10));
     siege.end(&format!("{SLOW} slow second heads, gone after {:.1} s", lasted.as_secs_f64()));
