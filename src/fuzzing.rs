@@ -25,8 +25,11 @@ use crate::heartbeat::{
 };
 use crate::http::split::{Format, SplitError, split};
 
+/// A name and its property, which panics where it does not hold.
+pub type Target = (&'static str, fn(&[u8]));
+
 /// The functions by the names of their targets and corpora.
-pub const TARGETS: [(&str, fn(&[u8])); 6] =
+pub const TARGETS: [Target; 6] =
     [("record", record), ("lines", lines), ("frame", frame), ("path", path), ("config", config), ("letter", letter)];
 
 const NOW: i64 = 1_795_000_000_000;
