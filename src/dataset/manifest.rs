@@ -3,9 +3,9 @@
 //! Format: one JSON object: `id`, `format_version`, `partitions`, `buffer` (`null` until a buffer was registered, then
 //! `{"kind": "redis"}`), `accepted_surplus` (rows by
 //! partition). Fields that this version does not know are kept when it is rewritten. `checksum` is the xxh3_64, in
-//! hexadecimal, of all other fields in the order of their names, each as `"name":value` of compact JSON, commas between: another number of partitions, by one
-//! flipped bit, would lead every user to other files. It may be missing: it was not written from the beginning, and whoever
-//! mends the file by hand takes it out.
+//! hexadecimal, of all other fields in the order of their names, each as `"name":value` of compact JSON, commas between:
+//! another number of partitions, by one flipped bit, would lead every user to other files. It may be missing: it was not
+//! written from the beginning, and whoever mends the file by hand takes it out.
 //!
 //! Birth is a hard link of a synced temp file: of two at once one wins whole, and the loser reads the winner's. Rewriting
 //! is a rename of a synced temp file over it, under the lock `staging/.dataset.lock`.

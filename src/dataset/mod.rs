@@ -17,8 +17,9 @@
 //! - a batcher stores fragments: [`encode_fragment`], [`Dataset::store_fragment`];
 //! - a compactor, holding [`Dataset::try_lock_compaction`], settles what a dead one published
 //!   ([`Dataset::settle_published`]), lists and opens fragments, looks up identities
-//!   ([`Dataset::identity_lookup`]), keeps intermediate runs of a merge ([`Dataset::begin_run`]), publishes ([`Dataset::begin_published`], [`Dataset::commit_published`]), deletes what
-//!   it merged, quarantines what is damaged, and consolidates ([`Dataset::begin_replacement`]);
+//!   ([`Dataset::identity_lookup`]), keeps intermediate runs of a merge ([`Dataset::begin_run`]), publishes
+//!   ([`Dataset::begin_published`], [`Dataset::commit_published`]), deletes what it merged, quarantines what is damaged,
+//!   and consolidates ([`Dataset::begin_replacement`]);
 //! - the books read: [`Dataset::publish_record`], [`Dataset::quarantined`], `verify_*`, [`check_rows`].
 //!
 //! Locks of a bucket, by flock: `.compact.lock` lets one compactor at a time in, from recovery to the last delete.

@@ -30,8 +30,8 @@ pub(super) struct Deadlines {
     pub(super) answer: Duration,
 }
 
-/// The longest head, and about as much as is read ahead of an answer. A head begins in a buffer of 8 KiB, and what is longer than that takes one of 16 KiB; a limit just below
-/// keeps it the last.
+/// The longest head, and about as much as is read ahead of an answer. A head begins in a buffer of 8 KiB, and what is
+/// longer than that takes one of 16 KiB; a limit just below keeps it the last.
 pub(super) const MAX_HEAD_BYTES: usize = 12 << 10;
 
 /// What a connection's handlers tell of it.

@@ -1,7 +1,8 @@
 //! `POST /v1/heartbeats`.
 //!
-//! What costs least is asked first: the address's rate limit, the token (so that guessing is limited), what the head says of the body, the room in the byte
-//! budget; then the body is read, inflated and parsed, users' rate limits are asked, and the buffer has the last word.
+//! What costs least is asked first: the address's rate limit, the token (so that guessing is limited), what the head says
+//! of the body, the room in the byte budget; then the body is read, inflated and parsed, users' rate limits are asked, and
+//! the buffer has the last word.
 
 use std::sync::Arc;
 

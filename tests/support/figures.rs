@@ -1,4 +1,4 @@
-//! What each test has judged: for the table of `docs/reliability.md`, which `tests/documentation.rs` brings up to date.
+//! What each test has judged: for the table of `docs/reliability.md`, which `tests/reliability.rs` brings up to date.
 
 use std::fs::File;
 use std::io::Write;

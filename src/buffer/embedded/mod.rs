@@ -30,9 +30,9 @@
 //! # Operations
 //!
 //! [`EmbeddedBuffer::open`] takes the directory and replays the last journals, 64 MB and one more at most, however much
-//! waits. Then the steps of [`Buffer`](super::Buffer). Space comes back when there are 128 MiB more of garbage than of what is kept: all
-//! tables are rewritten without it, in the background. Below `buffer-min-free` of free disk nothing is pushed, and all that
-//! drains goes on, since it needs room itself.
+//! waits. Then the steps of [`Buffer`](super::Buffer). Space comes back when there are 128 MiB more of garbage than of what
+//! is kept: all tables are rewritten without it, in the background. Below `buffer-min-free` of free disk nothing is pushed,
+//! and all that drains goes on, since it needs room itself.
 //!
 //! `systole drain` moves all of it into Redis (`../drain/`, `export.rs`). It begins with a mark in the books, and from then on
 //! every step is refused as [`Error::BeingMoved`](super::Error::BeingMoved), here and after every restart.
@@ -61,10 +61,10 @@
 //! little memory. fjall (LSM tree, pure Rust, no `unsafe` of its own, MIT or Apache-2.0, well kept) gives all of these; its
 //! journal makes an append one sequential write, and its compaction filters make forgetting free. RocksDB brings a C++
 //! build and much more memory; LMDB and redb write whole pages of a tree several times for each small commit, and their
-//! files never shrink while in use; SQLite would do, at the price of C and of pages too; a log of our own would be one more thing to get right, with its own
-//! compaction around a claim that stands for days. What fjall lacks is done here: it poisons itself after a fault and asks
-//! to be restarted, it cannot open on a torn batch, it may wait for ever inside a commit once its workers are dead, and
-//! it has no group commit.
+//! files never shrink while in use; SQLite would do, at the price of C and of pages too; a log of our own would be one more
+//! thing to get right, with its own compaction around a claim that stands for days. What fjall lacks is done here: it
+//! poisons itself after a fault and asks to be restarted, it cannot open on a torn batch, it may wait for ever inside a
+//! commit once its workers are dead, and it has no group commit.
 
 mod birth;
 mod buffer;

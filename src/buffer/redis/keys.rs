@@ -13,10 +13,11 @@
 //!
 //! Fields of the state, all text or decimal numbers: `dataset`, `partitions`; the ledger's columns `accepted`, `pending`,
 //! `claimed`, `acked`, `dead`, `dropped` (heartbeats) and `bytes`; `lease_owner`, `lease_from_ms`, `lease_until_ms`,
-//! `lease_epoch`; while a claim stands `claim_id`, `claim_rows`, `claim_bytes`, `claim_since`, `claim_epoch` (the epoch that it was last handed
-//! to), `claim_left` (1 when that one released it), `claim_deaths`, `hand_frame` (being worked on), `hand_last` (in hand
-//! at the last death), `hand_deaths` (`17:2 40:1`), `condemned` (how many) and one `condemned:<frame>:<row or all>` each.
-//! `drain` in a partition that `systole drain` has filled or begun to fill: ids of the move and of this target.
+//! `lease_epoch`; while a claim stands `claim_id`, `claim_rows`, `claim_bytes`, `claim_since`, `claim_epoch` (the epoch
+//! that it was last handed to), `claim_left` (1 when that one released it), `claim_deaths`, `hand_frame` (being worked on),
+//! `hand_last` (in hand at the last death), `hand_deaths` (`17:2 40:1`), `condemned` (how many) and one
+//! `condemned:<frame>:<row or all>` each. `drain` in a partition that `systole drain` has filled or begun to fill: ids of
+//! the move and of this target.
 
 use crate::heartbeat::Partition;
 

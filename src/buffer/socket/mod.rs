@@ -1,7 +1,8 @@
 //! A buffer looked at from another process: over a unix socket of the process that has it open.
 //!
 //! Constraints:
-//! - It answers what people ask and decide ([`Administer`](super::Administer)), nothing that a door or a batcher does: the embedded buffer belongs to one process, and that one alone moves heartbeats.
+//! - It answers what people ask and decide ([`Administer`](super::Administer)), nothing that a door or a batcher does: the
+//!   embedded buffer belongs to one process, and that one alone moves heartbeats.
 //! - Errors cross as themselves, so a caller cannot tell a buffer here from a buffer there.
 //! - A peer that hangs, dies or talks nonsense costs the other side one call and a bounded wait. Calls at once, sizes and
 //!   waits have bounds on both sides (`server.rs`, `client.rs`, `wire.rs`).
