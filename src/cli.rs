@@ -273,7 +273,7 @@ pub enum DeadLetterAction {
         limit: u32,
         /// See there.
         #[command(flatten)]
-        of: DeadLetterBuffer,
+        of: InBuffer,
     },
     /// Show one whole, its heartbeats decoded where that is possible
     Show(OneDeadLetter),
@@ -283,9 +283,9 @@ pub enum DeadLetterAction {
     Drop(SomeDeadLetters),
 }
 
-/// Where dead letters are: in the Redis at --buffer, else in the buffer of the dataset.
+/// Where dead letters and tokens are: in the Redis at --buffer, else in the buffer of the dataset.
 #[derive(Debug, Args)]
-pub struct DeadLetterBuffer {
+pub struct InBuffer {
     /// See there.
     #[command(flatten)]
     pub dataset: dataset::Options,
@@ -310,7 +310,7 @@ pub struct OneDeadLetter {
     pub id: buffer::DeadLetterId,
     /// See there.
     #[command(flatten)]
-    pub of: DeadLetterBuffer,
+    pub of: InBuffer,
 }
 
 /// One dead letter, or all.
@@ -325,7 +325,7 @@ pub struct SomeDeadLetters {
     pub all: bool,
     /// See there.
     #[command(flatten)]
-    pub of: DeadLetterBuffer,
+    pub of: InBuffer,
 }
 
 /// `systole drain`

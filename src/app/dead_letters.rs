@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{Done, Failure, Outcome, output, place};
 use crate::buffer::{DeadLetter, DeadLetterId, Inspect};
-use crate::cli::{DeadLetterAction, DeadLetterBuffer, DeadLetters, OneDeadLetter, SomeDeadLetters};
+use crate::cli::{DeadLetterAction, DeadLetters, InBuffer, OneDeadLetter, SomeDeadLetters};
 use crate::heartbeat::{ClaimId, FrameError, HeartbeatRef, OpenFrame, Partition};
 
 /// Letters fetched in one call while going through all of them.
@@ -54,7 +54,7 @@ async fn partitions(buffer: &dyn Inspect) -> Result<Partition, Failure> {
     }
 }
 
-async fn list(limit: u32, of: &DeadLetterBuffer) -> Outcome {
+async fn list(limit: u32, of: &InBuffer) -> Outcome {
     let buffer = place::buffer_near(&of.dataset, &of.buffer, &of.redis).await?;
     let mut letters = Vec::new();
     for partition in 0..partitions(&*buffer).await? {

@@ -5,9 +5,8 @@ use std::str::FromStr;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
-use super::{Common, Output};
+use super::InBuffer;
 use crate::token::{Scope, TokenId};
-use crate::{buffer, dataset};
 
 /// `systole token`
 #[derive(Debug, Args)]
@@ -30,26 +29,6 @@ pub enum TokenAction {
     Revoke(RevokeTokens),
 }
 
-/// Where the tokens are: in the Redis at --buffer, else in the buffer of the dataset.
-#[derive(Debug, Args)]
-pub struct TokenBuffer {
-    /// See there.
-    #[command(flatten)]
-    pub dataset: dataset::Options,
-    /// See there.
-    #[command(flatten)]
-    pub buffer: buffer::options::Options,
-    /// See there.
-    #[command(flatten)]
-    pub redis: buffer::redis::Options,
-    /// See there.
-    #[command(flatten)]
-    pub output: Output,
-    /// See there.
-    #[command(flatten)]
-    pub common: Common,
-}
-
 /// `systole token create`
 #[derive(Debug, Args)]
 pub struct CreateToken {
@@ -70,7 +49,7 @@ pub struct CreateToken {
     pub note: String,
     /// See there.
     #[command(flatten)]
-    pub of: TokenBuffer,
+    pub of: InBuffer,
 }
 
 /// `systole token list`
@@ -78,7 +57,7 @@ pub struct CreateToken {
 pub struct ListTokens {
     /// See there.
     #[command(flatten)]
-    pub of: TokenBuffer,
+    pub of: InBuffer,
 }
 
 /// `systole token revoke`
@@ -89,12 +68,12 @@ pub struct RevokeTokens {
     pub ids: Vec<TokenId>,
     /// See there.
     #[command(flatten)]
-    pub of: TokenBuffer,
+    pub of: InBuffer,
 }
 
 impl TokenAction {
     /// Where the tokens are.
-    pub fn of(&self) -> &TokenBuffer {
+    pub fn of(&self) -> &InBuffer {
         match self {
             Self::Create(create) => &create.of,
             Self::List(list) => &list.of,
