@@ -45,11 +45,11 @@ pub async fn run(args: Up) -> Outcome {
     let buffer = open(&args, &dataset).await?;
 
     let supervisor = Supervisor::new(&health, &registry)?;
-    // A handle of its own: a queue whose last sender goes with the server would end the committer before it is told to.
     let source = Arc::new(buffer.clone());
     let (gate, keeper) = Keeper::start(args.http.listen, &args.auth, source, None, &health, &registry).await?;
     keeper.warn_without_tls(args.http.listen, args.http.tls.is_on());
     let (intake, committer) = keep_committing(&supervisor, &args, &buffer, &registry)?;
+    // A handle of its own: a queue whose last sender goes with the server would end the committer before it is told to.
     let server = Server::bind(&args.http, &args.limits, &gate, intake.clone(), health.clone(), registry.clone())?;
     let (scheme, address) = (server.scheme(), server.address());
     let behind = [
