@@ -13,10 +13,11 @@ const SLOW: usize = 300;
 /// Between two bytes of a slow client.
 const DRIP: Duration = Duration::from_millis(100);
 
-/// Sends `text` byte by byte on every connection until all have ended; how long the last one lived.
+/// Sends `text` byte by byte on every connection, and then one letter for ever, until all have ended; how long the last one
+/// lived.
 fn drip(wires: &mut Vec<Wire>, text: &[u8], within: Duration) -> Duration {
     let began = Instant::now();
-    for byte in text.iter().cycle() {
+    for byte in text.iter().chain(std::iter::repeat(&b'y')) {
         wires.retain_mut(|wire| wire.send_without_waiting([*byte]));
         if wires.is_empty() {
             return began.elapsed();
@@ -37,7 +38,7 @@ fn slow_first_heads_are_told_and_cut_off() {
         assert_eq!((answer.status, answer.problem()), (408, "head-timeout"));
     }
     let mut slow: Vec<Wire> = (0..SLOW).map(|_| siege.open()).collect();
-    let lasted = drip(&mut slow, b"POST /v1/heartbeats HTTP/1.1\r\nX-Slow: yes\r\n", Duration::from_secs(10));
+    let lasted = drip(&mut slow, b"POST /v1/heartbeats HTTP/1.1\r\nX-Slow: ", Duration::from_secs(10));
     siege.end(&format!("{SLOW} slow first heads, gone after {:.1} s", lasted.as_secs_f64()));
 }
 
@@ -53,7 +54,7 @@ fn slow_later_heads_are_cut_off_as_well() {
     };
     let mut slow: Vec<Wire> = (0..SLOW).map(after_a_first).collect();
     // The first byte ends the silence that is allowed between two requests.
-    let lasted = drip(&mut slow, b"POST /v1/heartbeats HTTP/1.1\r\nX-Slow: yes\r\n", Duration::from_secs(10));
+    let lasted = drip(&mut slow, b"POST /v1/heartbeats HTTP/1.1\r\nX-Slow: ", Duration::from_secs(10));
     siege.end(&format!("{SLOW} slow second heads, gone after {:.1} s", lasted.as_secs_f64()));
 }
 
@@ -117,6 +118,7 @@ fn who_asks_and_never_reads_is_given_up() {
     for wire in &mut deaf {
         wire.send_without_waiting(&ask);
     }
+    wait::until("them to be let in", SOON, || siege.open_files() >= DEAF);
     // Nothing is read here, so it is the process that ends them, once the system takes no more for them.
     wait::until("their connections to be given up", 4 * SOON, || siege.open_files() < DEAF);
     drop(deaf);
