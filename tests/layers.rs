@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Each module with what it may import of ours.
-const LAYERS: [(&str, &[&str]); 16] = [
+const LAYERS: [(&str, &[&str]); 17] = [
     ("backoff", &[]),
     ("failpoint", &[]),
     ("settings", &[]),
@@ -18,7 +18,8 @@ const LAYERS: [(&str, &[&str]); 16] = [
     ("batcher", &["buffer", "dataset", "heartbeat", "telemetry", "failpoint", "settings", "backoff"]),
     ("compactor", &["dataset", "heartbeat", "telemetry", "failpoint", "settings"]),
     ("books", &["buffer", "dataset", "heartbeat"]),
-    ("http", &["buffer", "heartbeat", "token", "telemetry", "failpoint", "settings"]),
+    ("query", &["buffer", "dataset", "heartbeat"]),
+    ("http", &["query", "buffer", "heartbeat", "token", "telemetry", "failpoint", "settings"]),
     ("config", &["buffer", "batcher", "compactor", "dataset", "http", "telemetry"]),
     ("cli", &["config", "buffer", "batcher", "compactor", "dataset", "http", "telemetry", "token"]),
     (
@@ -32,6 +33,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
             "compactor",
             "dataset",
             "http",
+            "query",
             "heartbeat",
             "telemetry",
             "token",

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
 
+#[path = "http_edge/nothing.rs"]
+mod nothing;
 mod support;
 
 use std::io::{Read, Write};
@@ -407,8 +409,18 @@ async fn a_server_that_listens_anew_speaks_tls_with_the_certificate_of_that_mome
     };
     let options = Options { listen: ([127, 0, 0, 1], 0).into(), tls, ..Options::default() };
     let (limits, registry) = (limits::Options::default(), metrics::registry().unwrap());
-    let server =
-        Arc::new(Server::bind(&options, &limits, &Gate::open(), Arc::new(Nowhere), Health::new(), registry).unwrap());
+    let server = Arc::new(
+        Server::bind(
+            &options,
+            &limits,
+            &Gate::open(),
+            Arc::new(Nowhere),
+            &nothing::services(),
+            Health::new(),
+            registry,
+        )
+        .unwrap(),
+    );
     let address = server.address().to_string();
     for _ in 0..3 {
         let signed = authority.sign();

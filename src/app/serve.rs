@@ -18,7 +18,9 @@ use crate::cli::Serve;
 use crate::config::relations;
 use crate::dataset::Dataset;
 use crate::http;
+use crate::http::Services;
 use crate::http::auth::Keeper;
+use crate::query::Reading;
 use crate::telemetry::health::{Affects, Health};
 use crate::telemetry::metrics;
 
@@ -52,9 +54,10 @@ pub async fn run(args: Serve) -> Outcome {
 
     let listen = args.http.listen;
     let copy = args.spill.spill_dir.as_deref().map(TokenCopy::beside);
+    let services = Services { reading: Reading::new(buffer.clone(), None), devices: buffer.clone() };
     let (gate, keeper) = Keeper::start(listen, &args.auth, buffer, copy, &health, &registry).await?;
     keeper.warn_without_tls(listen, args.http.tls.is_on());
-    let server = http::Server::bind(&args.http, &args.limits, &gate, Arc::new(intake), health, registry)?;
+    let server = http::Server::bind(&args.http, &args.limits, &gate, Arc::new(intake), &services, health, registry)?;
     let stop_keeper = CancellationToken::new();
     let keeper = tokio::spawn({
         let stop = stop_keeper.clone();

@@ -27,8 +27,9 @@ use crate::compactor::{self, Compactor};
 use crate::config::relations;
 use crate::dataset::Dataset;
 use crate::heartbeat::BatcherId;
-use crate::http::Server;
 use crate::http::auth::Keeper;
+use crate::http::{Server, Services};
+use crate::query::Reading;
 use crate::telemetry::health::{Affects, Health};
 use crate::telemetry::metrics;
 
@@ -50,7 +51,11 @@ pub async fn run(args: Up) -> Outcome {
     keeper.warn_without_tls(args.http.listen, args.http.tls.is_on());
     let (intake, committer) = keep_committing(&supervisor, &args, &buffer, &registry)?;
     // A handle of its own: a queue whose last sender goes with the server would end the committer before it is told to.
-    let server = Server::bind(&args.http, &args.limits, &gate, intake.clone(), health.clone(), registry.clone())?;
+    let shared = Arc::new(buffer.clone());
+    let services = Services { reading: Reading::new(shared.clone(), Some(dataset.clone())), devices: shared };
+    let (health_of_server, registry_of_server) = (health.clone(), registry.clone());
+    let server =
+        Server::bind(&args.http, &args.limits, &gate, intake.clone(), &services, health_of_server, registry_of_server)?;
     let (scheme, address) = (server.scheme(), server.address());
     let behind = [
         keep_watching(&supervisor, &args, &buffer, &health, &registry)?,

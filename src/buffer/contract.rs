@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    Batchers, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, Durability, Lease, LeaseAnswer, PartitionStatus,
-    Registration, Result, Room, Witness,
+    Batchers, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, Durability, FrameMark, FramePage, Lease,
+    LeaseAnswer, PartitionStatus, Registration, Result, Room, SeenDevice, Witness,
 };
 use crate::heartbeat::{BatcherId, ClaimId, Frame, Partition};
 use crate::token::{StoredToken, TokenId, TokenList, TokenVersion};
@@ -91,10 +91,56 @@ pub trait Tokens: std::fmt::Debug + Send + Sync + 'static {
     async fn revoke_token(&self, id: TokenId) -> Result<bool>;
 }
 
-/// All that people may ask and decide: what a control socket lets another process do.
-pub trait Administer: Inspect + Tokens {}
+/// What readers ask of a buffer: the frames that lie in it, which stay as they are.
+#[async_trait]
+pub trait Frames: Reach {
+    /// Some of the frames of a partition that are pending or claimed, and where to go on; the first call begins with `None`.
+    ///
+    /// A frame that was held before the first call, and is pending or claimed still at the last, is in one of the pages, maybe
+    /// in two. One that comes or goes meanwhile may be. A page holds at least one frame while any is left, and ends with the
+    /// one that reaches a bound of the backend's own.
+    async fn frames(&self, partition: Partition, from: Option<FrameMark>) -> Result<FramePage> {
+        let _ = (partition, from);
+        Ok(FramePage::default())
+    }
+}
 
-impl<B: Inspect + Tokens> Administer for B {}
+/// Which devices have beaten, and when last.
+///
+/// A device was last seen at the latest `timestamp` of its heartbeats, or at their arrival where that was earlier. It is
+/// remembered for a bounded time, among a bounded number: the longest unseen are forgotten first.
+#[async_trait]
+pub trait Devices: Reach {
+    /// Devices of one user in the order of their ids, those after `after`, at most `limit` of them.
+    async fn devices_of(
+        &self,
+        partition: Partition,
+        user_id: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<SeenDevice>> {
+        let _ = (partition, user_id, after, limit);
+        Ok(Vec::new())
+    }
+
+    /// Devices of a partition that were last seen before `before` (ms since the Unix epoch), the longest unseen first, those
+    /// after `after` in the order of (last seen, user, device), at most `limit` of them.
+    async fn devices_unseen(
+        &self,
+        partition: Partition,
+        before: i64,
+        after: Option<&SeenDevice>,
+        limit: u32,
+    ) -> Result<Vec<SeenDevice>> {
+        let _ = (partition, before, after, limit);
+        Ok(Vec::new())
+    }
+}
+
+/// All that people may ask and decide: what a control socket lets another process do.
+pub trait Administer: Inspect + Tokens + Frames + Devices {}
+
+impl<B: Inspect + Tokens + Frames + Devices> Administer for B {}
 
 /// A buffer backend: what comes in, what is looked at, and what a batcher takes out.
 #[async_trait]

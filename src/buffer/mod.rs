@@ -26,12 +26,12 @@ pub mod socket;
 pub mod spill;
 mod types;
 
-pub use contract::{Administer, Buffer, Inlet, Inspect, Reach, Tokens};
+pub use contract::{Administer, Buffer, Devices, Frames, Inlet, Inspect, Reach, Tokens};
 pub use error::Error;
 pub use intake::{Intake, Parcel};
 pub use types::{
-    Batchers, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, Durability, InHand, Lease, LeaseAnswer, Ledger,
-    PartitionStatus, Registration, Room, StandingClaim, Witness,
+    Batchers, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, Durability, FrameMark, FramePage, InHand, Lease,
+    LeaseAnswer, Ledger, PartitionStatus, Registration, Room, SeenDevice, StandingClaim, Witness,
 };
 
 /// The refusal of one token more.

@@ -256,3 +256,28 @@ pub struct Witness {
     /// Heartbeats of what it had accepted that it later knew nothing of, summed over every time that it went back.
     pub gone_back: u64,
 }
+
+/// Where a walk over the frames of a partition goes on. What it means is the backend's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct FrameMark(pub(super) u64);
+
+/// Some frames of a partition.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FramePage {
+    /// The frames, in no order that means anything.
+    pub frames: Vec<Bytes>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<FrameMark>,
+}
+
+/// A device, and when it was last seen.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SeenDevice {
+    /// Ms since the Unix epoch.
+    pub last_seen: i64,
+    /// Its user.
+    pub user_id: String,
+    /// The device.
+    pub device_id: String,
+}

@@ -31,7 +31,7 @@ use super::openapi::{self, Document};
 use super::ops::Ops;
 use super::stream::{Accept, Stream};
 use super::tls::{self, Tls};
-use super::{Error, Options, routes};
+use super::{Error, Options, Services, routes};
 use crate::buffer::Intake;
 use crate::telemetry::health::Health;
 
@@ -57,6 +57,7 @@ impl Server {
         rate_limits: &limits::Options,
         gate: &Gate,
         intake: Arc<dyn Intake>,
+        services: &Services,
         health: Health,
         registry: Registry,
     ) -> Result<Self, Error> {
@@ -83,8 +84,9 @@ impl Server {
         let tls = Tls::open(&options.tls, &health, &registry)?;
         let ops = web::Data::new(Ops { health, registry, gate: gate.clone() });
         let document = web::Data::new(Document::new(Some(openapi::Bounds::of(options))));
+        let services = web::Data::new(services.clone());
         let configure = move |config: &mut web::ServiceConfig| {
-            config.app_data(document.clone());
+            config.app_data(document.clone()).app_data(services.clone());
             config.app_data(edge.clone()).app_data(ops.clone()).configure(routes::heartbeats).configure(routes::ops);
         };
         Ok(Self { listener: Listener::bind(options, tls, access, Arc::new(configure))?, limits })

@@ -1,5 +1,6 @@
 //! A running server, and an intake that can be told to fail or to wait.
 
+use crate::nothing;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -107,7 +108,9 @@ impl Edge {
         });
         let (health, registry) = (Health::new(), metrics::registry().unwrap());
         let intake: Arc<dyn Intake> = recorder.clone();
-        let server = Server::bind(&options, &rates, &gate, intake, health.clone(), registry.clone()).unwrap();
+        let server =
+            Server::bind(&options, &rates, &gate, intake, &nothing::services(), health.clone(), registry.clone())
+                .unwrap();
         let address = server.address();
         let shutdown = CancellationToken::new();
         let running = tokio::spawn({

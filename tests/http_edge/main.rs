@@ -5,6 +5,7 @@
 mod bodies;
 mod harness;
 mod limits;
+mod nothing;
 mod ops;
 mod records;
 mod shutdown;

@@ -150,7 +150,15 @@ async fn two_servers_cannot_share_a_registry() {
     let options = Options { listen: ([127, 0, 0, 1], 0).into(), ..Options::default() };
     let bind = || {
         let (rates, intake) = (limits::Options::default(), edge.recorder.clone());
-        Server::bind(&options, &rates, &Gate::open(), intake, Health::new(), registry.clone())
+        Server::bind(
+            &options,
+            &rates,
+            &Gate::open(),
+            intake,
+            &crate::nothing::services(),
+            Health::new(),
+            registry.clone(),
+        )
     };
     let _first = bind().unwrap();
     assert!(matches!(bind(), Err(Error::Metrics(_))));

@@ -15,8 +15,10 @@
 
 mod buffer;
 mod connection;
+mod devices;
 mod fault;
 mod files;
+mod frames;
 mod import;
 mod inspect;
 mod keys;

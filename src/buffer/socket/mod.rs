@@ -30,6 +30,8 @@
 
 mod address;
 mod client;
+mod devices;
+mod frames;
 mod server;
 mod wire;
 

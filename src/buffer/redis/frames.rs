@@ -1,0 +1,9 @@
+//! What readers ask of the buffer: the frames that lie in it.
+
+use async_trait::async_trait;
+
+use super::super::Frames;
+use super::RedisBuffer;
+
+#[async_trait]
+impl Frames for RedisBuffer {}

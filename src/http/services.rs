@@ -1,0 +1,15 @@
+//! What the edge answers from, beside the door.
+
+use std::sync::Arc;
+
+use crate::buffer::Devices;
+use crate::query::Reading;
+
+/// The services behind the answers to questions.
+#[derive(Debug, Clone)]
+pub struct Services {
+    /// Heartbeats of a user.
+    pub reading: Reading,
+    /// Devices, and when they were last seen.
+    pub devices: Arc<dyn Devices>,
+}

@@ -1,0 +1,35 @@
+//! A buffer in which nothing lies, for servers whose tests ask nothing of it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use systole::buffer::{self, Devices, Durability, Frames, Reach, Registration};
+use systole::http::Services;
+use systole::query::Reading;
+
+#[derive(Debug)]
+struct Nothing;
+
+#[async_trait]
+impl Reach for Nothing {
+    async fn durability(&self) -> buffer::Result<Durability> {
+        Ok(Durability { level: "volatile", window: "all".to_owned(), wait_replicas: 0 })
+    }
+
+    async fn ping(&self) -> buffer::Result<()> {
+        Ok(())
+    }
+
+    async fn registration(&self) -> buffer::Result<Option<Registration>> {
+        Ok(None)
+    }
+}
+
+impl Frames for Nothing {}
+
+impl Devices for Nothing {}
+
+/// What answers questions from it.
+pub fn services() -> Services {
+    Services { reading: Reading::new(Arc::new(Nothing), None), devices: Arc::new(Nothing) }
+}
