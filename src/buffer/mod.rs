@@ -12,6 +12,7 @@
 
 pub mod committer;
 mod contract;
+mod devices;
 pub mod drain;
 pub mod embedded;
 mod error;
@@ -27,6 +28,7 @@ pub mod spill;
 mod types;
 
 pub use contract::{Administer, Buffer, Devices, Frames, Inlet, Inspect, Reach, Tokens};
+pub use devices::DEVICES_AT_ONCE;
 pub use error::Error;
 pub use intake::{Intake, Parcel};
 pub use types::{

@@ -80,6 +80,7 @@ mod keys;
 mod letters;
 mod lock;
 mod options;
+mod roll;
 mod state;
 mod store;
 mod tokens;
