@@ -24,6 +24,10 @@ pub(in crate::http) enum Kind {
     ForbiddenUser,
     /// Who may come in is not known at this moment: not read yet, or erased.
     TokensUnavailable,
+    /// A path or a parameter that is not understood; `detail` names it.
+    InvalidParameter,
+    /// A cursor that this server did not give for this question.
+    InvalidCursor,
     /// A content type that is neither JSON nor NDJSON.
     UnsupportedMediaType,
     /// A content encoding that is none of gzip, zstd, identity.
@@ -75,7 +79,7 @@ pub(in crate::http) enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub(in crate::http) const ALL: [Self; 31] = [
+    pub(in crate::http) const ALL: [Self; 33] = [
         Self::HeadTimeout,
         Self::HeadTooLarge,
         Self::NotFound,
@@ -84,6 +88,8 @@ impl Kind {
         Self::MissingScope,
         Self::ForbiddenUser,
         Self::TokensUnavailable,
+        Self::InvalidParameter,
+        Self::InvalidCursor,
         Self::UnsupportedMediaType,
         Self::UnsupportedEncoding,
         Self::BodyTooLarge,
@@ -121,6 +127,8 @@ impl Kind {
             Self::MissingScope => ("missing-scope", S::FORBIDDEN, "The token is not for this"),
             Self::ForbiddenUser => ("forbidden-user", S::FORBIDDEN, "The token is not for these users"),
             Self::TokensUnavailable => ("tokens-unavailable", S::SERVICE_UNAVAILABLE, "Tokens not known"),
+            Self::InvalidParameter => ("invalid-parameter", S::UNPROCESSABLE_ENTITY, "Parameter not understood"),
+            Self::InvalidCursor => ("invalid-cursor", S::UNPROCESSABLE_ENTITY, "Cursor of something else"),
             Self::UnsupportedMediaType => {
                 ("unsupported-media-type", S::UNSUPPORTED_MEDIA_TYPE, "Content type not supported")
             }
@@ -174,10 +182,19 @@ impl Kind {
             Self::MethodNotAllowed => false,
             Self::Internal => matches!(route, Route::Heartbeats | Route::Metrics | Route::OpenApi),
             Self::Unauthorized | Self::MissingScope | Self::TokensUnavailable => {
-                matches!(route, Route::Heartbeats | Route::Metrics)
+                matches!(route, Route::Heartbeats | Route::UserDevices | Route::Silent | Route::Metrics)
             }
+            Self::InvalidParameter | Self::InvalidCursor => matches!(route, Route::UserDevices | Route::Silent),
             Self::ForbiddenUser
-            | Self::UnsupportedMediaType
+            | Self::RateLimited
+            | Self::Overloaded
+            | Self::BufferTimeout
+            | Self::BufferUnreachable
+            | Self::BufferRefused
+            | Self::BufferNotRegistered
+            | Self::ForeignBuffer
+            | Self::BufferUnusable => matches!(route, Route::Heartbeats | Route::UserDevices | Route::Silent),
+            Self::UnsupportedMediaType
             | Self::UnsupportedEncoding
             | Self::BodyTooLarge
             | Self::TooManyHeartbeats
@@ -189,16 +206,8 @@ impl Kind {
             | Self::Empty
             | Self::NoneAccepted
             | Self::StrictRefused
-            | Self::RateLimited
-            | Self::Overloaded
             | Self::BufferFull
-            | Self::BufferTimeout
-            | Self::BufferUnreachable
-            | Self::BufferRefused
-            | Self::TooFewReplicas
-            | Self::BufferNotRegistered
-            | Self::ForeignBuffer
-            | Self::BufferUnusable => matches!(route, Route::Heartbeats),
+            | Self::TooFewReplicas => matches!(route, Route::Heartbeats),
         }
     }
 
