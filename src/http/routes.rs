@@ -5,12 +5,13 @@ use actix_web::http::header::ALLOW;
 use actix_web::{HttpRequest, HttpResponse, Resource, guard, web};
 
 use super::problem::{Kind, Problem};
-use super::{body, devices, ingest, openapi, ops};
+use super::{body, devices, ingest, openapi, ops, read};
 
 /// The paths, as metrics and logs name them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Route {
     Heartbeats,
+    UserHeartbeats,
     UserDevices,
     Silent,
     Health,
@@ -23,8 +24,9 @@ pub(super) enum Route {
 }
 
 impl Route {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Heartbeats,
+        Self::UserHeartbeats,
         Self::UserDevices,
         Self::Silent,
         Self::Health,
@@ -39,6 +41,7 @@ impl Route {
     pub(super) const fn template(self) -> &'static str {
         match self {
             Self::Heartbeats => "/v1/heartbeats",
+            Self::UserHeartbeats => "/v1/users/{user}/heartbeats",
             Self::UserDevices => "/v1/users/{user}/devices",
             Self::Silent => "/v1/silent",
             Self::Health => "/health",
@@ -72,11 +75,12 @@ pub(super) fn heartbeats(config: &mut web::ServiceConfig) {
     config.service(only(post, "POST"));
 }
 
-/// Where devices are asked for.
-pub(super) fn devices(config: &mut web::ServiceConfig) {
+/// Where they are asked for, and their devices.
+pub(super) fn questions(config: &mut web::ServiceConfig) {
+    let heartbeats = web::resource(Route::UserHeartbeats.template()).route(read().to(read::get));
     let of_user = web::resource(Route::UserDevices.template()).route(read().to(devices::of_user));
     let silent = web::resource(Route::Silent.template()).route(read().to(devices::silent));
-    config.service(only(of_user, READ)).service(only(silent, READ));
+    config.service(only(heartbeats, READ)).service(only(of_user, READ)).service(only(silent, READ));
 }
 
 fn read() -> actix_web::Route {
@@ -111,8 +115,8 @@ async fn not_found(request: HttpRequest, payload: web::Payload) -> HttpResponse 
     let hint = match *request.method() {
         Method::POST => "Heartbeats go to POST /v1/heartbeats.",
         _ => {
-            "There is POST /v1/heartbeats, and GET /v1/users/{user}/devices, /v1/silent, /health, /health/live, /health/ready, \
-             /metrics and /openapi.json."
+            "There is POST /v1/heartbeats, and GET /v1/users/{user}/heartbeats, /v1/users/{user}/devices, /v1/silent, /health, \
+             /health/live, /health/ready, /metrics and /openapi.json."
         }
     };
     body::with_unread(&request, Problem::new(Kind::NotFound, hint).respond(&request), payload.into_inner())
@@ -127,7 +131,9 @@ mod tests {
         for route in Route::ALL.into_iter().filter(|route| *route != Route::Other) {
             assert_eq!(Route::of(&route.template().replace("{user}", "a%2Fb")), route);
         }
-        for stranger in ["/v1/users//devices", "/v1/users/a/b/devices", "/v1/users/devices", "/v1/users/a/", "/"] {
+        for stranger in
+            ["/v1/users//heartbeats", "/v1/users/a/b/heartbeats", "/v1/users/heartbeats", "/v1/users/a/", "/"]
+        {
             assert_eq!(Route::of(stranger), Route::Other, "{stranger}");
         }
     }

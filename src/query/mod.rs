@@ -1,6 +1,9 @@
 //! What a user's devices have reported: every heartbeat that was acknowledged, wherever it lies by now, each identity once
 //! and in order.
 
+pub mod cursor;
+pub mod output;
+
 use std::sync::Arc;
 
 use crate::buffer::{self, Frames};

@@ -10,7 +10,7 @@ use bytesize::ByteSize;
 use systole::buffer::embedded::{self, EmbeddedBuffer};
 use systole::buffer::options::Options;
 use systole::buffer::redis::{self, RedisBuffer};
-use systole::buffer::{Buffer, Devices, Registration, Tokens};
+use systole::buffer::{Buffer, Devices, Frames, Registration, Tokens};
 use systole::heartbeat::DatasetId;
 
 use tempfile::TempDir;
@@ -50,6 +50,9 @@ pub trait Backend {
 
     /// Another process's view of its tokens.
     fn tokens(&self) -> Arc<dyn Tokens>;
+
+    /// Another process's view of the frames that lie in it.
+    fn frames(&self) -> Arc<dyn Frames>;
 
     /// Kills the store in mid-air and brings it up again on what it had made durable.
     fn crash_and_restart(&mut self);
@@ -96,6 +99,10 @@ impl Backend for Redis {
     }
 
     fn tokens(&self) -> Arc<dyn Tokens> {
+        Arc::new(RedisBuffer::connect(&AMPLE.options(), &self.place()).unwrap())
+    }
+
+    fn frames(&self) -> Arc<dyn Frames> {
         Arc::new(RedisBuffer::connect(&AMPLE.options(), &self.place()).unwrap())
     }
 
@@ -188,6 +195,10 @@ impl Backend for Embedded {
     }
 
     fn tokens(&self) -> Arc<dyn Tokens> {
+        Arc::new(self.buffer.another(&AMPLE.options()))
+    }
+
+    fn frames(&self) -> Arc<dyn Frames> {
         Arc::new(self.buffer.another(&AMPLE.options()))
     }
 

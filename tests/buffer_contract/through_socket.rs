@@ -10,8 +10,9 @@ use async_trait::async_trait;
 use systole::buffer::options::Options;
 use systole::buffer::socket::{ControlSocket, SocketBuffer};
 use systole::buffer::{
-    Administer, Batchers, Buffer, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, Devices, Durability, Inlet,
-    Inspect, Lease, LeaseAnswer, PartitionStatus, Reach, Registration, Result, Room, SeenDevice, Tokens,
+    Administer, Batchers, Buffer, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, Devices, Durability,
+    FrameMark, FramePage, Frames, Inlet, Inspect, Lease, LeaseAnswer, PartitionStatus, Reach, Registration, Result,
+    Room, SeenDevice, Tokens,
 };
 use systole::heartbeat::{BatcherId, ClaimId, Frame, Partition};
 use systole::token::{StoredToken, TokenId, TokenList, TokenVersion};
@@ -42,6 +43,16 @@ impl Socket {
     }
 }
 
+impl Socket {
+    fn far(&self) -> Far {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let path = self.sockets.path().join(format!("{number}.sock"));
+        let far = SocketBuffer::new(&path, &AMPLE.options());
+        let near = Arc::new(self.inner.buffer.another(&AMPLE.options()));
+        Far { server: Served::start(path, near), far }
+    }
+}
+
 impl Backend for Socket {
     fn open(&self, caps: Caps) -> Arc<dyn Buffer> {
         Arc::new(self.split(&caps.options()))
@@ -53,11 +64,11 @@ impl Backend for Socket {
     }
 
     fn tokens(&self) -> Arc<dyn Tokens> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let path = self.sockets.path().join(format!("{number}.sock"));
-        let far = SocketBuffer::new(&path, &AMPLE.options());
-        let near = Arc::new(self.inner.buffer.another(&AMPLE.options()));
-        Arc::new(Far { server: Served::start(path, near), far })
+        Arc::new(self.far())
+    }
+
+    fn frames(&self) -> Arc<dyn Frames> {
+        Arc::new(self.far())
     }
 
     fn crash_and_restart(&mut self) {
@@ -113,7 +124,7 @@ struct Split {
     server: Served,
 }
 
-/// The tokens as another process sees them.
+/// Tokens and frames as another process sees them.
 #[derive(Debug)]
 struct Far {
     far: SocketBuffer,
@@ -133,6 +144,28 @@ impl Tokens for Far {
 
     async fn revoke_token(&self, id: TokenId) -> Result<bool> {
         self.far.revoke_token(id).await
+    }
+}
+
+#[async_trait]
+impl Reach for Far {
+    async fn durability(&self) -> Result<Durability> {
+        self.far.durability().await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.far.ping().await
+    }
+
+    async fn registration(&self) -> Result<Option<Registration>> {
+        self.far.registration().await
+    }
+}
+
+#[async_trait]
+impl Frames for Far {
+    async fn frames(&self, partition: Partition, from: Option<FrameMark>) -> Result<FramePage> {
+        self.far.frames(partition, from).await
     }
 }
 

@@ -28,6 +28,8 @@ pub(in crate::http) enum Kind {
     InvalidParameter,
     /// A cursor that this server did not give for this question.
     InvalidCursor,
+    /// No format that `Accept` asks for; `detail` lists those that there are.
+    NotAcceptable,
     /// A content type that is neither JSON nor NDJSON.
     UnsupportedMediaType,
     /// A content encoding that is none of gzip, zstd, identity.
@@ -55,8 +57,10 @@ pub(in crate::http) enum Kind {
     StrictRefused,
     /// Too many requests from one address, or too many heartbeats of a user. None was kept.
     RateLimited,
-    /// The byte budget is in use.
+    /// The byte budget, or every place of a read, is in use.
     Overloaded,
+    /// Files of the dataset cannot be read.
+    FilesUnreadable,
     /// The buffer has no room until the batchers have drained it.
     BufferFull,
     /// The buffer did not answer in time: whether it holds the heartbeats is unknown.
@@ -79,7 +83,7 @@ pub(in crate::http) enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub(in crate::http) const ALL: [Self; 33] = [
+    pub(in crate::http) const ALL: [Self; 35] = [
         Self::HeadTimeout,
         Self::HeadTooLarge,
         Self::NotFound,
@@ -90,6 +94,7 @@ impl Kind {
         Self::TokensUnavailable,
         Self::InvalidParameter,
         Self::InvalidCursor,
+        Self::NotAcceptable,
         Self::UnsupportedMediaType,
         Self::UnsupportedEncoding,
         Self::BodyTooLarge,
@@ -104,6 +109,7 @@ impl Kind {
         Self::StrictRefused,
         Self::RateLimited,
         Self::Overloaded,
+        Self::FilesUnreadable,
         Self::BufferFull,
         Self::BufferTimeout,
         Self::BufferUnreachable,
@@ -129,6 +135,7 @@ impl Kind {
             Self::TokensUnavailable => ("tokens-unavailable", S::SERVICE_UNAVAILABLE, "Tokens not known"),
             Self::InvalidParameter => ("invalid-parameter", S::UNPROCESSABLE_ENTITY, "Parameter not understood"),
             Self::InvalidCursor => ("invalid-cursor", S::UNPROCESSABLE_ENTITY, "Cursor of something else"),
+            Self::NotAcceptable => ("not-acceptable", S::NOT_ACCEPTABLE, "No such format"),
             Self::UnsupportedMediaType => {
                 ("unsupported-media-type", S::UNSUPPORTED_MEDIA_TYPE, "Content type not supported")
             }
@@ -149,6 +156,7 @@ impl Kind {
             Self::StrictRefused => ("strict-refused", S::UNPROCESSABLE_ENTITY, "Not every heartbeat is valid"),
             Self::RateLimited => ("rate-limited", S::TOO_MANY_REQUESTS, "Rate limit exceeded"),
             Self::Overloaded => ("overloaded", S::SERVICE_UNAVAILABLE, "Too much under way"),
+            Self::FilesUnreadable => ("files-unreadable", S::SERVICE_UNAVAILABLE, "Files not readable"),
             Self::BufferFull => ("buffer-full", S::SERVICE_UNAVAILABLE, "Buffer full"),
             Self::BufferTimeout => ("buffer-timeout", S::SERVICE_UNAVAILABLE, "Buffer too slow"),
             Self::BufferUnreachable => ("buffer-unreachable", S::SERVICE_UNAVAILABLE, "Buffer out of reach"),
@@ -180,11 +188,19 @@ impl Kind {
             Self::NotFound => matches!(route, Route::Other),
             // By no method that the route has.
             Self::MethodNotAllowed => false,
-            Self::Internal => matches!(route, Route::Heartbeats | Route::Metrics | Route::OpenApi),
-            Self::Unauthorized | Self::MissingScope | Self::TokensUnavailable => {
-                matches!(route, Route::Heartbeats | Route::UserDevices | Route::Silent | Route::Metrics)
+            Self::Internal => {
+                matches!(route, Route::Heartbeats | Route::UserHeartbeats | Route::Metrics | Route::OpenApi)
             }
-            Self::InvalidParameter | Self::InvalidCursor => matches!(route, Route::UserDevices | Route::Silent),
+            Self::Unauthorized | Self::MissingScope | Self::TokensUnavailable => {
+                matches!(
+                    route,
+                    Route::Heartbeats | Route::UserHeartbeats | Route::UserDevices | Route::Silent | Route::Metrics
+                )
+            }
+            Self::NotAcceptable | Self::FilesUnreadable => matches!(route, Route::UserHeartbeats),
+            Self::InvalidParameter | Self::InvalidCursor => {
+                matches!(route, Route::UserHeartbeats | Route::UserDevices | Route::Silent)
+            }
             Self::ForbiddenUser
             | Self::RateLimited
             | Self::Overloaded
@@ -193,7 +209,9 @@ impl Kind {
             | Self::BufferRefused
             | Self::BufferNotRegistered
             | Self::ForeignBuffer
-            | Self::BufferUnusable => matches!(route, Route::Heartbeats | Route::UserDevices | Route::Silent),
+            | Self::BufferUnusable => {
+                matches!(route, Route::Heartbeats | Route::UserHeartbeats | Route::UserDevices | Route::Silent)
+            }
             Self::UnsupportedMediaType
             | Self::UnsupportedEncoding
             | Self::BodyTooLarge
@@ -228,7 +246,7 @@ impl Kind {
     pub(super) const fn retry_after_s(self) -> Option<u64> {
         match self {
             Self::Overloaded | Self::BufferTimeout | Self::BufferRefused | Self::TooFewReplicas => Some(1),
-            Self::BufferUnreachable | Self::BufferFull | Self::TokensUnavailable => Some(5),
+            Self::BufferUnreachable | Self::BufferFull | Self::TokensUnavailable | Self::FilesUnreadable => Some(5),
             Self::BufferNotRegistered | Self::ForeignBuffer | Self::BufferUnusable => Some(15),
             _ => None,
         }

@@ -18,7 +18,7 @@ use super::auth::Refusal;
 use super::budget::{NoRoom, Reservation};
 use super::connection::MAX_HEAD_BYTES;
 use super::request_id::RequestId;
-use crate::buffer;
+use crate::{buffer, query};
 
 impl Kind {
     /// The whole answer, as it goes over the wire, where there is no request that the framework could answer.
@@ -186,6 +186,18 @@ impl Problem {
     pub(super) fn unanswered(error: buffer::Error) -> Self {
         let (kind, reason) = why(&error);
         Self::new(kind, reason).with_cause(error)
+    }
+
+    /// Heartbeats that cannot be read.
+    pub(super) fn unread(error: query::Error) -> Self {
+        match &error {
+            query::Error::Buffer(of_buffer) => {
+                let (kind, reason) = why(of_buffer);
+                Self::new(kind, reason).with_cause(error)
+            }
+            _ => Self::new(Kind::FilesUnreadable, "The files of the dataset cannot be read at this moment.")
+                .with_cause(error),
+        }
     }
 }
 
