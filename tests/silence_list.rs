@@ -110,8 +110,10 @@ fn the_lists_are_what_the_devices_did_after_any_death(buffer: Buffer) {
     judge(&all[0]);
     let all = killed_and_started(&mut world, all);
     judge(&all[0]);
-    // Their frames are gone by then.
-    world.await_drained(SOON);
+    wait::until("their frames to be gone", SOON, || {
+        let acked = |labels: &BTreeMap<String, String>| labels["column"] == "acked";
+        all[0].metrics().sum_where("systole_buffer_ledger_heartbeats", acked) == Some(305.0)
+    });
     let all = killed_and_started(&mut world, all);
     judge(&all[0]);
     world.client(&all[0]).must_keep(&[Beat::at("ada", "phone", now_ms())]);

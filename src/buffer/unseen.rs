@@ -5,11 +5,15 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use futures::{TryStreamExt, stream};
+
 use super::{DEVICES_AT_ONCE, Devices, Result, SeenDevice};
 use crate::heartbeat::Partition;
 
 /// Devices that are in memory at the same time, about: some hundred bytes each.
 const IN_MEMORY: u32 = 16_000;
+/// Partitions that are asked at the same time: fewer than the connections of a process.
+const CALLS_AT_ONCE: usize = 4;
 /// So many are asked for at a time at least, where somebody wants that many.
 const LEAST_AT_ONCE: u32 = 32;
 
@@ -53,11 +57,11 @@ impl Unseen {
     /// # Errors
     /// Those of the buffer.
     pub async fn next(&mut self) -> Result<Option<SeenDevice>> {
-        for feed in &mut self.feeds {
-            if feed.waiting.is_empty() && !feed.ended {
-                feed.fill(&*self.devices, self.before, self.at_once).await?;
-            }
-        }
+        let (devices, before, at_once) = (&*self.devices, self.before, self.at_once);
+        let empty = self.feeds.iter_mut().filter(|feed| feed.waiting.is_empty() && !feed.ended);
+        stream::iter(empty.map(Ok))
+            .try_for_each_concurrent(CALLS_AT_ONCE, |feed| feed.fill(devices, before, at_once))
+            .await?;
         let first = self.feeds.iter_mut().filter(|feed| !feed.waiting.is_empty());
         Ok(first.min_by(|one, other| one.waiting.front().cmp(&other.waiting.front())).and_then(Feed::take))
     }

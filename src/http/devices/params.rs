@@ -14,8 +14,8 @@ use crate::heartbeat::check_user_id;
 pub(in crate::http) const MAX_LIMIT: u32 = 10_000;
 /// Devices of a page unless told otherwise.
 pub(in crate::http) const DEFAULT_LIMIT: u32 = 1_000;
-/// Longer than anything is remembered.
-const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
+/// Longer than anything is remembered, by the longest way to count ten years.
+const LONGEST: Duration = Duration::from_secs(10 * 366 * 86_400);
 
 /// Without a heartbeat for longer a device is silent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
