@@ -31,5 +31,10 @@ impl Devices for Nothing {}
 
 /// What answers questions from it.
 pub fn services() -> Services {
-    Services { reading: Reading::new(Arc::new(Nothing), None), devices: Arc::new(Nothing) }
+    services_of(Arc::new(Nothing))
+}
+
+/// The same of a buffer in which something lies.
+pub fn services_of(frames: Arc<dyn Frames>) -> Services {
+    Services { reading: Reading::new(frames, None), devices: Arc::new(Nothing) }
 }
