@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use systole::buffer::{self, Devices, Durability, Frames, Reach, Registration};
+use systole::buffer::{self, Devices, Durability, FrameMark, FramePage, Frames, Reach, Registration};
+use systole::heartbeat::Partition;
 use systole::http::Services;
-use systole::query::Reading;
+use systole::query::{self, Reading};
 
 #[derive(Debug)]
 struct Nothing;
@@ -25,7 +26,12 @@ impl Reach for Nothing {
     }
 }
 
-impl Frames for Nothing {}
+#[async_trait]
+impl Frames for Nothing {
+    async fn frames(&self, _: Partition, _: Option<FrameMark>) -> buffer::Result<FramePage> {
+        Ok(FramePage::default())
+    }
+}
 
 impl Devices for Nothing {}
 
@@ -36,5 +42,7 @@ pub fn services() -> Services {
 
 /// The same of a buffer in which something lies.
 pub fn services_of(frames: Arc<dyn Frames>) -> Services {
-    Services { reading: Reading::new(frames, None), devices: Arc::new(Nothing) }
+    let metrics = query::Metrics::register(&systole::telemetry::metrics::registry().unwrap()).unwrap();
+    let reading = Reading::new(frames, None, &query::Options::default(), metrics);
+    Services { reading, devices: Arc::new(Nothing) }
 }

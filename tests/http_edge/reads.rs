@@ -13,7 +13,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::harness::{Edge, PATIENCE, send};
-use crate::nothing;
 
 const NOON: i64 = 1_795_336_200_000;
 /// Attributes of nearly the most that is allowed.

@@ -56,8 +56,7 @@ impl Reads {
     async fn place(&self) -> Result<OwnedSemaphorePermit, Problem> {
         match tokio::time::timeout(PLACE_WAIT, self.places.clone().acquire_owned()).await {
             Ok(Ok(place)) => Ok(place),
-            _ => Err(Problem::new(Kind::Overloaded, "Too many answers are being read at this moment.")
-                .with_cause("read_streams answers are under way")),
+            _ => Err(Problem::overloaded_reads("read_streams answers are under way")),
         }
     }
 }
