@@ -269,7 +269,12 @@ fn a_door_without_files_says_that_it_covers_the_buffer_only() {
     };
     let body = page();
     assert_eq!((body["heartbeats"].as_array().unwrap().len(), &body["covers"]), (1, &json!("buffer")));
-    let read = || world.launch("read").args([format!("--buffer={}", world.redis().url())]).args(["--user", "ada"]);
+    let read = || {
+        world
+            .launch("read")
+            .args([format!("--buffer={}", world.redis().url()), "--data=nowhere".into()])
+            .args(["--user", "ada"])
+    };
     let ended = read().args(["--format", "ndjson"]).run().expect_code(0);
     assert_eq!(ended.stdout.lines().count(), 1);
     assert!(ended.stderr.contains("only what still waits in the buffer"), "{}", ended.stderr);

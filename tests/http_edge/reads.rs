@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::harness::{Edge, PATIENCE, send};
+use crate::nothing;
 use crate::tokens::{gate, made_for};
 
 const NOON: i64 = 1_795_336_200_000;
@@ -183,7 +184,8 @@ async fn what_is_not_understood_is_refused_by_name() {
 async fn a_token_reads_its_own_users_and_only_with_the_scope_for_it() {
     let ada = || Users::These(["ada".to_owned()].into());
     let ((read, reader), (write, writer)) = (made_for(Scope::Read, ada()), made_for(Scope::Write, ada()));
-    let edge = Edge::behind(gate(vec![read, write]), |_, _| {}).await;
+    let lying = nothing::services_of(Lying::of(1, 10, usize::MAX));
+    let edge = Edge::whole(gate(vec![read, write]), lying, |_, _| {}).await;
     let ask = async |path: &str, bearer: &str| {
         let answer = send(get(&edge, path, "*/*").header("Authorization", bearer)).await;
         (answer.status, answer.problem().to_owned())

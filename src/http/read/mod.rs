@@ -26,8 +26,7 @@ use super::answer::RateFields;
 use super::ingest::Edge;
 use super::problem::{Kind, Problem};
 use super::services::Services;
-use crate::dataset::ExportError;
-use crate::query::output::Format;
+use crate::query::output::{ExportError, Format};
 use crate::query::{self, Coverage, Reading};
 use crate::token::Scope;
 
