@@ -6,7 +6,7 @@ pub mod token;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{batcher, buffer, compactor, dataset, http, telemetry};
+use crate::{batcher, buffer, compactor, dataset, http, query, telemetry};
 
 /// Collects heartbeats over HTTP and lays them down as sorted, deduplicated Parquet
 #[derive(Debug, Parser)]
@@ -140,6 +140,9 @@ pub struct Up {
     pub compactor: compactor::Options,
     /// See there.
     #[command(flatten)]
+    pub reading: query::Options,
+    /// See there.
+    #[command(flatten)]
     pub common: Common,
 }
 
@@ -170,6 +173,9 @@ pub struct Serve {
     /// Folder of the dataset, so that answers cover its files as well; without it they cover the buffer only
     #[arg(long, env = "SYSTOLE_DATA", value_name = "DIR", help_heading = "Data")]
     pub data: Option<std::path::PathBuf>,
+    /// See there.
+    #[command(flatten)]
+    pub reading: query::Options,
     /// See there.
     #[command(flatten)]
     pub common: Common,

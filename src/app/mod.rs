@@ -182,7 +182,11 @@ impl From<query::Error> for Failure {
     fn from(error: query::Error) -> Self {
         match error {
             query::Error::Buffer(error) => error.into(),
-            query::Error::Dataset(error) => error.into(),
+            query::Error::Damaged(_) | query::Error::Files(_) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                Self::OutOfReach(format!("heartbeats cannot be read: {cause}"))
+            }
+            other => Self::OutOfReach(other.to_string()),
         }
     }
 }

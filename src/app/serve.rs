@@ -20,7 +20,7 @@ use crate::dataset::{self, Dataset};
 use crate::http;
 use crate::http::Services;
 use crate::http::auth::Keeper;
-use crate::query::Reading;
+use crate::query::{self, Reading};
 use crate::telemetry::health::{Affects, Health};
 use crate::telemetry::metrics;
 
@@ -55,7 +55,9 @@ pub async fn run(args: Serve) -> Outcome {
 
     let listen = args.http.listen;
     let copy = args.spill.spill_dir.as_deref().map(TokenCopy::beside);
-    let services = Services { reading: Reading::new(frames, dataset), devices: buffer.clone() };
+    let read_metrics = query::Metrics::register(&registry)?;
+    let services =
+        Services { reading: Reading::new(frames, dataset, &args.reading, read_metrics), devices: buffer.clone() };
     let (gate, keeper) = Keeper::start(listen, &args.auth, buffer, copy, &health, &registry).await?;
     keeper.warn_without_tls(listen, args.http.tls.is_on());
     let server = http::Server::bind(&args.http, &args.limits, &gate, Arc::new(intake), &services, health, registry)?;

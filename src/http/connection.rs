@@ -406,6 +406,32 @@ mod tests {
         assert!(error.kind() == io::ErrorKind::TimedOut && began.elapsed() >= ANSWER, "{error}");
     }
 
+    /// Writes more than is ever taken within the deadline, while the client takes `length` bytes a tick.
+    async fn write_while_taken_by(length: usize, streams: bool) -> io::Result<()> {
+        let (mut client, mut server) = connection();
+        server.pulse.streams.set(streams);
+        let take = async {
+            let mut bytes = vec![0; length];
+            while client.read_exact(&mut bytes).await.is_ok() {
+                tokio::time::sleep(TICK).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            written = server.write_all(&[7; 256 << 10]) => written,
+            () = take => unreachable!("it takes for ever"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_goes_on_as_long_as_it_is_taken_and_another_answer_has_its_deadline() {
+        write_while_taken_by(4 << 10, true).await.unwrap();
+        let error = write_while_taken_by(4 << 10, false).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let error = write_while_taken_by(256, true).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "a trickle is no progress");
+    }
+
     #[tokio::test]
     async fn a_reader_that_takes_a_whole_answer_has_all_time_for_the_next() {
         let (mut client, mut server) = connection();

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use systole::buffer::{self, Devices, Durability, FrameMark, FramePage, Frames, Reach, Registration, SeenDevice};
 use systole::heartbeat::Partition;
 use systole::http::Services;
-use systole::query::Reading;
+use systole::query::{self, Reading};
 
 #[derive(Debug)]
 struct Nothing;
@@ -52,5 +52,12 @@ impl Devices for Nothing {
 
 /// What answers questions from it.
 pub fn services() -> Services {
-    Services { reading: Reading::new(Arc::new(Nothing), None), devices: Arc::new(Nothing) }
+    services_of(Arc::new(Nothing))
+}
+
+/// The same of a buffer in which something lies.
+pub fn services_of(frames: Arc<dyn Frames>) -> Services {
+    let metrics = query::Metrics::register(&systole::telemetry::metrics::registry().unwrap()).unwrap();
+    let reading = Reading::new(frames, None, &query::Options::default(), metrics);
+    Services { reading, devices: Arc::new(Nothing) }
 }

@@ -18,10 +18,11 @@ use super::start::{expect_dataset, open_dataset_to_read, reach_buffer, stop_on_s
 use super::{Done, Failure, Outcome, output, place};
 use crate::buffer::Frames;
 use crate::cli::read::{Form, Read};
-use crate::dataset::{self, ExportError};
+use crate::dataset::{self, Dataset, ExportError};
 use crate::heartbeat::HeartbeatRef;
 use crate::query::output::{Encoder, Format};
-use crate::query::{Page, Query, Reading, Scan};
+use crate::query::{self, Page, Query, Reading, Scan};
+use crate::telemetry::metrics;
 
 /// Heartbeats that are read and written at a time.
 const ROWS: usize = 4096;
@@ -73,13 +74,19 @@ async fn open(args: &Read) -> Result<Reading, Failure> {
             let buffer = reach_buffer(&args.buffer, &args.redis).await?;
             let data = args.dataset.data.display();
             output::note(&format!("there is no dataset in {data}: only what still waits in the buffer is read"));
-            return Ok(Reading::new(buffer, None));
+            return reading(buffer, None);
         }
         opened => opened?,
     };
     let buffer: Arc<dyn Frames> = place::buffer_of(&dataset, &args.buffer, &args.redis).await?;
     expect_dataset(buffer.as_ref(), &dataset).await?;
-    Ok(Reading::new(buffer, Some(dataset)))
+    reading(buffer, Some(dataset))
+}
+
+fn reading(buffer: Arc<dyn Frames>, dataset: Option<Dataset>) -> Result<Reading, Failure> {
+    // Nobody scrapes a command.
+    let metrics = query::Metrics::register(&metrics::registry()?)?;
+    Ok(Reading::new(buffer, dataset, &query::Options::default(), metrics))
 }
 
 enum Encoding {

@@ -188,6 +188,11 @@ impl Problem {
         Self::new(kind, reason).with_cause(error)
     }
 
+    /// There is no place for one more read.
+    pub(super) fn overloaded_reads(cause: impl ToString) -> Self {
+        Self::new(Kind::Overloaded, "Too many answers are being read at this moment.").with_cause(cause)
+    }
+
     /// Heartbeats that cannot be read.
     pub(super) fn unread(error: query::Error) -> Self {
         match &error {
@@ -195,10 +200,22 @@ impl Problem {
                 let (kind, reason) = why(of_buffer);
                 Self::new(kind, reason).with_cause(error)
             }
-            _ => Self::new(Kind::FilesUnreadable, "The files of the dataset cannot be read at this moment.")
-                .with_cause(error),
+            query::Error::Busy { .. } | query::Error::CutOff { .. } => Self::overloaded_reads(error),
+            query::Error::Damaged(cause) | query::Error::Files(cause) => {
+                Self::new(Kind::FilesUnreadable, sentence(&error)).with_cause(cause)
+            }
+            query::Error::Moving | query::Error::Newer => {
+                Self::new(Kind::FilesUnreadable, sentence(&error)).with_cause(&error)
+            }
         }
     }
+}
+
+/// What is said of it, as a sentence.
+fn sentence(error: &query::Error) -> String {
+    let text = error.to_string();
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).chain(['.']).collect()).unwrap_or_default()
 }
 
 /// What a fault of the buffer is to a client.

@@ -1,7 +1,6 @@
 //! A page of an answer: made as a whole before its head is sent, so that a fault is told as such.
 
 use super::Fault;
-use crate::heartbeat::HeartbeatRef;
 use crate::query::output::{Encoder, Format};
 use crate::query::{Page, Position, Query, Scan, cursor};
 
@@ -56,12 +55,8 @@ impl Gathered {
             self.wanted -= 1;
             last = Some(row);
         }
-        self.last = last.map(position).or(self.last);
+        self.last = last.as_ref().map(Position::of).or(self.last);
         self.written.append(&mut self.encoder.take());
         Ok(self)
     }
-}
-
-fn position(row: HeartbeatRef<'_>) -> Position {
-    Position { timestamp: row.timestamp, device_id: row.device_id.to_owned(), id: row.id.map(str::to_owned) }
 }
