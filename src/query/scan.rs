@@ -179,13 +179,19 @@ impl Scan {
     }
 }
 
+/// The first and the last date have all that is too early or too late for any other.
 fn begin_of(date: Date) -> Cut {
+    if date <= Bucket::of(i64::MIN, 0).date {
+        return Cut::Start;
+    }
     let begin = date.to_zoned(TimeZone::UTC).map(|begin| begin.timestamp().as_millisecond());
-    // Earlier than any date goes what is too early for one.
-    begin.ok().filter(|_| date > Date::MIN).map_or(Cut::Start, Cut::before)
+    begin.map_or(Cut::End, Cut::before)
 }
 
 fn end_of(date: Date) -> Cut {
+    if date >= Bucket::of(i64::MAX, 0).date {
+        return Cut::End;
+    }
     date.tomorrow().map_or(Cut::End, begin_of)
 }
 
