@@ -56,6 +56,10 @@ pub struct Options {
     /// Time that requests in flight have to end when the process stops
     #[arg(long, env = "SYSTOLE_SHUTDOWN_GRACE", default_value = "8s", value_name = "DURATION")]
     pub shutdown_grace: humantime::Duration,
+    /// Answers of heartbeats that may be read at once; beyond it the answer is 503
+    #[arg(long, env = "SYSTOLE_READ_STREAMS", default_value_t = 8, value_name = "COUNT",
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub read_streams: u32,
     /// How far a timestamp may lie in the future
     #[arg(long, env = "SYSTOLE_MAX_CLOCK_SKEW", default_value = "5m", value_name = "DURATION")]
     pub max_clock_skew: humantime::Duration,

@@ -41,10 +41,12 @@
 
 mod aside;
 mod collect;
+pub mod cursor;
 mod error;
 mod files;
 mod metrics;
 mod options;
+pub mod output;
 mod place;
 mod reading;
 mod scan;

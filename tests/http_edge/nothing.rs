@@ -37,7 +37,12 @@ impl Devices for Nothing {}
 
 /// What answers questions from it.
 pub fn services() -> Services {
+    services_of(Arc::new(Nothing))
+}
+
+/// The same of a buffer in which something lies.
+pub fn services_of(frames: Arc<dyn Frames>) -> Services {
     let metrics = query::Metrics::register(&systole::telemetry::metrics::registry().unwrap()).unwrap();
-    let reading = Reading::new(Arc::new(Nothing), None, &query::Options::default(), metrics);
+    let reading = Reading::new(frames, None, &query::Options::default(), metrics);
     Services { reading, devices: Arc::new(Nothing) }
 }
