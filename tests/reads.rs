@@ -4,7 +4,7 @@
 
 mod support;
 
-use support::{Authors, Buffer, Launch, SOON, World, on_every_buffer};
+use support::{Authors, Beats, Buffer, Launch, SOON, World, client, on_every_buffer, process, wait};
 
 /// Everything moves as fast as it can: claims of few heartbeats, publishes and consolidations all the time.
 const BATCHER: [&str; 3] = ["--max-delay=5ms", "--look-every=5ms", "--claim-rows=40"];
@@ -17,7 +17,7 @@ fn data(world: &World) -> String {
 
 /// `systole serve` that sees the files.
 fn serve(world: &World) -> Launch {
-    world.serve().args([data(world), "--partitions=4".to_owned()])
+    world.serve().args([data(world)])
 }
 
 fn what_was_answered_202_is_in_the_very_next_answer(buffer: Buffer) {
@@ -77,12 +77,55 @@ fn what_was_spilled_is_in_the_first_answer_and_in_all_others() {
         authors.await_reads(30);
         let spilled = || serve.metrics().sum("systole_spill_heartbeats_total").unwrap_or(0.0);
         let before = spilled();
-        world.redis_mut().stop();
+        world.redis_mut().shut_down();
         // Each author waits for an answer before it writes on, so there is little of it.
         support::wait::until("something to be spilled", SOON, || spilled() > before);
-        world.redis_mut().start_again();
+        world.redis_mut().restart();
         authors.await_reads(30);
     }
     authors.stop();
     world.await_rest(4 * SOON);
+}
+
+/// A door stands still in the midst of a reading while others take all steps that can be taken. Whatever it had listed by
+/// then is gone, and what is there was not when it looked.
+#[test]
+fn whatever_moves_between_two_looks_of_a_reading_is_found() {
+    for step in ["read.buffered", "read.staging_listed", "read.staging_read", "read.published_listed"] {
+        let world = World::on(Buffer::Redis);
+        let batch = || world.batch().args(BATCHER).start();
+        let publish = || world.compact().args(["--max-files=3", "--reader-grace=0s"]).run().expect_code(0);
+        let filling = world.serve().start();
+        let batcher = batch();
+        filling.await_status("/health/ready", 200, SOON);
+        let (client, beats) = (world.client(&filling), Beats::new(1, 4));
+        // Some files that are to be consolidated; what is staged; what waits.
+        for _ in 0..3 {
+            client.must_keep(&beats.take(50));
+            world.await_drained(SOON);
+            publish();
+        }
+        client.must_keep(&beats.take(50));
+        world.await_drained(SOON);
+        batcher.stop();
+        client.must_keep(&beats.take(50));
+        filling.stop();
+
+        let serve = serve(&world).failpoints(&format!("{step}=stop*1")).start();
+        let url = format!("{}/v1/users/user-0/heartbeats?limit=1000", serve.url());
+        let asked = std::thread::spawn(move || client::get(&url).unwrap());
+        wait::until(&format!("it to stand still at {step}"), SOON, || process::state(serve.pid()) == 'T');
+        let batcher = batch();
+        world.await_drained(SOON);
+        batcher.stop();
+        publish();
+        publish();
+        serve.cont();
+        let answer = asked.join().unwrap();
+        assert_eq!(answer.status, 200, "{step}: {}", answer.text);
+        let found = answer.body["heartbeats"].as_array().unwrap().len();
+        assert_eq!(found, 250, "at {step}");
+        serve.stop();
+        world.judge();
+    }
 }

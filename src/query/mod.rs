@@ -31,6 +31,9 @@
 //!         buffer in a new one, with new lists of files
 //! ```
 //!
+//! Failpoints, in the order of its looks: `read.buffered`, and for each date `read.staging_listed`, `read.staging_read`,
+//! `read.published_listed`.
+//!
 //! # Memory
 //!
 //! While it works a walk takes 4 MiB for `waiting` and what is ready, and either a page of frames (1 MiB, and one frame
@@ -60,6 +63,7 @@ pub use reading::{Coverage, Reading};
 pub use scan::{Page, Scan};
 
 use self::place::Cut;
+use crate::failpoint;
 use crate::heartbeat::HeartbeatRef;
 
 /// Bytes that all walks together keep between their pages.
@@ -76,6 +80,11 @@ pub struct Query {
     pub from: Option<i64>,
     /// To before this timestamp, ms since the Unix epoch.
     pub to: Option<i64>,
+}
+
+/// Marks a place between two looks, where a test can make what was seen change.
+fn reached(name: &str) -> Result<(), Error> {
+    failpoint::reached(name).map_err(|error| Error::CutOff { reason: error.to_string() })
 }
 
 impl Query {

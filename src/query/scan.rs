@@ -14,7 +14,7 @@ use super::files::{self, Collected};
 use super::place::Cut;
 use super::reading::{Shared, Turn};
 use super::waiting::{self, Waiting};
-use super::{Error, Position, Query};
+use super::{Error, Position, Query, reached};
 use crate::buffer;
 use crate::dataset::Bucket;
 use crate::heartbeat::{HeartbeatRef, Partition, partition_of};
@@ -161,7 +161,13 @@ impl Scan {
         self.skipped += waiting.skipped;
         let dates = match self.shared.dataset.clone() {
             None => VecDeque::new(),
-            Some(dataset) => aside(move || dataset.dates(partition)).await??.into(),
+            Some(dataset) => {
+                let look = move || {
+                    reached("read.buffered")?;
+                    Ok::<_, Error>(dataset.dates(partition)?)
+                };
+                aside(look).await??.into()
+            }
         };
         Ok(Round { partition, waiting, dates })
     }

@@ -41,7 +41,7 @@ impl Authors {
         let start = |number| {
             let author = Author {
                 user: format!("author-{number}-0"),
-                beats: Beats::days_ago(1, 4, 2).named(format!("author-{number}")),
+                beats: Beats::new(1, 4).named(format!("author-{number}")),
                 client: client.clone(),
                 door: door.to_owned(),
                 kept: BTreeSet::new(),
