@@ -52,7 +52,9 @@ impl Collector for Footprint {
     fn collect(&self) -> Vec<MetricFamily> {
         let read = [resident_bytes(), open_descriptors(), getrlimit(Resource::Nofile).current.map(|most| most as f64)];
         let read = self.all().into_iter().zip(read);
-        read.filter_map(|(gauge, value)| value.map(|value| gauge.set(value)).map(|()| gauge.collect())).flatten().collect()
+        read.filter_map(|(gauge, value)| value.map(|value| gauge.set(value)).map(|()| gauge.collect()))
+            .flatten()
+            .collect()
     }
 }
 

@@ -89,16 +89,8 @@ impl Metrics {
 }
 
 /// Every series exists from the start, so that a rate sees its first move.
-const REASONS: [&str; 8] = [
-    "full",
-    "timed_out",
-    "unreachable",
-    "refused",
-    "too_few_replicas",
-    "not_registered",
-    "foreign_dataset",
-    "other",
-];
+const REASONS: [&str; 8] =
+    ["full", "timed_out", "unreachable", "refused", "too_few_replicas", "not_registered", "foreign_dataset", "other"];
 
 fn reason(error: &Error) -> &'static str {
     match error {

@@ -338,6 +338,8 @@ impl Metrics {
         self.oldest_pending.with_label_values(label).set(waited.as_secs_f64());
         let age = status.claim.map(|claim| claim.age).unwrap_or_default();
         self.claim_age.with_label_values(label).set(age.as_secs_f64());
+        // It exists from the start, so that a scraper knows it before it moves.
+        self.gone_back.with_label_values(label);
         self.claim_deaths.with_label_values(label).set(status.claim.map_or(0, |claim| claim.deaths.into()));
         for (column, count) in [
             ("accepted", ledger.accepted),
