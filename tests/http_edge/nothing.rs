@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use systole::buffer::{self, Devices, Durability, Frames, Reach, Registration};
+use systole::buffer::{self, Devices, Durability, FrameMark, FramePage, Frames, Reach, Registration};
+use systole::heartbeat::Partition;
 use systole::http::Services;
-use systole::query::Reading;
+use systole::query::{self, Reading};
 
 #[derive(Debug)]
 struct Nothing;
@@ -25,11 +26,18 @@ impl Reach for Nothing {
     }
 }
 
-impl Frames for Nothing {}
+#[async_trait]
+impl Frames for Nothing {
+    async fn frames(&self, _: Partition, _: Option<FrameMark>) -> buffer::Result<FramePage> {
+        Ok(FramePage::default())
+    }
+}
 
 impl Devices for Nothing {}
 
 /// What answers questions from it.
 pub fn services() -> Services {
-    Services { reading: Reading::new(Arc::new(Nothing), None), devices: Arc::new(Nothing) }
+    let metrics = query::Metrics::register(&systole::telemetry::metrics::registry().unwrap()).unwrap();
+    let reading = Reading::new(Arc::new(Nothing), None, &query::Options::default(), metrics);
+    Services { reading, devices: Arc::new(Nothing) }
 }
