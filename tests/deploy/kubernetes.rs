@@ -280,6 +280,47 @@ fn images_and_settings_are_those_of_the_dockerfile_and_of_compose() {
     }
 }
 
+#[test]
+fn compose_tells_every_role_what_exists() {
+    let compose = &files::yaml(&[files::path("docker-compose.yml")])[0];
+    let services = compose["services"].as_object().unwrap().iter();
+    let ours: Vec<_> = services.filter(|(_, service)| service["image"] == "systole:latest").collect();
+    assert!(ours.len() >= 3);
+    for (name, service) in ours {
+        let world = World::on(Buffer::Embedded);
+        let mut launch = world.launch("config").args(["--json"]).args(strings(&service["command"]));
+        for (variable, value) in labels(&service["environment"]) {
+            launch = launch.env(&variable, &value);
+        }
+        let told = launch.run().expect_code(0).json();
+        for variable in labels(&service["environment"]).keys().filter(|name| *name != "SYSTOLE_BUFFER") {
+            let setting = variable.strip_prefix("SYSTOLE_").unwrap().to_lowercase().replace('_', "-");
+            let known = told.as_array().unwrap().iter().any(|one| one["name"] == setting.as_str());
+            assert!(known, "{name}: there is no {variable}");
+        }
+        let listen = told.as_array().unwrap().iter().find(|one| one["name"] == "listen").unwrap();
+        let port = &strings(&service["healthcheck"]["test"])[2];
+        assert!(
+            listen["value"].as_str().unwrap().ends_with(&format!(":{port}")),
+            "{name}: its health is asked at {port}"
+        );
+    }
+}
+
+/// Whatever Cargo.toml names must be in the context of the image's build, else cargo refuses.
+#[test]
+fn the_image_is_built_with_all_that_cargo_wants() {
+    let (dockerfile, ignored) = (files::text("Dockerfile"), files::text(".dockerignore"));
+    let before_first_build = dockerfile.split_once("cargo build").unwrap().0;
+    let manifest: toml::Table = files::text("Cargo.toml").parse().unwrap();
+    assert!(manifest.contains_key("bench"));
+    for (targets, folder) in [("bench", "benches"), ("test", "tests"), ("example", "examples")] {
+        let there = before_first_build.contains(&format!("\nCOPY {folder} {folder}\n"));
+        let let_in = ignored.contains(&format!("\n!{folder}\n"));
+        assert!(!manifest.contains_key(targets) || (there && let_in), "{targets} needs {folder}/");
+    }
+}
+
 /// The line of the README that makes the rules a `PrometheusRule`.
 #[test]
 fn the_rules_can_be_wrapped_for_the_operator() {
