@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use crate::support::{Beats, Buffer, Client, Collector, SOON, World, process};
 use crate::wire::{Answer, Wire};
 
-/// What the process may take at its peak, in MiB: the promise is 256 of the binary that people run. One built for debugging
-/// has three times the code, and its stacks are deeper; it may take this much.
-pub const MOST_MIB: u64 = if cfg!(debug_assertions) { 320 } else { 256 };
+/// What the process may take at its peak, in MiB: what is promised of the binary that people run, though one built for
+/// debugging has three times the code, and deeper stacks.
+pub const MOST_MIB: u64 = 256;
 /// The neighbour's pause between two heartbeats.
 const PAUSE: Duration = Duration::from_millis(20);
 
