@@ -99,7 +99,7 @@ fn only(resource: Resource, allow: &'static str) -> Resource {
         let detail = format!("{} takes {allow}.", Route::of(request.path()).template());
         let mut response = Problem::new(Kind::MethodNotAllowed, detail).respond(&request);
         response.headers_mut().insert(ALLOW, actix_web::http::header::HeaderValue::from_static(allow));
-        body::with_unread(&request, response, payload.into_inner())
+        body::with_unread(response, payload.into_inner())
     }))
 }
 
@@ -110,7 +110,7 @@ async fn not_found(request: HttpRequest, payload: web::Payload) -> HttpResponse 
             "There is POST /v1/heartbeats, and GET /v1/users/{user}/heartbeats, /health, /health/live, /health/ready, /metrics and /openapi.json."
         }
     };
-    body::with_unread(&request, Problem::new(Kind::NotFound, hint).respond(&request), payload.into_inner())
+    body::with_unread(Problem::new(Kind::NotFound, hint).respond(&request), payload.into_inner())
 }
 
 #[cfg(test)]
