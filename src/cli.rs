@@ -1,6 +1,7 @@
 //! The command line: what can be asked of the binary. Parsing only; `app` does it.
 
 pub mod read;
+pub mod silent;
 pub mod token;
 
 use clap::{Args, Parser, Subcommand};
@@ -35,6 +36,12 @@ pub enum Command {
     Compact(Box<Compact>),
     /// Read the heartbeats of a user, from buffer and files
     Read(Box<read::Read>),
+    /// List the devices that have stopped beating, the longest silent first
+    ///
+    /// A device is silent when it has beaten within the last seven days (--remember-devices) and not within --after. It was
+    /// last seen at the latest `timestamp` of its heartbeats, or at their arrival where that was earlier: late heartbeats
+    /// make nobody look alive. That devices are silent is no fault of Systole: the exit code is 0.
+    Silent(Box<silent::Silent>),
     /// Check that every accepted heartbeat is accounted for, in the buffer and the files
     Audit(Box<Audit>),
     /// Check every file of a dataset: hashes, order, places, uniqueness
@@ -65,6 +72,7 @@ impl Command {
             Self::Batch(args) => &args.common,
             Self::Compact(args) => &args.common,
             Self::Read(args) => &args.common,
+            Self::Silent(args) => &args.common,
             Self::Audit(args) => &args.common,
             Self::Verify(args) => &args.common,
             Self::DeadLetters(args) => match &args.action {
@@ -415,7 +423,19 @@ mod tests {
             for arg in command.get_arguments() {
                 let Some(flag) = arg.get_long() else { continue };
                 // All but the first two are acts of a person at one moment, not settings.
-                let acts = ["accept", "all", "limit", "abandon-other", "user", "device", "from", "to", "format", "out"];
+                let acts = [
+                    "accept",
+                    "all",
+                    "limit",
+                    "abandon-other",
+                    "after",
+                    "user",
+                    "device",
+                    "from",
+                    "to",
+                    "format",
+                    "out",
+                ];
                 if matches!(flag, "help" | "version") || acts.contains(&flag) {
                     continue;
                 }

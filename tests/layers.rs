@@ -21,7 +21,10 @@ const LAYERS: [(&str, &[&str]); 17] = [
     ("query", &["buffer", "dataset", "heartbeat", "telemetry", "settings", "failpoint"]),
     ("http", &["query", "buffer", "heartbeat", "token", "telemetry", "failpoint", "settings"]),
     ("config", &["buffer", "batcher", "compactor", "dataset", "http", "query", "telemetry"]),
-    ("cli", &["config", "buffer", "batcher", "compactor", "dataset", "http", "query", "telemetry", "token"]),
+    (
+        "cli",
+        &["config", "heartbeat", "buffer", "batcher", "compactor", "dataset", "http", "query", "telemetry", "token"],
+    ),
     (
         "app",
         &[

@@ -15,6 +15,7 @@ mod place;
 mod read;
 mod serve;
 mod show_config;
+mod silent;
 mod start;
 mod supervisor;
 mod token;
@@ -81,6 +82,7 @@ fn run(arguments: &[OsString]) -> Outcome {
             Command::Batch(args) => batch::run(*args).await,
             Command::Compact(args) => compact::run(*args).await,
             Command::Read(args) => read::run(*args).await,
+            Command::Silent(args) => silent::run(*args).await,
             Command::Audit(args) => audit::run(*args).await,
             Command::Verify(args) => verify::run(*args).await,
             Command::DeadLetters(args) => dead_letters::run(*args).await,

@@ -14,7 +14,7 @@ use crate::settings;
 /// The edge's settings.
 ///
 /// How the timeouts relate: `head_deadline` and `body_deadline` bound one request's arrival, `answer_deadline` the leave of
-/// its answer, `keep_alive` the silence between two. A body still arriving when `shutdown_grace` ends is cut off, which
+/// its answer (of one that is made while it leaves: of each 32 KiB), `keep_alive` the silence between two. A body still arriving when `shutdown_grace` ends is cut off, which
 /// loses nothing: it has no answer yet.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "HTTP")]

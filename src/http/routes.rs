@@ -5,13 +5,15 @@ use actix_web::http::header::ALLOW;
 use actix_web::{HttpRequest, HttpResponse, Resource, guard, web};
 
 use super::problem::{Kind, Problem};
-use super::{body, ingest, openapi, ops, read};
+use super::{body, devices, ingest, openapi, ops, read};
 
 /// The paths, as metrics and logs name them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Route {
     Heartbeats,
     UserHeartbeats,
+    UserDevices,
+    Silent,
     Health,
     Live,
     Ready,
@@ -22,9 +24,11 @@ pub(super) enum Route {
 }
 
 impl Route {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Heartbeats,
         Self::UserHeartbeats,
+        Self::UserDevices,
+        Self::Silent,
         Self::Health,
         Self::Live,
         Self::Ready,
@@ -38,6 +42,8 @@ impl Route {
         match self {
             Self::Heartbeats => "/v1/heartbeats",
             Self::UserHeartbeats => "/v1/users/{user}/heartbeats",
+            Self::UserDevices => "/v1/users/{user}/devices",
+            Self::Silent => "/v1/silent",
             Self::Health => "/health",
             Self::Live => "/health/live",
             Self::Ready => "/health/ready",
@@ -69,10 +75,12 @@ pub(super) fn heartbeats(config: &mut web::ServiceConfig) {
     config.service(only(post, "POST"));
 }
 
-/// Where they are asked for.
+/// Where they are asked for, and their devices.
 pub(super) fn questions(config: &mut web::ServiceConfig) {
     let heartbeats = web::resource(Route::UserHeartbeats.template()).route(read().to(read::get));
-    config.service(only(heartbeats, READ));
+    let of_user = web::resource(Route::UserDevices.template()).route(read().to(devices::of_user));
+    let silent = web::resource(Route::Silent.template()).route(read().to(devices::silent));
+    config.service(only(heartbeats, READ)).service(only(of_user, READ)).service(only(silent, READ));
 }
 
 fn read() -> actix_web::Route {
@@ -107,7 +115,8 @@ async fn not_found(request: HttpRequest, payload: web::Payload) -> HttpResponse 
     let hint = match *request.method() {
         Method::POST => "Heartbeats go to POST /v1/heartbeats.",
         _ => {
-            "There is POST /v1/heartbeats, and GET /v1/users/{user}/heartbeats, /health, /health/live, /health/ready, /metrics and /openapi.json."
+            "There is POST /v1/heartbeats, and GET /v1/users/{user}/heartbeats, /v1/users/{user}/devices, /v1/silent, /health, \
+             /health/live, /health/ready, /metrics and /openapi.json."
         }
     };
     body::with_unread(&request, Problem::new(Kind::NotFound, hint).respond(&request), payload.into_inner())

@@ -55,6 +55,7 @@ mod reading;
 mod scan;
 mod waiting;
 
+pub(crate) use aside::aside;
 pub use error::Error;
 pub use metrics::Metrics;
 pub use options::Options;

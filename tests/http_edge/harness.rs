@@ -105,7 +105,8 @@ impl Edge {
         Self::whole(gate, nothing::services(), set).await
     }
 
-    async fn whole(gate: Gate, services: Services, set: impl FnOnce(&mut Options, &mut limits::Options)) -> Self {
+    /// Behind that gate, before that buffer.
+    pub async fn whole(gate: Gate, services: Services, set: impl FnOnce(&mut Options, &mut limits::Options)) -> Self {
         let mut options = Options { listen: ([127, 0, 0, 1], 0).into(), http_workers: 2, ..Options::default() };
         let mut rates = limits::Options::default();
         set(&mut options, &mut rates);

@@ -9,10 +9,13 @@ use bytes::Bytes;
 use systole::buffer::{self, Durability, FrameMark, FramePage, Frames, Reach, Registration};
 use systole::heartbeat::{DatasetId, Frame, HeartbeatRef, Partition};
 use systole::http::auth::Gate;
+use systole::token::{Scope, Users};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::harness::{Edge, PATIENCE, send};
+use crate::nothing;
+use crate::tokens::{gate, made_for};
 
 const NOON: i64 = 1_795_336_200_000;
 /// Attributes of nearly the most that is allowed.
@@ -174,6 +177,27 @@ async fn what_is_not_understood_is_refused_by_name() {
         edge.metric("systole_http_requests_total{route=\"/v1/users/{user}/heartbeats\",status=\"4xx\"}").unwrap()
             >= 6.0
     );
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_reads_its_own_users_and_only_with_the_scope_for_it() {
+    let ada = || Users::These(["ada".to_owned()].into());
+    let ((read, reader), (write, writer)) = (made_for(Scope::Read, ada()), made_for(Scope::Write, ada()));
+    let lying = nothing::services_of(Lying::of(1, 10, usize::MAX));
+    let edge = Edge::whole(gate(vec![read, write]), lying, |_, _| {}).await;
+    let ask = async |path: &str, bearer: &str| {
+        let answer = send(get(&edge, path, "*/*").header("Authorization", bearer)).await;
+        (answer.status, answer.problem().to_owned())
+    };
+    assert_eq!(ask(PATH, &reader).await.0, 200);
+    let refused = |status, problem: &str| (status, problem.to_owned());
+    assert_eq!(ask("/v1/users/bob/heartbeats", &reader).await, refused(403, "forbidden-user"));
+    // Encoded otherwise it is the same user, and no other.
+    assert_eq!(ask("/v1/users/%61da/heartbeats", &reader).await.0, 200);
+    assert_eq!(ask("/v1/users/ad%61%20/heartbeats", &reader).await, refused(403, "forbidden-user"));
+    assert_eq!(ask(PATH, &writer).await, refused(403, "missing-scope"));
+    assert_eq!(ask(PATH, "Bearer x").await, refused(401, "unauthorized"));
     edge.stop().await;
 }
 

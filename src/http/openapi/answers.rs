@@ -10,6 +10,7 @@ use utoipa::openapi::{
 use utoipa::{PartialSchema, ToSchema};
 
 use super::super::answer::{Accepted, Rejected};
+use super::super::devices::{SilentDevice, SilentDevices, UserDevice, UserDevices};
 use super::super::ops::{Part, Report};
 use super::super::problem::{Kind, Problem};
 use crate::heartbeat::RejectCode;
@@ -48,6 +49,10 @@ pub(super) fn add_to(components: ComponentsBuilder) -> ComponentsBuilder {
         .schema_from::<RejectCode>()
         .schema_from::<Report>()
         .schema_from::<Part>()
+        .schema_from::<UserDevices>()
+        .schema_from::<UserDevice>()
+        .schema_from::<SilentDevices>()
+        .schema_from::<SilentDevice>()
         .schema(PROBLEM, problem())
         .header(
             REQUEST_ID,
@@ -161,6 +166,18 @@ pub(super) fn report(description: &str) -> Response {
     response(description)
         .header_ref("Cache-Control", header_reference(CACHE_CONTROL))
         .content("application/json", ContentBuilder::new().schema(Some(reference::<Report>())).build())
+        .build()
+}
+
+/// 200 with this, never to be kept.
+pub(super) fn found<T: ToSchema>(description: &str, name: &'static str, value: Value) -> Response {
+    let content = ContentBuilder::new()
+        .schema(Some(reference::<T>()))
+        .examples_from_iter([example((name, "An answer", value))])
+        .build();
+    response(description)
+        .header_ref("Cache-Control", header_reference(CACHE_CONTROL))
+        .content("application/json", content)
         .build()
 }
 

@@ -10,6 +10,7 @@
 //! - Anybody may read it: it holds nothing of this server but its bounds.
 
 mod answers;
+mod devices;
 mod operations;
 mod reading;
 mod record;

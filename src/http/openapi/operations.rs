@@ -12,7 +12,7 @@ use utoipa::openapi::{ContentBuilder, ObjectBuilder, OneOfBuilder, Ref, Required
 use super::super::problem::Kind;
 use super::super::routes::Route;
 use super::super::split::LINE_TYPES;
-use super::{Bounds, answers, reading, record};
+use super::{Bounds, answers, devices, reading, record};
 use crate::telemetry::metrics::CONTENT_TYPE as EXPOSITION;
 
 /// The name of the security scheme.
@@ -26,6 +26,8 @@ pub(super) fn of(route: Route, bounds: Option<&Bounds>, hour: Timestamp) -> Opti
             bounds?;
             (HttpMethod::Get, reading::get(hour))
         }
+        Route::UserDevices => bounds.map(|_| (HttpMethod::Get, devices::of_user(hour)))?,
+        Route::Silent => bounds.map(|_| (HttpMethod::Get, devices::silent(hour)))?,
         Route::Health => (HttpMethod::Get, health()),
         Route::Live => (HttpMethod::Get, live()),
         Route::Ready => (HttpMethod::Get, ready()),

@@ -192,10 +192,14 @@ impl Kind {
                 matches!(route, Route::Heartbeats | Route::UserHeartbeats | Route::Metrics | Route::OpenApi)
             }
             Self::Unauthorized | Self::MissingScope | Self::TokensUnavailable => {
-                matches!(route, Route::Heartbeats | Route::UserHeartbeats | Route::Metrics)
+                matches!(
+                    route,
+                    Route::Heartbeats | Route::UserHeartbeats | Route::UserDevices | Route::Silent | Route::Metrics
+                )
             }
-            Self::InvalidParameter | Self::InvalidCursor | Self::NotAcceptable | Self::FilesUnreadable => {
-                matches!(route, Route::UserHeartbeats)
+            Self::NotAcceptable | Self::FilesUnreadable => matches!(route, Route::UserHeartbeats),
+            Self::InvalidParameter | Self::InvalidCursor => {
+                matches!(route, Route::UserHeartbeats | Route::UserDevices | Route::Silent)
             }
             Self::ForbiddenUser
             | Self::RateLimited
@@ -205,7 +209,9 @@ impl Kind {
             | Self::BufferRefused
             | Self::BufferNotRegistered
             | Self::ForeignBuffer
-            | Self::BufferUnusable => matches!(route, Route::Heartbeats | Route::UserHeartbeats),
+            | Self::BufferUnusable => {
+                matches!(route, Route::Heartbeats | Route::UserHeartbeats | Route::UserDevices | Route::Silent)
+            }
             Self::UnsupportedMediaType
             | Self::UnsupportedEncoding
             | Self::BodyTooLarge

@@ -182,6 +182,12 @@ impl From<buffer::Error> for Problem {
 }
 
 impl Problem {
+    /// A question that the buffer did not answer.
+    pub(super) fn unanswered(error: buffer::Error) -> Self {
+        let (kind, reason) = why(&error);
+        Self::new(kind, reason).with_cause(error)
+    }
+
     /// There is no place for one more read.
     pub(super) fn overloaded_reads(cause: impl ToString) -> Self {
         Self::new(Kind::Overloaded, "Too many answers are being read at this moment.").with_cause(cause)

@@ -2,7 +2,7 @@
 //!
 //! Constraints: with `limit`, and for JSON always, the answer is one page, made before its head is sent. Else it is the whole
 //! range as a stream in bounded memory. At most `read_streams` answers are under way at once; one that finds no place within
-//! [`PLACE_WAIT`] is 503. Encoding runs off the threads that serve connections.
+//! [`PLACE_WAIT`] is 503. Encoding runs on threads that give way to those that serve connections.
 
 mod page;
 mod params;
@@ -26,8 +26,7 @@ use super::answer::RateFields;
 use super::ingest::Edge;
 use super::problem::{Kind, Problem};
 use super::services::Services;
-use crate::dataset::ExportError;
-use crate::query::output::Format;
+use crate::query::output::{ExportError, Format};
 use crate::query::{self, Coverage, Reading};
 use crate::token::Scope;
 
@@ -70,24 +69,22 @@ enum Fault {
     /// It cannot be written in its format.
     #[error(transparent)]
     Unwritten(#[from] ExportError),
-    /// The thread that wrote it gave up.
-    #[error("writing an answer panicked")]
-    Panicked,
 }
 
 impl From<Fault> for Problem {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Unread(error) => Self::unread(error),
-            Fault::Unwritten(_) | Fault::Panicked => {
+            Fault::Unwritten(_) => {
                 Self::new(Kind::Internal, "The heartbeats cannot be written in this format.").with_cause(fault)
             }
         }
     }
 }
 
+/// Where it takes nothing from the door.
 async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T, Fault> + Send + 'static) -> Result<T, Fault> {
-    tokio::task::spawn_blocking(work).await.unwrap_or(Err(Fault::Panicked))
+    query::aside(work).await?
 }
 
 /// The handler, of GET and HEAD.

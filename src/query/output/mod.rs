@@ -14,7 +14,7 @@ mod csv;
 mod json;
 mod parquet;
 
-use crate::dataset::ExportError;
+pub use crate::dataset::ExportError;
 use crate::heartbeat::HeartbeatRef;
 
 /// A format to write.
