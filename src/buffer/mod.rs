@@ -10,6 +10,7 @@
 //! This module is the contract: the trait and its words. Backends implement it below; they share one contract suite.
 //! The buffer knows nothing of files, dates or HTTP.
 
+mod alarm;
 pub mod committer;
 mod contract;
 pub mod drain;
@@ -26,7 +27,11 @@ pub mod socket;
 pub mod spill;
 mod types;
 
-pub use contract::{Administer, Buffer, Devices, Frames, Inlet, Inspect, Reach, Tokens};
+pub use alarm::{
+    Change, Event, EventId, EventKind, MAX_CHANGES, MAX_QUEUED, MAX_RAISED, Marked, Marks, Queued, Raised, Watch,
+    WatcherId,
+};
+pub use contract::{Administer, Alarms, Buffer, Devices, Frames, Inlet, Inspect, Reach, Tokens};
 pub use error::Error;
 pub use intake::{Intake, Parcel};
 pub use types::{
