@@ -109,7 +109,11 @@ pub trait Frames: Reach {
 /// Which devices have beaten, and when last.
 ///
 /// A device was last seen at the latest `timestamp` of its heartbeats, or at their arrival where that was earlier. It is
-/// remembered for a bounded time, among a bounded number: the longest unseen are forgotten first.
+/// remembered for a bounded time, among a bounded number: the longest unseen are forgotten first. What a push was answered
+/// `Ok` for is seen, at the durability of the push; what was refused is not.
+///
+/// An answer holds [`DEVICES_AT_ONCE`](super::DEVICES_AT_ONCE) at most: one that holds fewer than that and than `limit` is the
+/// last.
 #[async_trait]
 pub trait Devices: Reach {
     /// Devices of one user in the order of their ids, those after `after`, at most `limit` of them.
@@ -119,10 +123,7 @@ pub trait Devices: Reach {
         user_id: &str,
         after: Option<&str>,
         limit: u32,
-    ) -> Result<Vec<SeenDevice>> {
-        let _ = (partition, user_id, after, limit);
-        Ok(Vec::new())
-    }
+    ) -> Result<Vec<SeenDevice>>;
 
     /// Devices of a partition that were last seen before `before` (ms since the Unix epoch), the longest unseen first, those
     /// after `after` in the order of (last seen, user, device), at most `limit` of them.
@@ -132,19 +133,16 @@ pub trait Devices: Reach {
         before: i64,
         after: Option<&SeenDevice>,
         limit: u32,
-    ) -> Result<Vec<SeenDevice>> {
-        let _ = (partition, before, after, limit);
-        Ok(Vec::new())
-    }
+    ) -> Result<Vec<SeenDevice>>;
 }
 
 /// What is kept of silence: who watches, which devices are raised, and the events that wait to be delivered.
 ///
-/// It belongs to no dataset, as the tokens. Every step but [`watch`](Self::watch) and the two looks fails with
+/// It belongs to no dataset, as the tokens. Every step but [`watch`](Self::watch) and the looks fails with
 /// [`Error::Unwatched`](super::Error::Unwatched) for who is not, or not any more, the one that watches; so of any number of
 /// processes one alone raises and clears.
 #[async_trait]
-pub trait Alarms: std::fmt::Debug + Send + Sync + 'static {
+pub trait Alarms: Devices {
     /// Takes the watch for `ttl` when nobody has it, or goes on with it; by the buffer's clock.
     async fn watch(&self, watcher: WatcherId, ttl: Duration) -> Result<Watch>;
 
@@ -159,6 +157,9 @@ pub trait Alarms: std::fmt::Debug + Send + Sync + 'static {
     /// they change nothing. At most [`MAX_RAISED`](super::MAX_RAISED) devices are raised; of more than
     /// [`MAX_QUEUED`](super::MAX_QUEUED) events the oldest give way.
     async fn mark(&self, watcher: WatcherId, changes: &[Change]) -> Result<Marks>;
+
+    /// When each of these devices of a partition was last seen, ms since the Unix epoch; `None` for one that is forgotten.
+    async fn last_seen(&self, partition: Partition, devices: &[Raised]) -> Result<Vec<Option<i64>>>;
 
     /// Devices that are raised, in an order of the backend's own, those after `after`, at most `limit` of them.
     async fn raised(&self, after: Option<&Raised>, limit: u32) -> Result<Vec<Raised>>;

@@ -13,6 +13,7 @@
 mod alarm;
 pub mod committer;
 mod contract;
+mod devices;
 pub mod drain;
 pub mod embedded;
 mod error;
@@ -32,6 +33,7 @@ pub use alarm::{
     WatcherId,
 };
 pub use contract::{Administer, Alarms, Buffer, Devices, Frames, Inlet, Inspect, Reach, Tokens};
+pub use devices::DEVICES_AT_ONCE;
 pub use error::Error;
 pub use intake::{Intake, Parcel};
 pub use types::{

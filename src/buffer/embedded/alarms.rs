@@ -15,7 +15,12 @@ use super::EmbeddedBuffer;
 use super::buffer::{is_ahead, now_ms, until};
 use super::engine::{Engine, Write};
 use super::keys;
+use super::roll::Roll;
 use super::store::Store;
+use crate::heartbeat::Partition;
+
+/// How often it is written down that somebody watches: a sync of the disk.
+const WRITTEN_EVERY_MS: i64 = 4_000;
 
 /// The numbers that go with the rows.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -24,6 +29,8 @@ struct Counts {
     number: u64,
     raised: u64,
     queued: u64,
+    /// When somebody watched, as far as that is written down.
+    watched: Option<i64>,
     /// Since when each rule is in force.
     rules: BTreeMap<String, i64>,
 }
@@ -165,15 +172,27 @@ fn settle(engine: &Engine, numbers: &[u64]) -> Result<((), Vec<Write>)> {
 impl Alarms for EmbeddedBuffer {
     async fn watch(&self, watcher: WatcherId, ttl: Duration) -> Result<Watch> {
         self.run(*self.shared.options.step_deadline, move |shared| {
-            let counts = shared.store.apart(Counts::read)?;
-            let mut watch = shared.store.watch().lock().unwrap_or_else(PoisonError::into_inner);
-            let held = watch.and_then(|(owner, until)| Some((owner, is_ahead(until)?)));
-            if let Some((_, expires_in)) = held.filter(|(owner, _)| *owner != watcher) {
-                return Ok(Watch::Held { expires_in });
-            }
-            *watch = Some((watcher, until(ttl)));
-            let Counts { raised, queued, .. } = counts;
-            Ok(Watch::Taken { now: now_ms(), began: held.is_none(), raised, queued })
+            let now = now_ms();
+            let held = {
+                let mut watch = shared.store.watch().lock().unwrap_or_else(PoisonError::into_inner);
+                let held = watch.and_then(|(owner, until)| Some((owner, is_ahead(until)?)));
+                if let Some((_, expires_in)) = held.filter(|(owner, _)| *owner != watcher) {
+                    return Ok(Watch::Held { expires_in });
+                }
+                *watch = Some((watcher, until(ttl)));
+                held.is_some()
+            };
+            shared.store.step_apart(|engine| {
+                let mut counts = Counts::read(engine)?;
+                let Counts { raised, queued, .. } = counts;
+                let last = counts.watched.map(|last| last.min(now));
+                let taken = Watch::Taken { now, began: !held, last, raised, queued };
+                if last.is_some_and(|last| held && now - last < WRITTEN_EVERY_MS) {
+                    return Ok((taken, Vec::new()));
+                }
+                counts.watched = Some(now);
+                Ok((taken, vec![counts.write()?]))
+            })
         })
         .await
     }
@@ -194,6 +213,15 @@ impl Alarms for EmbeddedBuffer {
     async fn mark(&self, watcher: WatcherId, changes: &[Change]) -> Result<Marks> {
         let changes = changes.to_vec();
         self.watching(watcher, move |engine| mark(engine, &changes)).await
+    }
+
+    async fn last_seen(&self, partition: Partition, devices: &[Raised]) -> Result<Vec<Option<i64>>> {
+        let devices: Vec<_> = devices.iter().map(|one| (one.user_id.clone(), one.device_id.clone())).collect();
+        self.step(move |store, _| {
+            let last = |roll: &Roll| devices.iter().map(|(user, device)| roll.last_seen(user, device)).collect();
+            store.look(partition, |kept, _| Ok(last(&kept.roll)))
+        })
+        .await
     }
 
     async fn raised(&self, after: Option<&Raised>, limit: u32) -> Result<Vec<Raised>> {

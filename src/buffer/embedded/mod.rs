@@ -81,6 +81,7 @@ mod keys;
 mod letters;
 mod lock;
 mod options;
+mod roll;
 mod state;
 mod store;
 mod tokens;

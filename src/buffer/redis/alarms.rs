@@ -7,10 +7,12 @@ use async_trait::async_trait;
 use super::super::alarm::{
     Change, Event, MAX_CHANGES, MAX_QUEUED, MAX_RAISED, Marked, Marks, Queued, Raised, Watch, WatcherId,
 };
+use super::super::devices::name;
 use super::super::{Alarms, Result};
 use super::RedisBuffer;
 use super::buffer::millis;
 use super::script;
+use crate::heartbeat::Partition;
 
 fn member(raised: &Raised) -> String {
     format!("{}\n{}", raised.key(), raised.value())
@@ -32,7 +34,9 @@ impl Alarms for RedisBuffer {
             "held" => Ok(Watch::Held { expires_in: Duration::from_millis(reply.count()?) }),
             "taken" => {
                 let now = i64::try_from(reply.count()?).map_err(|_| reply.strange())?;
-                Ok(Watch::Taken { now, began: reply.count()? == 1, raised: reply.count()?, queued: reply.count()? })
+                let began = reply.count()? == 1;
+                let last = reply.count_or_none()?.and_then(|last| i64::try_from(last).ok());
+                Ok(Watch::Taken { now, began, last, raised: reply.count()?, queued: reply.count()? })
             }
             _ => Err(reply.strange()),
         }
@@ -78,6 +82,18 @@ impl Alarms for RedisBuffer {
             _ => Err(reply.strange()),
         });
         Ok(Marks { marked: marked.collect::<Result<_>>()?, dropped, oldest })
+    }
+
+    async fn last_seen(&self, partition: Partition, devices: &[Raised]) -> Result<Vec<Option<i64>>> {
+        let reply = self.step(&script::DEVICES_LAST, partition, |command, _| {
+            for device in devices {
+                command.arg(name(&device.user_id, &device.device_id));
+            }
+        });
+        let mut reply = reply.await?;
+        reply.expect("devices")?;
+        let mut last = || Ok(reply.count_or_none()?.and_then(|last| i64::try_from(last).ok()));
+        devices.iter().map(|_| last()).collect()
     }
 
     async fn raised(&self, after: Option<&Raised>, limit: u32) -> Result<Vec<Raised>> {
