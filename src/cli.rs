@@ -4,7 +4,7 @@ pub mod token;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{batcher, buffer, compactor, dataset, http, telemetry};
+use crate::{batcher, buffer, compactor, dataset, http, silence, telemetry};
 
 /// Collects heartbeats over HTTP and lays them down as sorted, deduplicated Parquet
 #[derive(Debug, Parser)]
@@ -128,6 +128,12 @@ pub struct Up {
     pub compactor: compactor::Options,
     /// See there.
     #[command(flatten)]
+    pub silence: silence::Options,
+    /// What `[[silence]]` in the file says; no flag can.
+    #[arg(skip)]
+    pub rules: Vec<silence::Rule>,
+    /// See there.
+    #[command(flatten)]
     pub common: Common,
 }
 
@@ -155,6 +161,12 @@ pub struct Serve {
     /// See there.
     #[command(flatten)]
     pub spill: buffer::spill::Options,
+    /// See there.
+    #[command(flatten)]
+    pub silence: silence::Options,
+    /// What `[[silence]]` in the file says; no flag can.
+    #[arg(skip)]
+    pub rules: Vec<silence::Rule>,
     /// See there.
     #[command(flatten)]
     pub common: Common,

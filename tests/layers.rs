@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Each module with what it may import of ours.
-const LAYERS: [(&str, &[&str]); 17] = [
+const LAYERS: [(&str, &[&str]); 18] = [
     ("backoff", &[]),
     ("failpoint", &[]),
     ("settings", &[]),
@@ -18,10 +18,11 @@ const LAYERS: [(&str, &[&str]); 17] = [
     ("batcher", &["buffer", "dataset", "heartbeat", "telemetry", "failpoint", "settings", "backoff"]),
     ("compactor", &["dataset", "heartbeat", "telemetry", "failpoint", "settings"]),
     ("books", &["buffer", "dataset", "heartbeat"]),
+    ("silence", &["buffer", "heartbeat", "telemetry", "failpoint", "settings", "backoff"]),
     ("query", &["buffer", "dataset", "heartbeat"]),
     ("http", &["query", "buffer", "heartbeat", "token", "telemetry", "failpoint", "settings"]),
-    ("config", &["buffer", "batcher", "compactor", "dataset", "http", "telemetry"]),
-    ("cli", &["config", "buffer", "batcher", "compactor", "dataset", "http", "telemetry", "token"]),
+    ("config", &["buffer", "batcher", "compactor", "dataset", "http", "silence", "telemetry"]),
+    ("cli", &["config", "buffer", "batcher", "compactor", "dataset", "http", "silence", "telemetry", "token"]),
     (
         "app",
         &[
@@ -34,6 +35,7 @@ const LAYERS: [(&str, &[&str]); 17] = [
             "dataset",
             "http",
             "query",
+            "silence",
             "heartbeat",
             "telemetry",
             "token",

@@ -14,6 +14,7 @@ mod owner;
 mod place;
 mod serve;
 mod show_config;
+mod silence;
 mod start;
 mod supervisor;
 mod token;
@@ -64,8 +65,13 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
 
 fn run(arguments: &[OsString]) -> Outcome {
     failpoint::arm_from_env()?;
-    let (matches, _) = config::matches(Cli::command(), &with_command(arguments))?;
-    let cli = Cli::from_arg_matches(&matches).map_err(|error| Failure::Usage(error.to_string()))?;
+    let (matches, file) = config::matches(Cli::command(), &with_command(arguments))?;
+    let mut cli = Cli::from_arg_matches(&matches).map_err(|error| Failure::Usage(error.to_string()))?;
+    match &mut cli.command {
+        Command::Up(args) => args.rules = file.silence().to_vec(),
+        Command::Serve(args) => args.rules = file.silence().to_vec(),
+        _ => {}
+    }
     if let Some(logs) = cli.command.logs() {
         telemetry::logs::init(logs)?;
     }
@@ -126,6 +132,12 @@ impl From<telemetry::logs::Error> for Failure {
 impl From<prometheus::Error> for Failure {
     fn from(error: prometheus::Error) -> Self {
         Self::OutOfReach(format!("metrics: {error}"))
+    }
+}
+
+impl From<crate::silence::Error> for Failure {
+    fn from(error: crate::silence::Error) -> Self {
+        Self::Usage(error.to_string())
     }
 }
 
