@@ -65,8 +65,8 @@ pub enum Watch {
         now: i64,
         /// Whether it was not yours, or had run out.
         began: bool,
-        /// When anybody took it, or went on with it, before this time: ms since the Unix epoch.
-        last: Option<i64>,
+        /// When the last look came to its end, whoever looked: ms since the Unix epoch, about.
+        looked: Option<i64>,
         /// Devices that are raised, over all rules.
         raised: u64,
         /// Events that wait to be delivered.

@@ -143,8 +143,9 @@ pub trait Devices: Reach {
 /// processes one alone raises and clears.
 #[async_trait]
 pub trait Alarms: Devices {
-    /// Takes the watch for `ttl` when nobody has it, or goes on with it; by the buffer's clock.
-    async fn watch(&self, watcher: WatcherId, ttl: Duration) -> Result<Watch>;
+    /// Takes the watch for `ttl` when nobody has it, or goes on with it; by the buffer's clock. `looked` is the time of the last
+    /// look that came to its end, to be kept for whoever watches next.
+    async fn watch(&self, watcher: WatcherId, ttl: Duration, looked: Option<i64>) -> Result<Watch>;
 
     /// Gives the watch back. That of another is left alone.
     async fn unwatch(&self, watcher: WatcherId) -> Result<()>;

@@ -126,7 +126,9 @@ impl Line {
         if self.under_way.is_some() || self.not_before > now {
             return None;
         }
-        let queued = self.heads().find(|waiting| waiting.not_before <= now)?.queued.clone();
+        // The longest due comes first: so the events take turns, and one that is never taken keeps no other waiting.
+        let due = self.heads().filter(|waiting| waiting.not_before <= now);
+        let queued = due.min_by_key(|waiting| (waiting.not_before, waiting.queued.number))?.queued.clone();
         self.under_way = Some(queued.number);
         Some(queued)
     }

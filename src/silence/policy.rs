@@ -16,7 +16,9 @@
 //! second fact needs to be kept of a device: that it is in the window says that it lives.
 //!
 //! What a broken watch leaves over: the next one takes a device that was last seen within `after` of the last look, and not
-//! after it, for seen live. It was there at that look, unless it came late just between the two.
+//! after it, for seen live. It was there at that look, unless it came late just between the two. What was noted before a
+//! break within one process stays noted ([`Due::resume`]); another process knows nothing of it, so whoever fell silent while
+//! the door had not stood open for `after` yet is missed when that process dies as well before it has.
 
 use std::collections::HashMap;
 
@@ -32,7 +34,7 @@ pub struct Due {
     horizon: i64,
     /// All that was last seen up to here is judged.
     from: i64,
-    /// Up to when those who were last seen count as seen live, in the first look of a watch.
+    /// The last look before this watch, in its first one.
     carried: Option<i64>,
     /// Seen live, by (user, device), with the time at which they were last seen.
     live: HashMap<(String, String), i64>,
@@ -46,6 +48,12 @@ impl Due {
         Self { after, horizon, from, carried: last, live: HashMap::new(), next: HashMap::new() }
     }
 
+    /// Goes on after a break. `last` is when this process looked before.
+    pub fn resume(&mut self, last: i64) {
+        self.carried = Some(last);
+        self.next.clear();
+    }
+
     /// The devices to be seen in a look at `now`: those last seen from the first time on, and before the second.
     pub fn window(&self, now: i64) -> (i64, i64) {
         (self.from, now.saturating_sub(self.after).saturating_add(self.horizon))
@@ -57,7 +65,7 @@ impl Due {
         let key = (user_id.clone(), device_id.clone());
         let lives = !is_silent(*last_seen, self.after, now)
             || self.live.get(&key) == Some(last_seen)
-            || self.carried.is_some_and(|last| *last_seen <= last);
+            || self.carried.is_some_and(|last| *last_seen <= last && !is_silent(*last_seen, self.after, last));
         if lives && self.next.len() < MAX_NOTED {
             self.next.insert(key, *last_seen);
         }
@@ -149,8 +157,8 @@ mod tests {
         Pass(i64),
         Beat(u8, i64),
         Shut,
-        /// The watch breaks, and begins again after so long.
-        Break(i64),
+        /// The watch breaks, and begins again after so long, in the same process or in another.
+        Break(i64, bool),
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -158,7 +166,7 @@ mod tests {
             6 => (1..=10i64).prop_map(Step::Pass),
             4 => (0..4u8, prop_oneof![3 => 0..3i64, 1 => 0..3 * AFTER]).prop_map(|(device, late)| Step::Beat(device, late)),
             1 => Just(Step::Shut),
-            1 => (0..3 * AFTER).prop_map(Step::Break),
+            1 => (0..3 * AFTER, any::<bool>()).prop_map(|(time, same)| Step::Break(time, same)),
         ];
         prop::collection::vec(step, 1..200)
     }
@@ -177,10 +185,13 @@ mod tests {
                     Step::Pass(time) => now += time,
                     Step::Beat(device, late) => world.beat(device, now, late),
                     Step::Shut => open_since = now,
-                    Step::Break(time) => {
+                    Step::Break(time, same) => {
                         let last = world.looks.last().copied();
                         now += time;
-                        due = Due::begin(AFTER, HORIZON, now, last);
+                        match last.filter(|_| same) {
+                            Some(last) => due.resume(last),
+                            None => due = Due::begin(AFTER, HORIZON, now, last),
+                        }
                         open_since = now;
                         world.begun.push(now);
                     }

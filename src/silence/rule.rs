@@ -159,6 +159,7 @@ impl Rule {
     }
 
     /// As lines that are read as the same.
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn print(&self) -> String {
         self.lines(self.webhook.as_str())
     }

@@ -19,6 +19,8 @@ pub(super) struct Session {
     /// By the buffer's clock: when the watch began, and when the last look was.
     began: i64,
     pub(super) looked: i64,
+    /// When the last look was that came to its end.
+    ended: i64,
     /// When the last look was by this process's clock.
     pub(super) looked_at: Instant,
     /// Since when each rule is in force.
@@ -47,19 +49,32 @@ fn key(raised: &Raised) -> Key {
 }
 
 impl Session {
-    /// At the first look. `last` is when somebody looked before.
-    pub(super) fn begin(rules: &Rules, since: Vec<i64>, partitions: Partition, now: i64, last: Option<i64>) -> Self {
+    /// At the first look. `broken` is what this process had before; else `last` is when somebody looked before.
+    pub(super) fn begin(
+        rules: &Rules,
+        since: Vec<i64>,
+        partitions: Partition,
+        now: i64,
+        last: Option<i64>,
+        broken: Option<Self>,
+    ) -> Self {
         let horizon = i64::try_from(rules.options.gap().as_millis()).unwrap_or(i64::MAX);
         let mut by_after: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
         for (at, rule) in rules.rules.iter().enumerate() {
             by_after.entry(rule.after_ms()).or_default().push(at);
         }
         let due = |after| (0..partitions).map(|_| Due::begin(after, horizon, now, last)).collect();
-        let groups = by_after.into_iter().map(|(after, rules)| Group { after, rules, due: due(after) }).collect();
+        let groups: Vec<Group> =
+            by_after.into_iter().map(|(after, rules)| Group { after, rules, due: due(after) }).collect();
+        let groups = match broken.filter(|broken| broken.partitions == partitions) {
+            Some(broken) => broken.resume(),
+            None => groups,
+        };
         Self {
             partitions,
             began: now,
             looked: now,
+            ended: last.unwrap_or(now),
             looked_at: Instant::now(),
             since,
             groups,
@@ -68,6 +83,22 @@ impl Session {
             lines: Lines::default(),
             last_number: None,
         }
+    }
+
+    fn resume(mut self) -> Vec<Group> {
+        let dues = self.groups.iter_mut().flat_map(|group| &mut group.due);
+        dues.for_each(|due| due.resume(self.ended));
+        self.groups
+    }
+
+    /// Ends a look.
+    pub(super) fn end_look(&mut self) {
+        self.ended = self.looked;
+    }
+
+    /// When the last look came to its end.
+    pub(super) fn ended_at(&self) -> i64 {
+        self.ended
     }
 
     /// How many are raised.

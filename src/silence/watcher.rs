@@ -46,6 +46,17 @@ pub struct Watcher {
     metrics: Metrics,
 }
 
+/// How a watch goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Going {
+    /// In one piece.
+    On,
+    /// It has to begin again.
+    Broken,
+    /// Another process has it.
+    Elsewhere,
+}
+
 /// A delivery that has ended.
 type Landed = (Queued, std::result::Result<(), String>);
 
@@ -64,12 +75,12 @@ impl Watcher {
         let mut looks = interval(*self.rules.options.silence_every);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut flights: JoinSet<Landed> = JoinSet::new();
-        let mut session: Option<Session> = None;
+        let (mut session, mut broken): (Option<Session>, Option<Session>) = (None, None);
         loop {
             let under_way = flights.len();
             tokio::select! {
                 () = stop.cancelled() => break,
-                _ = looks.tick() => self.look(&mut session, &reporter).await,
+                _ = looks.tick() => self.look(&mut session, &mut broken, &reporter).await,
                 Some(landed) = flights.join_next() => self.land(&mut session, landed.ok(), &reporter).await,
                 () = next_delivery(session.as_ref(), under_way) => {}
             }
@@ -82,29 +93,40 @@ impl Watcher {
         };
         // Past it they go on to their own deadlines, and what becomes of them is nobody's any more.
         let _ = timeout(LAST_DELIVERIES, last).await;
-        if session.is_some() {
-            // Else it runs out by itself.
+        if let Some(watching) = session {
+            // Where these fail, it runs out by itself.
+            let _ = self.alarms.watch(self.id, self.rules.options.ttl(), Some(watching.ended_at())).await;
             let _ = self.alarms.unwatch(self.id).await;
         }
     }
 
-    async fn look(&self, session: &mut Option<Session>, reporter: &Reporter) {
-        let outcome = match session.take() {
-            Some(going_on) => self.look_again(going_on).await,
-            None => self.look_first().await,
+    /// One look. A session that it breaks is left in `broken`, for what it has noted.
+    async fn look(&self, session: &mut Option<Session>, broken: &mut Option<Session>, reporter: &Reporter) {
+        let outcome = match session {
+            Some(watching) => self.look_again(watching).await,
+            None => Ok(Going::Broken),
         };
-        match outcome {
-            Ok(Some(watching)) => {
+        if !matches!(outcome, Ok(Going::On)) {
+            *broken = session.take().or(broken.take());
+        }
+        let outcome = match outcome {
+            Ok(Going::Broken) => self.look_first(session, broken).await,
+            outcome => outcome,
+        };
+        match (outcome, session) {
+            (Ok(Going::On), Some(watching)) => {
                 self.metrics.watching.set(1);
                 self.metrics.raised.set(i64::try_from(watching.raised()).unwrap_or(i64::MAX));
-                self.report(&watching, reporter);
-                *session = Some(watching);
+                self.report(watching, reporter);
             }
-            Ok(None) => {
+            (Ok(_), _) => {
+                // What another process has noted meanwhile is newer.
+                *broken = None;
                 self.stop_watching();
                 reporter.well("another process watches");
             }
-            Err(error) => {
+            (Err(error), session) => {
+                *broken = session.take().or(broken.take());
                 self.stop_watching();
                 debug!(%error, "cannot watch over silence");
                 reporter.unwell(format!("cannot watch over silence: {error}"));
@@ -118,37 +140,36 @@ impl Watcher {
         }
     }
 
-    /// Asks for the watch. `None` when another process has it.
-    async fn look_first(&self) -> Result<Option<Session>> {
-        let Watch::Taken { now, last, queued, .. } = self.alarms.watch(self.id, self.rules.options.ttl()).await? else {
-            return Ok(None);
-        };
+    /// Asks for the watch, and begins one where it is given.
+    async fn look_first(&self, session: &mut Option<Session>, broken: &mut Option<Session>) -> Result<Going> {
+        let watch = self.alarms.watch(self.id, self.rules.options.ttl(), None).await?;
+        let Watch::Taken { now, looked, queued, .. } = watch else { return Ok(Going::Elsewhere) };
         let registration = self.alarms.registration().await?.ok_or(Error::NotRegistered)?;
         let names: Vec<String> = self.rules.rules.iter().map(|rule| rule.name.clone()).collect();
         let since = self.alarms.rules(self.id, &names).await?;
-        let mut session = Session::begin(&self.rules, since, registration.partitions, now, last);
-        self.load(&mut session).await?;
-        info!(rules = names.len(), raised = session.raised(), undelivered = queued, "watching over silence");
-        self.look_at_all(&mut session).await?;
-        Ok(Some(session))
+        let begun = Session::begin(&self.rules, since, registration.partitions, now, looked, broken.take());
+        let watching = session.insert(begun);
+        self.load(watching).await?;
+        info!(rules = names.len(), raised = watching.raised(), undelivered = queued, "watching over silence");
+        self.look_at_all(watching).await?;
+        Ok(Going::On)
     }
 
-    async fn look_again(&self, mut session: Session) -> Result<Option<Session>> {
-        let Watch::Taken { now, began, queued, .. } = self.alarms.watch(self.id, self.rules.options.ttl()).await?
-        else {
-            return Ok(None);
-        };
+    async fn look_again(&self, session: &mut Session) -> Result<Going> {
+        let looked = Some(session.ended_at());
+        let watch = self.alarms.watch(self.id, self.rules.options.ttl(), looked).await?;
+        let Watch::Taken { now, began, queued, .. } = watch else { return Ok(Going::Elsewhere) };
         let pause = u128::try_from(now.saturating_sub(session.looked)).unwrap_or(u128::MAX);
         let gap = self.rules.options.gap();
         if began || pause > gap.as_millis() || session.looked_at.elapsed() > gap {
             // Another may have watched meanwhile, or this process stood still: the door with it.
             info!("the watch over silence was broken");
-            return self.look_first().await;
+            return Ok(Going::Broken);
         }
         (session.looked, session.looked_at) = (now, Instant::now());
         self.metrics.outbox.set(i64::try_from(queued).unwrap_or(i64::MAX));
-        self.look_at_all(&mut session).await?;
-        Ok(Some(session))
+        self.look_at_all(session).await?;
+        Ok(Going::On)
     }
 
     /// Reads what is raised. What rules raised that are no more is forgotten, and nobody is told.
@@ -188,7 +209,9 @@ impl Watcher {
             self.go_on(session).await?;
         }
         self.mark(session, changes).await?;
-        self.fetch(session).await
+        self.fetch(session).await?;
+        session.end_look();
+        Ok(())
     }
 
     /// Keeps the watch during a look that takes long.
@@ -196,7 +219,7 @@ impl Watcher {
         if session.looked_at.elapsed() < *self.rules.options.silence_every {
             return Ok(());
         }
-        match self.alarms.watch(self.id, self.rules.options.ttl()).await? {
+        match self.alarms.watch(self.id, self.rules.options.ttl(), None).await? {
             Watch::Taken { began: false, .. } => {
                 session.looked_at = Instant::now();
                 Ok(())

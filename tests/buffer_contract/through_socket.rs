@@ -9,8 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use systole::buffer::socket::{ControlSocket, SocketBuffer};
 use systole::buffer::{
-    Administer, Batchers, Buffer, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, Durability, Inlet, Inspect,
-    Lease, LeaseAnswer, PartitionStatus, Reach, Registration, Result, Room, Tokens,
+    Administer, Alarms, Batchers, Buffer, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, Durability, Inlet,
+    Inspect, Lease, LeaseAnswer, PartitionStatus, Reach, Registration, Result, Room, Tokens,
 };
 use systole::heartbeat::{BatcherId, ClaimId, Frame, Partition};
 use systole::token::{StoredToken, TokenId, TokenList, TokenVersion};
@@ -48,6 +48,10 @@ impl Backend for Socket {
         let far = SocketBuffer::new(&path, &AMPLE.options());
         let near = Arc::new(self.inner.buffer.another(&AMPLE.options()));
         Arc::new(Far { server: Served::start(path, near), far })
+    }
+
+    fn alarms(&self) -> Arc<dyn Alarms> {
+        self.inner.alarms()
     }
 
     fn crash_and_restart(&mut self) {

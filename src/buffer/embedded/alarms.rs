@@ -19,8 +19,8 @@ use super::roll::Roll;
 use super::store::Store;
 use crate::heartbeat::Partition;
 
-/// How often it is written down that somebody watches: a sync of the disk.
-const WRITTEN_EVERY_MS: i64 = 4_000;
+/// By how much a look must be later than the one that is written down: each costs a sync of the disk.
+const WRITTEN_EVERY_MS: i64 = 1_000;
 
 /// The numbers that go with the rows.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -29,8 +29,8 @@ struct Counts {
     number: u64,
     raised: u64,
     queued: u64,
-    /// When somebody watched, as far as that is written down.
-    watched: Option<i64>,
+    /// When the last look came to its end, as far as that is written down.
+    looked: Option<i64>,
     /// Since when each rule is in force.
     rules: BTreeMap<String, i64>,
 }
@@ -170,7 +170,7 @@ fn settle(engine: &Engine, numbers: &[u64]) -> Result<((), Vec<Write>)> {
 
 #[async_trait]
 impl Alarms for EmbeddedBuffer {
-    async fn watch(&self, watcher: WatcherId, ttl: Duration) -> Result<Watch> {
+    async fn watch(&self, watcher: WatcherId, ttl: Duration, looked: Option<i64>) -> Result<Watch> {
         self.run(*self.shared.options.step_deadline, move |shared| {
             let now = now_ms();
             let held = {
@@ -184,14 +184,14 @@ impl Alarms for EmbeddedBuffer {
             };
             shared.store.step_apart(|engine| {
                 let mut counts = Counts::read(engine)?;
+                let known = counts.looked;
+                let later =
+                    looked.filter(|looked| known.is_none_or(|known| (looked - known).abs() >= WRITTEN_EVERY_MS));
+                counts.looked = later.or(known);
+                let looked = looked.or(known).map(|looked| looked.min(now));
                 let Counts { raised, queued, .. } = counts;
-                let last = counts.watched.map(|last| last.min(now));
-                let taken = Watch::Taken { now, began: !held, last, raised, queued };
-                if last.is_some_and(|last| held && now - last < WRITTEN_EVERY_MS) {
-                    return Ok((taken, Vec::new()));
-                }
-                counts.watched = Some(now);
-                Ok((taken, vec![counts.write()?]))
+                let taken = Watch::Taken { now, began: !held, looked, raised, queued };
+                Ok((taken, if later.is_some() { vec![counts.write()?] } else { Vec::new() }))
             })
         })
         .await

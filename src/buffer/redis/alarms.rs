@@ -25,9 +25,10 @@ fn read_member(text: &str) -> Result<Raised> {
 
 #[async_trait]
 impl Alarms for RedisBuffer {
-    async fn watch(&self, watcher: WatcherId, ttl: Duration) -> Result<Watch> {
+    async fn watch(&self, watcher: WatcherId, ttl: Duration, looked: Option<i64>) -> Result<Watch> {
         let reply = self.apart(&script::ALARM_WATCH, None, |command| {
-            command.arg(watcher.to_string()).arg(millis(ttl));
+            let looked = looked.map(|looked| looked.to_string()).unwrap_or_default();
+            command.arg(watcher.to_string()).arg(millis(ttl)).arg(looked);
         });
         let mut reply = reply.await?;
         match reply.word() {
@@ -35,8 +36,8 @@ impl Alarms for RedisBuffer {
             "taken" => {
                 let now = i64::try_from(reply.count()?).map_err(|_| reply.strange())?;
                 let began = reply.count()? == 1;
-                let last = reply.count_or_none()?.and_then(|last| i64::try_from(last).ok());
-                Ok(Watch::Taken { now, began, last, raised: reply.count()?, queued: reply.count()? })
+                let looked = reply.count_or_none()?.and_then(|looked| i64::try_from(looked).ok());
+                Ok(Watch::Taken { now, began, looked, raised: reply.count()?, queued: reply.count()? })
             }
             _ => Err(reply.strange()),
         }

@@ -11,7 +11,7 @@
 //! | `systole:{p7}:devices`     | sorted set | devices, `user NUL device`, by when they were last seen in ms             |
 //! | `systole:batchers`           | sorted set | batchers by last sign of life, ms by Redis's clock                        |
 //! | `systole:tokens`             | hash       | tokens by id (`token/`), and `version`, another with each change          |
-//! | `systole:{alarms}:watch`     | hash       | who watches over silence (`owner`, `from_ms`, `until_ms`), the last number of the outbox (`number`), `rule:<name>` since when (ms) |
+//! | `systole:{alarms}:watch`     | hash       | who watches over silence (`owner`, `from_ms`, `until_ms`, `looked_ms`), the last number of the outbox (`number`), `rule:<name>` since when (ms) |
 //! | `systole:{alarms}:raised`    | sorted set | what is raised, all of score 0: `<rule>\n<user>\n<device>\n<event> <last seen> <raised at>` |
 //! | `systole:{alarms}:outbox`    | sorted set | events to be delivered, JSON, by their numbers                            |
 //!

@@ -5,6 +5,6 @@
 -- ARGV  watcher
 -- Gives {'done'}
 --
--- Promises: when it was last gone on with stays known.
-if not check_watch(KEYS[1], ARGV[1]) then redis.call('HDEL', KEYS[1], 'owner', 'until_ms') end
+-- Promises: when the last look was stays known.
+if not check_watch(KEYS[1], ARGV[1]) then redis.call('HDEL', KEYS[1], 'owner', 'from_ms', 'until_ms') end
 return { 'done' }
