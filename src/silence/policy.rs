@@ -15,8 +15,8 @@
 //! Late heartbeats set a device down somewhere to the left, where it was not noted: it is nothing to raise. That is why no
 //! second fact needs to be kept of a device: that it is in the window says that it lives.
 //!
-//! What a broken watch leaves over: the next one takes a device that was last seen within `after` of the last look, and not
-//! after it, for seen live. It was there at that look, unless it came late just between the two. What was noted before a
+//! What a broken watch leaves over: the next one takes a device that was last seen within `after` of the last look, or just
+//! after it, for seen live. It was, unless what set it there came late and just between the two. What was noted before a
 //! break within one process stays noted ([`Due::resume`]); another process knows nothing of it, so whoever fell silent while
 //! the door had not stood open for `after` yet is missed when that process dies as well before it has.
 
@@ -65,10 +65,16 @@ impl Due {
         let key = (user_id.clone(), device_id.clone());
         let lives = !is_silent(*last_seen, self.after, now)
             || self.live.get(&key) == Some(last_seen)
-            || self.carried.is_some_and(|last| *last_seen <= last && !is_silent(*last_seen, self.after, last));
+            || self.carried.is_some_and(|last| self.was_live(*last_seen, last));
         if lives && self.next.len() < MAX_NOTED {
             self.next.insert(key, *last_seen);
         }
+    }
+
+    /// Whether one was live when the door was last known to be open: at the last look, or for as long behind it as looks may be
+    /// apart, since whoever beats often has beaten again before the end came.
+    fn was_live(&self, last_seen: i64, last: i64) -> bool {
+        !is_silent(last_seen, self.after, last) && last_seen <= last.saturating_add(self.horizon)
     }
 
     /// Ends a look: who was seen live and is silent now. Nobody is while the door has not stood open for `after`, and while
@@ -208,7 +214,7 @@ mod tests {
                     });
                     let unwatched = world.begun.iter().any(|begun| {
                         let last = world.looks.iter().filter(|look| *look < begun).max();
-                        last.is_some_and(|last| last - last_seen <= AFTER && last_seen <= *last
+                        last.is_some_and(|last| last - last_seen <= AFTER && last_seen <= *last + HORIZON
                             && world.seen_by(device, *begun) == Some(last_seen))
                     });
                     prop_assert!(live || unwatched, "device {} was never live", device);

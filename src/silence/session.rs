@@ -23,6 +23,8 @@ pub(super) struct Session {
     ended: i64,
     /// When the last look was by this process's clock.
     pub(super) looked_at: Instant,
+    /// When the watch was last gone on with.
+    pub(super) renewed_at: Instant,
     /// Since when each rule is in force.
     since: Vec<i64>,
     groups: Vec<Group>,
@@ -76,6 +78,7 @@ impl Session {
             looked: now,
             ended: last.unwrap_or(now),
             looked_at: Instant::now(),
+            renewed_at: Instant::now(),
             since,
             groups,
             raised: BTreeMap::new(),

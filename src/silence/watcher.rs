@@ -161,12 +161,13 @@ impl Watcher {
         let Watch::Taken { now, began, queued, .. } = watch else { return Ok(Going::Elsewhere) };
         let pause = u128::try_from(now.saturating_sub(session.looked)).unwrap_or(u128::MAX);
         let gap = self.rules.options.gap();
-        if began || pause > gap.as_millis() || session.looked_at.elapsed() > gap {
+        if began || pause > gap.as_millis() || session.renewed_at.elapsed() > gap {
             // Another may have watched meanwhile, or this process stood still: the door with it.
             info!("the watch over silence was broken");
             return Ok(Going::Broken);
         }
-        (session.looked, session.looked_at) = (now, Instant::now());
+        let at = Instant::now();
+        (session.looked, session.looked_at, session.renewed_at) = (now, at, at);
         self.metrics.outbox.set(i64::try_from(queued).unwrap_or(i64::MAX));
         self.look_at_all(session).await?;
         Ok(Going::On)
@@ -216,12 +217,12 @@ impl Watcher {
 
     /// Keeps the watch during a look that takes long.
     async fn go_on(&self, session: &mut Session) -> Result<()> {
-        if session.looked_at.elapsed() < *self.rules.options.silence_every {
+        if session.renewed_at.elapsed() < *self.rules.options.silence_every {
             return Ok(());
         }
         match self.alarms.watch(self.id, self.rules.options.ttl(), None).await? {
             Watch::Taken { began: false, .. } => {
-                session.looked_at = Instant::now();
+                session.renewed_at = Instant::now();
                 Ok(())
             }
             _ => Err(Error::Unwatched),
@@ -266,7 +267,8 @@ impl Watcher {
             loop {
                 let page = self.alarms.devices_unseen(partition, before, Some(&last), DEVICES_AT_ONCE).await?;
                 session.see(group, partition, &self.rules, &page);
-                match page.into_iter().last() {
+                let whole = page.len() < DEVICES_AT_ONCE as usize;
+                match page.into_iter().last().filter(|_| !whole) {
                     Some(end) => last = end,
                     None => break,
                 }
@@ -394,11 +396,11 @@ impl Watcher {
             Err(why) => warn!(rule, why, "the webhook of this rule takes no events; they are kept and sent again"),
         }
         if delivered {
-            if let Err(error) = reached("silence.delivered") {
-                debug!(%error, "a delivered event is not settled");
-                return;
-            }
-            if let Err(error) = self.alarms.settle(self.id, &[queued.number]).await {
+            let settled = match reached("silence.delivered") {
+                Ok(()) => self.alarms.settle(self.id, &[queued.number]).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = settled {
                 debug!(%error, "a delivered event is not settled: it is delivered again");
             }
         }
