@@ -19,10 +19,25 @@ const LAYERS: [(&str, &[&str]); 18] = [
     ("compactor", &["dataset", "heartbeat", "telemetry", "failpoint", "settings"]),
     ("books", &["buffer", "dataset", "heartbeat"]),
     ("silence", &["buffer", "heartbeat", "telemetry", "failpoint", "settings", "backoff"]),
-    ("query", &["buffer", "dataset", "heartbeat"]),
+    ("query", &["buffer", "dataset", "heartbeat", "telemetry", "settings"]),
     ("http", &["query", "buffer", "heartbeat", "token", "telemetry", "failpoint", "settings"]),
-    ("config", &["buffer", "batcher", "compactor", "dataset", "http", "silence", "telemetry"]),
-    ("cli", &["config", "buffer", "batcher", "compactor", "dataset", "http", "silence", "telemetry", "token"]),
+    ("config", &["buffer", "batcher", "compactor", "dataset", "http", "query", "silence", "telemetry"]),
+    (
+        "cli",
+        &[
+            "config",
+            "heartbeat",
+            "buffer",
+            "batcher",
+            "compactor",
+            "dataset",
+            "http",
+            "query",
+            "silence",
+            "telemetry",
+            "token",
+        ],
+    ),
     (
         "app",
         &[

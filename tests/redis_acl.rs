@@ -73,6 +73,10 @@ fn every_role_works_under_its_user() {
     client.must_keep(&beats.take(2));
     wait::until("two dead letters", SOON, || world.held("dead") == 2);
     broken.stop();
+    for path in ["/v1/silent", "/v1/users/user-0/devices"] {
+        serve.await_status(path, 200, SOON);
+    }
+    people(&["silent"]);
     let listed = people(&["dead-letters", "list", "--json"]).json();
     let id = |at: usize| listed[at]["id"].as_str().unwrap().to_owned();
     people(&["dead-letters", "show", &id(0)]);
@@ -242,6 +246,7 @@ fn nobody_may_touch_the_keys_of_others() {
             assert!(!may(&redis, user, &write, key) && !may(&redis, user, &script, key), "{user} may touch {key}");
         }
     }
+    assert!(may(&redis, "systole-serve", &write, "systole:{p3}:devices"));
     for key in ["systole:{p3}:processing", "systole:{p3}:dead"] {
         assert!(!may(&redis, "systole-serve", &write, key), "the door needs no {key}");
     }

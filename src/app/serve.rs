@@ -8,20 +8,20 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::silence::{self, Detour};
-use super::start::{finish, open_buffer, stop_on_signals};
+use super::start::{expect_dataset, finish, open_buffer, open_dataset_to_read, stop_on_signals};
 use super::{Done, Failure, Outcome};
-use crate::buffer::Inlet;
 use crate::buffer::committer::{self, Committer};
 use crate::buffer::monitor::{self, Monitor};
 use crate::buffer::redis::RedisBuffer;
 use crate::buffer::spill::{self, TokenCopy};
+use crate::buffer::{self, Frames, Inlet};
 use crate::cli::Serve;
 use crate::config::relations;
-use crate::dataset::Dataset;
+use crate::dataset::{self, Dataset};
 use crate::http;
 use crate::http::Services;
 use crate::http::auth::Keeper;
-use crate::query::Reading;
+use crate::query::{self, Reading};
 use crate::telemetry::health::{Affects, Health};
 use crate::telemetry::metrics;
 
@@ -35,7 +35,8 @@ pub async fn run(args: Serve) -> Outcome {
     let health = Health::new();
     let buffer = open_buffer(&args.buffer, &args.redis).await?;
     let rules = silence::open(args.rules.clone(), &args.silence, &args.buffer).await?;
-    let Door { inlet, buffer_affects, spill } = open_door(&buffer, &args, &health, &registry).await?;
+    let dataset = open_files(&args, &buffer).await?;
+    let Door { inlet, frames, buffer_affects, spill } = open_door(&buffer, &args, &health, &registry).await?;
 
     let stop_committer = CancellationToken::new();
     let committer_metrics = committer::Metrics::register(&registry)?;
@@ -58,7 +59,9 @@ pub async fn run(args: Serve) -> Outcome {
     let copy = args.spill.spill_dir.as_deref().map(TokenCopy::beside);
     let detour = spill.as_ref().map(Spilling::detour);
     let watching = silence::start(rules, buffer.clone(), detour, &health, &registry)?;
-    let services = Services { reading: Reading::new(buffer.clone(), None), devices: buffer.clone() };
+    let read_metrics = query::Metrics::register(&registry)?;
+    let services =
+        Services { reading: Reading::new(frames, dataset, &args.reading, read_metrics), devices: buffer.clone() };
     let (gate, keeper) = Keeper::start(listen, &args.auth, buffer, copy, &health, &registry).await?;
     keeper.warn_without_tls(listen, args.http.tls.is_on());
     let server = http::Server::bind(
@@ -93,9 +96,25 @@ pub async fn run(args: Serve) -> Outcome {
     Ok(Done::Well)
 }
 
+/// The files that answers are to cover: of the dataset that the buffer belongs to, and no other, from now on.
+async fn open_files(args: &Serve, buffer: &RedisBuffer) -> Result<Option<Dataset>, Failure> {
+    let Some(data) = args.data.clone() else { return Ok(None) };
+    let dataset = open_dataset_to_read(&dataset::Options { data, ..dataset::Options::default() }).await?;
+    buffer.expect_dataset(dataset.id());
+    match expect_dataset(buffer, &dataset).await {
+        // It may be registered, or come back, while this runs; another one is refused then as well.
+        Err(buffer::Error::NotRegistered) => {}
+        Err(error) if error.is_transient() => {}
+        judged => judged?,
+    }
+    Ok(Some(dataset))
+}
+
 /// Where heartbeats go.
 struct Door {
     inlet: Arc<dyn Inlet>,
+    /// What lies there: for readers.
+    frames: Arc<dyn Frames>,
     /// What it means that the buffer is out of reach.
     buffer_affects: Affects,
     spill: Option<Spilling>,
@@ -108,7 +127,8 @@ async fn open_door(
     registry: &Registry,
 ) -> Result<Door, Failure> {
     let Some(dir) = args.spill.spill_dir.clone() else {
-        return Ok(Door { inlet: buffer.clone(), buffer_affects: Affects::Readiness, spill: None });
+        let (inlet, frames) = (buffer.clone(), buffer.clone());
+        return Ok(Door { inlet, frames, buffer_affects: Affects::Readiness, spill: None });
     };
     if let Some(data) = Dataset::around(&dir) {
         // The embedded buffer of that dataset would go into Redis without its books: moving it is what `drain` is for.
@@ -119,9 +139,10 @@ async fn open_door(
         )));
     }
     let metrics = spill::Metrics::register(registry)?;
-    let (inlet, service) = spill::start(dir, buffer, &args.buffer, &args.spill, health, metrics).await?;
+    let (inlet, frames, service) = spill::start(dir, buffer, &args.buffer, &args.spill, health, metrics).await?;
     // The door stays open while Redis is away; the spill says whether it is.
-    Ok(Door { inlet: Arc::new(inlet), buffer_affects: Affects::Health, spill: Some(Spilling::run(service)) })
+    let spill = Some(Spilling::run(service));
+    Ok(Door { inlet: Arc::new(inlet), frames: Arc::new(frames), buffer_affects: Affects::Health, spill })
 }
 
 /// The spill at work.

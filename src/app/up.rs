@@ -29,7 +29,7 @@ use crate::dataset::Dataset;
 use crate::heartbeat::BatcherId;
 use crate::http::auth::Keeper;
 use crate::http::{Server, Services};
-use crate::query::Reading;
+use crate::query::{self, Reading};
 use crate::silence::Watcher;
 use crate::telemetry::health::{Affects, Health};
 use crate::telemetry::metrics;
@@ -56,7 +56,9 @@ pub async fn run(args: Up) -> Outcome {
     let shared = Arc::new(buffer.clone());
     let watching = silence::watcher(rules, shared.clone(), None, &health, &registry)?;
     let attended = silence::attend(watching.as_ref().map(|(_, door)| door), intake.clone());
-    let services = Services { reading: Reading::new(shared.clone(), Some(dataset.clone())), devices: shared };
+    let read_metrics = query::Metrics::register(&registry)?;
+    let reading = Reading::new(shared.clone(), Some(dataset.clone()), &args.reading, read_metrics);
+    let services = Services { reading, devices: shared };
     let (health_of_server, registry_of_server) = (health.clone(), registry.clone());
     let server =
         Server::bind(&args.http, &args.limits, &gate, attended, &services, health_of_server, registry_of_server)?;

@@ -27,6 +27,7 @@ pub mod redis;
 pub mod socket;
 pub mod spill;
 mod types;
+mod unseen;
 
 pub use alarm::{
     Change, Event, EventId, EventKind, MAX_CHANGES, MAX_QUEUED, MAX_RAISED, Marked, Marks, Queued, Raised, Watch,
@@ -40,6 +41,7 @@ pub use types::{
     Batchers, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, Durability, FrameMark, FramePage, InHand, Lease,
     LeaseAnswer, Ledger, PartitionStatus, Registration, Room, SeenDevice, StandingClaim, Witness,
 };
+pub use unseen::Unseen;
 
 /// The refusal of one token more.
 fn too_many_tokens() -> Error {

@@ -24,5 +24,6 @@ pub use reject::{RejectCode, Rejection};
 pub use sighting::{Sighting, Sightings};
 pub use sort::sort;
 pub use text::{
-    MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTE_LEVELS, MAX_ID_BYTES, MAX_NAME_BYTES, MIN_TIMESTAMP_NOT_SECONDS, check_user_id,
+    MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTE_LEVELS, MAX_ID_BYTES, MAX_NAME_BYTES, MIN_TIMESTAMP_NOT_SECONDS,
+    check_device_id, check_user_id, time_ms,
 };

@@ -10,7 +10,7 @@ use bytesize::ByteSize;
 use systole::buffer::embedded::{self, EmbeddedBuffer};
 use systole::buffer::options::Options;
 use systole::buffer::redis::{self, RedisBuffer};
-use systole::buffer::{Alarms, Buffer, Registration, Tokens};
+use systole::buffer::{Alarms, Buffer, Devices, Frames, Registration, Tokens};
 use systole::heartbeat::DatasetId;
 
 use tempfile::TempDir;
@@ -45,11 +45,17 @@ pub trait Backend {
     /// Another process's view of the same buffer: shares its content, not its memory.
     fn open(&self, caps: Caps) -> Arc<dyn Buffer>;
 
+    /// Another process's view of it, with these options, as a buffer and as what it remembers of devices.
+    fn remembering(&self, options: &Options) -> (Arc<dyn Buffer>, Arc<dyn Devices>);
+
     /// Another process's view of its tokens.
     fn tokens(&self) -> Arc<dyn Tokens>;
 
     /// Another process's view of what is kept of silence. Not through the socket: nobody watches from there.
     fn alarms(&self) -> Arc<dyn Alarms>;
+
+    /// Another process's view of the frames that lie in it.
+    fn frames(&self) -> Arc<dyn Frames>;
 
     /// Kills the store in mid-air and brings it up again on what it had made durable.
     fn crash_and_restart(&mut self);
@@ -90,11 +96,20 @@ impl Backend for Redis {
         connect(&caps.options(), &self.place())
     }
 
+    fn remembering(&self, options: &Options) -> (Arc<dyn Buffer>, Arc<dyn Devices>) {
+        let buffer = Arc::new(RedisBuffer::connect(options, &self.place()).unwrap());
+        (buffer.clone(), buffer)
+    }
+
     fn tokens(&self) -> Arc<dyn Tokens> {
         Arc::new(RedisBuffer::connect(&AMPLE.options(), &self.place()).unwrap())
     }
 
     fn alarms(&self) -> Arc<dyn Alarms> {
+        Arc::new(RedisBuffer::connect(&AMPLE.options(), &self.place()).unwrap())
+    }
+
+    fn frames(&self) -> Arc<dyn Frames> {
         Arc::new(RedisBuffer::connect(&AMPLE.options(), &self.place()).unwrap())
     }
 
@@ -181,11 +196,20 @@ impl Backend for Embedded {
         Arc::new(self.buffer.another(&caps.options()))
     }
 
+    fn remembering(&self, options: &Options) -> (Arc<dyn Buffer>, Arc<dyn Devices>) {
+        let buffer = Arc::new(self.buffer.another(options));
+        (buffer.clone(), buffer)
+    }
+
     fn tokens(&self) -> Arc<dyn Tokens> {
         Arc::new(self.buffer.another(&AMPLE.options()))
     }
 
     fn alarms(&self) -> Arc<dyn Alarms> {
+        Arc::new(self.buffer.another(&AMPLE.options()))
+    }
+
+    fn frames(&self) -> Arc<dyn Frames> {
         Arc::new(self.buffer.another(&AMPLE.options()))
     }
 

@@ -7,10 +7,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use systole::buffer::options::Options;
 use systole::buffer::socket::{ControlSocket, SocketBuffer};
 use systole::buffer::{
-    Administer, Alarms, Batchers, Buffer, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, Durability, Inlet,
-    Inspect, Lease, LeaseAnswer, PartitionStatus, Reach, Registration, Result, Room, Tokens,
+    Administer, Alarms, Batchers, Buffer, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, Devices, Durability,
+    FrameMark, FramePage, Frames, Inlet, Inspect, Lease, LeaseAnswer, PartitionStatus, Reach, Registration, Result,
+    Room, SeenDevice, Tokens,
 };
 use systole::heartbeat::{BatcherId, ClaimId, Frame, Partition};
 use systole::token::{StoredToken, TokenId, TokenList, TokenVersion};
@@ -31,23 +33,42 @@ impl Socket {
     pub fn start() -> Self {
         Self { inner: Embedded::start(), sockets: tempfile::tempdir().unwrap(), next: AtomicU32::new(0) }
     }
-}
 
-impl Backend for Socket {
-    fn open(&self, caps: Caps) -> Arc<dyn Buffer> {
+    fn split(&self, options: &Options) -> Split {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = self.sockets.path().join(format!("{number}.sock"));
-        let buffer = Arc::new(self.inner.buffer.another(&caps.options()));
-        let far = SocketBuffer::new(&path, &caps.options());
-        Arc::new(Split { server: Served::start(path, buffer.clone()), far, near: buffer })
+        let buffer = Arc::new(self.inner.buffer.another(options));
+        let far = SocketBuffer::new(&path, options);
+        Split { server: Served::start(path, buffer.clone()), far, near: buffer }
     }
+}
 
-    fn tokens(&self) -> Arc<dyn Tokens> {
+impl Socket {
+    fn far(&self) -> Far {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = self.sockets.path().join(format!("{number}.sock"));
         let far = SocketBuffer::new(&path, &AMPLE.options());
         let near = Arc::new(self.inner.buffer.another(&AMPLE.options()));
-        Arc::new(Far { server: Served::start(path, near), far })
+        Far { server: Served::start(path, near), far }
+    }
+}
+
+impl Backend for Socket {
+    fn open(&self, caps: Caps) -> Arc<dyn Buffer> {
+        Arc::new(self.split(&caps.options()))
+    }
+
+    fn remembering(&self, options: &Options) -> (Arc<dyn Buffer>, Arc<dyn Devices>) {
+        let split = Arc::new(self.split(options));
+        (split.clone(), split)
+    }
+
+    fn tokens(&self) -> Arc<dyn Tokens> {
+        Arc::new(self.far())
+    }
+
+    fn frames(&self) -> Arc<dyn Frames> {
+        Arc::new(self.far())
     }
 
     fn alarms(&self) -> Arc<dyn Alarms> {
@@ -107,7 +128,7 @@ struct Split {
     server: Served,
 }
 
-/// The tokens as another process sees them.
+/// Tokens and frames as another process sees them.
 #[derive(Debug)]
 struct Far {
     far: SocketBuffer,
@@ -127,6 +148,28 @@ impl Tokens for Far {
 
     async fn revoke_token(&self, id: TokenId) -> Result<bool> {
         self.far.revoke_token(id).await
+    }
+}
+
+#[async_trait]
+impl Reach for Far {
+    async fn durability(&self) -> Result<Durability> {
+        self.far.durability().await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.far.ping().await
+    }
+
+    async fn registration(&self) -> Result<Option<Registration>> {
+        self.far.registration().await
+    }
+}
+
+#[async_trait]
+impl Frames for Far {
+    async fn frames(&self, partition: Partition, from: Option<FrameMark>) -> Result<FramePage> {
+        self.far.frames(partition, from).await
     }
 }
 
@@ -174,6 +217,29 @@ impl Inspect for Split {
 
     async fn drop_dead_letter(&self, partition: Partition, id: DeadLetterId) -> Result<bool> {
         self.far.drop_dead_letter(partition, id).await
+    }
+}
+
+#[async_trait]
+impl Devices for Split {
+    async fn devices_of(
+        &self,
+        partition: Partition,
+        user_id: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<SeenDevice>> {
+        self.far.devices_of(partition, user_id, after, limit).await
+    }
+
+    async fn devices_unseen(
+        &self,
+        partition: Partition,
+        before: i64,
+        after: Option<&SeenDevice>,
+        limit: u32,
+    ) -> Result<Vec<SeenDevice>> {
+        self.far.devices_unseen(partition, before, after, limit).await
     }
 }
 

@@ -121,7 +121,7 @@ impl Drop for SocketFile {
 #[derive(Debug, Clone)]
 struct Desk {
     buffer: Arc<dyn Administer>,
-    /// One answer with dead letters or tokens is in memory at a time: it may have 16 MiB.
+    /// One answer with dead letters, tokens or frames is in memory at a time: it may have 16 MiB.
     tails: Arc<Semaphore>,
     closing: CancellationToken,
 }
@@ -181,6 +181,7 @@ impl Desk {
                 Answer::Devices(buffer.devices_unseen(partition, before, after.as_ref(), limit).await?)
             }
             Call::RevokeToken { id } => Answer::Settled(buffer.revoke_token(id).await?),
+            Call::Frames { partition, from } => return Ok(Answer::frames(buffer.frames(partition, from).await?)),
         };
         Ok((answer, Vec::new()))
     }
