@@ -49,7 +49,7 @@ while at <= #ARGV do
   if answer[1] == 'held' then
     book.frames[#book.frames + 1] = frame
     book.places[#book.places + 1] = #answers
-    if devices > 0 then book.seen[#book.seen + 1] = { at + 3, at + 2 + 2 * devices } end
+    if devices > 0 and most_devices > 0 then book.seen[#book.seen + 1] = { at + 3, at + 2 + 2 * devices } end
   end
   at = at + 3 + 2 * devices
 end
