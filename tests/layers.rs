@@ -19,7 +19,7 @@ const LAYERS: [(&str, &[&str]); 18] = [
     ("compactor", &["dataset", "heartbeat", "telemetry", "failpoint", "settings"]),
     ("books", &["buffer", "dataset", "heartbeat"]),
     ("silence", &["buffer", "heartbeat", "telemetry", "failpoint", "settings", "backoff"]),
-    ("query", &["buffer", "dataset", "heartbeat", "telemetry", "settings"]),
+    ("query", &["buffer", "dataset", "heartbeat", "telemetry", "settings", "failpoint"]),
     ("http", &["query", "buffer", "heartbeat", "token", "telemetry", "failpoint", "settings"]),
     ("config", &["buffer", "batcher", "compactor", "dataset", "http", "query", "silence", "telemetry"]),
     (

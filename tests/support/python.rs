@@ -1,4 +1,4 @@
-//! Other people's readers, run by Python: DuckDB and PyArrow.
+//! What is run by Python: other people's readers, DuckDB and PyArrow, and readers of YAML.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -52,15 +52,18 @@ pub fn read_back(format: &str, file: &Path) -> Vec<Value> {
 }
 
 fn script(name: &str) -> Command {
-    let mut command = Command::new(python());
-    if std::env::var_os("PYTHONPATH").is_none() {
-        // Where scripts/test.sh puts what it has to install itself.
-        command.env("PYTHONPATH", Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-python"));
-    }
+    let mut command = python();
     command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support").join(name));
     command
 }
 
-fn python() -> PathBuf {
-    std::env::var_os("SYSTOLE_TEST_PYTHON").map_or_else(|| "python3".into(), PathBuf::from)
+/// Python, with the packages that the tests need.
+pub fn python() -> Command {
+    let python = std::env::var_os("SYSTOLE_TEST_PYTHON").map_or_else(|| "python3".into(), PathBuf::from);
+    let mut command = Command::new(python);
+    if std::env::var_os("PYTHONPATH").is_none() {
+        // Where scripts/test.sh puts what it has to install itself.
+        command.env("PYTHONPATH", Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-python"));
+    }
+    command
 }

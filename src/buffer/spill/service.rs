@@ -45,6 +45,7 @@ pub async fn start(
     health: &Health,
     metrics: Metrics,
 ) -> Result<(SpillingInlet, SpilledFrames, SpillService)> {
+    metrics.holds_at_most(own.spill_max_bytes.as_u64());
     let store = Store::open(&dir, own.spill_max_bytes, common).await?;
     if let Some(known) = store.registration() {
         // Else it would hold on to whatever is at the address first.
