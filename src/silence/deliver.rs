@@ -94,9 +94,17 @@ fn explain(error: &ureq::Error) -> String {
     match error {
         ureq::Error::Timeout(_) => "it does not answer in time".to_owned(),
         ureq::Error::HostNotFound => "its host is not found".to_owned(),
-        ureq::Error::Io(error) => format!("it cannot be reached: {}", error.kind()),
+        ureq::Error::Io(error) => match of_tls(error) {
+            Some(error) => format!("its TLS is not trusted: {error}"),
+            None => format!("it cannot be reached: {}", error.kind()),
+        },
         ureq::Error::Rustls(error) => format!("its TLS is not trusted: {error}"),
         ureq::Error::ConnectionFailed => "it cannot be reached".to_owned(),
         _ => "it does not speak HTTP as it should".to_owned(),
     }
+}
+
+/// What TLS found wrong during the handshake, which comes up as a fault of reading.
+fn of_tls(error: &std::io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
 }
