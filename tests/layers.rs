@@ -18,10 +18,13 @@ const LAYERS: [(&str, &[&str]); 17] = [
     ("batcher", &["buffer", "dataset", "heartbeat", "telemetry", "failpoint", "settings", "backoff"]),
     ("compactor", &["dataset", "heartbeat", "telemetry", "failpoint", "settings"]),
     ("books", &["buffer", "dataset", "heartbeat"]),
-    ("query", &["buffer", "dataset", "heartbeat", "telemetry", "settings"]),
+    ("query", &["buffer", "dataset", "heartbeat", "telemetry", "settings", "failpoint"]),
     ("http", &["query", "buffer", "heartbeat", "token", "telemetry", "failpoint", "settings"]),
     ("config", &["buffer", "batcher", "compactor", "dataset", "http", "query", "telemetry"]),
-    ("cli", &["config", "buffer", "batcher", "compactor", "dataset", "http", "query", "telemetry", "token"]),
+    (
+        "cli",
+        &["config", "heartbeat", "buffer", "batcher", "compactor", "dataset", "http", "query", "telemetry", "token"],
+    ),
     (
         "app",
         &[

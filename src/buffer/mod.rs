@@ -12,6 +12,7 @@
 
 pub mod committer;
 mod contract;
+mod devices;
 pub mod drain;
 pub mod embedded;
 mod error;
@@ -25,14 +26,17 @@ pub mod redis;
 pub mod socket;
 pub mod spill;
 mod types;
+mod unseen;
 
 pub use contract::{Administer, Buffer, Devices, Frames, Inlet, Inspect, Reach, Tokens};
+pub use devices::DEVICES_AT_ONCE;
 pub use error::Error;
 pub use intake::{Intake, Parcel};
 pub use types::{
     Batchers, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, Durability, FrameMark, FramePage, InHand, Lease,
     LeaseAnswer, Ledger, PartitionStatus, Registration, Room, SeenDevice, StandingClaim, Witness,
 };
+pub use unseen::Unseen;
 
 /// The refusal of one token more.
 fn too_many_tokens() -> Error {

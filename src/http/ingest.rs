@@ -139,7 +139,8 @@ impl Edge {
         Ok(Head { form: Form { encoding, format }, address, pass })
     }
 
-    fn judge_address(&self, request: &HttpRequest) -> Result<Option<Standing>, Problem> {
+    /// Takes a request from the allowance of its address.
+    pub(super) fn judge_address(&self, request: &HttpRequest) -> Result<Option<Standing>, Problem> {
         let client = self.clients.of(request.peer_addr(), request.headers());
         match self.limits.check_address(client) {
             None | Some(Verdict::Never) => Ok(None),

@@ -9,6 +9,7 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, PullingGauge, Registry};
 use super::answer::Rejected;
 use super::budget::ByteBudget;
 use super::limits::{Limits, Policy};
+use super::read::Reads;
 use super::routes::Route;
 use crate::heartbeat::RejectCode;
 use crate::telemetry::metrics::Register;
@@ -96,6 +97,17 @@ impl Metrics {
         let max = register.gauge("http_connections_max", "Connections that may be open; more wait to be accepted.")?;
         max.set(i64::try_from(most).unwrap_or(i64::MAX));
         register.gauge("http_connections", "Connections that are open.")
+    }
+
+    /// How many answers are being read, when it is scraped.
+    pub(super) fn register_reads(registry: &Registry, reads: Arc<Reads>) -> Result<(), prometheus::Error> {
+        let most = reads.free();
+        let gauge = PullingGauge::new(
+            "http_reads_in_flight",
+            "Answers of heartbeats under way; at read_streams, more are refused.",
+            Box::new(move || most.saturating_sub(reads.free()) as f64),
+        )?;
+        registry.register(Box::new(gauge))
     }
 
     /// Counts a request as under way until the guard is dropped, which happens also when its handling is cut off.

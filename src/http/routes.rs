@@ -5,12 +5,15 @@ use actix_web::http::header::ALLOW;
 use actix_web::{HttpRequest, HttpResponse, Resource, guard, web};
 
 use super::problem::{Kind, Problem};
-use super::{body, ingest, openapi, ops};
+use super::{body, devices, ingest, openapi, ops, read};
 
 /// The paths, as metrics and logs name them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Route {
     Heartbeats,
+    UserHeartbeats,
+    UserDevices,
+    Silent,
     Health,
     Live,
     Ready,
@@ -21,13 +24,26 @@ pub(super) enum Route {
 }
 
 impl Route {
-    pub(super) const ALL: [Self; 7] =
-        [Self::Heartbeats, Self::Health, Self::Live, Self::Ready, Self::Metrics, Self::OpenApi, Self::Other];
+    pub(super) const ALL: [Self; 10] = [
+        Self::Heartbeats,
+        Self::UserHeartbeats,
+        Self::UserDevices,
+        Self::Silent,
+        Self::Health,
+        Self::Live,
+        Self::Ready,
+        Self::Metrics,
+        Self::OpenApi,
+        Self::Other,
+    ];
 
     /// The path, as it is routed and as it stands in labels.
     pub(super) const fn template(self) -> &'static str {
         match self {
             Self::Heartbeats => "/v1/heartbeats",
+            Self::UserHeartbeats => "/v1/users/{user}/heartbeats",
+            Self::UserDevices => "/v1/users/{user}/devices",
+            Self::Silent => "/v1/silent",
             Self::Health => "/health",
             Self::Live => "/health/live",
             Self::Ready => "/health/ready",
@@ -38,7 +54,18 @@ impl Route {
     }
 
     pub(super) fn of(path: &str) -> Self {
-        Self::ALL.into_iter().find(|route| route.template() == path).unwrap_or(Self::Other)
+        Self::ALL.into_iter().find(|route| is_of(path, route.template())).unwrap_or(Self::Other)
+    }
+}
+
+/// Whether a path is one of those that a template stands for.
+fn is_of(path: &str, template: &str) -> bool {
+    match template.split_once("{user}") {
+        None => path == template,
+        Some((before, behind)) => path
+            .strip_prefix(before)
+            .and_then(|rest| rest.strip_suffix(behind))
+            .is_some_and(|user| !user.is_empty() && !user.contains('/')),
     }
 }
 
@@ -48,10 +75,21 @@ pub(super) fn heartbeats(config: &mut web::ServiceConfig) {
     config.service(only(post, "POST"));
 }
 
+/// Where they are asked for, and their devices.
+pub(super) fn questions(config: &mut web::ServiceConfig) {
+    let heartbeats = web::resource(Route::UserHeartbeats.template()).route(read().to(read::get));
+    let of_user = web::resource(Route::UserDevices.template()).route(read().to(devices::of_user));
+    let silent = web::resource(Route::Silent.template()).route(read().to(devices::silent));
+    config.service(only(heartbeats, READ)).service(only(of_user, READ)).service(only(silent, READ));
+}
+
+fn read() -> actix_web::Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
+}
+
 /// Health, metrics and the document; anything else is 404.
 pub(super) fn ops(config: &mut web::ServiceConfig) {
     let resource = |route: Route| web::resource(route.template());
-    let read = || web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
     config
         .service(only(resource(Route::Health).route(read().to(ops::health)), READ))
         .service(only(resource(Route::Live).route(read().to(ops::live)), READ))
@@ -76,7 +114,27 @@ fn only(resource: Resource, allow: &'static str) -> Resource {
 async fn not_found(request: HttpRequest, payload: web::Payload) -> HttpResponse {
     let hint = match *request.method() {
         Method::POST => "Heartbeats go to POST /v1/heartbeats.",
-        _ => "There is POST /v1/heartbeats, and GET /health, /health/live, /health/ready, /metrics and /openapi.json.",
+        _ => {
+            "There is POST /v1/heartbeats, and GET /v1/users/{user}/heartbeats, /v1/users/{user}/devices, /v1/silent, /health, \
+             /health/live, /health/ready, /metrics and /openapi.json."
+        }
     };
     body::with_unread(&request, Problem::new(Kind::NotFound, hint).respond(&request), payload.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_is_known_by_its_template_and_no_user_stands_in_one() {
+        for route in Route::ALL.into_iter().filter(|route| *route != Route::Other) {
+            assert_eq!(Route::of(&route.template().replace("{user}", "a%2Fb")), route);
+        }
+        for stranger in
+            ["/v1/users//heartbeats", "/v1/users/a/b/heartbeats", "/v1/users/heartbeats", "/v1/users/a/", "/"]
+        {
+            assert_eq!(Route::of(stranger), Route::Other, "{stranger}");
+        }
+    }
 }

@@ -23,12 +23,14 @@ use super::body::Bounds;
 use super::budget::ByteBudget;
 use super::client::ClientAddresses;
 use super::connection::Guarded;
+use super::devices::Turns;
 use super::digest::{Digester, size};
 use super::ingest::Edge;
 use super::limits::{self, Limits};
 use super::metrics::Metrics;
 use super::openapi::{self, Document};
 use super::ops::Ops;
+use super::read::Reads;
 use super::stream::{Accept, Stream};
 use super::tls::{self, Tls};
 use super::{Error, Options, Services, routes};
@@ -85,12 +87,17 @@ impl Server {
         let tls = Tls::open(&options.tls, &health, &registry)?;
         let open = Metrics::register_connections(&registry, options.http_max_connections)?;
         board::expose(&health, &registry)?;
+        let reads = web::Data::new(Reads::new(options.read_streams as usize));
+        Metrics::register_reads(&registry, reads.clone().into_inner())?;
         let ops = web::Data::new(Ops { health, registry, gate: gate.clone() });
         let document = web::Data::new(Document::new(Some(openapi::Bounds::of(options))));
         let services = web::Data::new(services.clone());
+        let turns = web::Data::new(Turns::default());
         let configure = move |config: &mut web::ServiceConfig| {
             config.app_data(document.clone()).app_data(services.clone());
-            config.app_data(edge.clone()).app_data(ops.clone()).configure(routes::heartbeats).configure(routes::ops);
+            config.app_data(edge.clone()).app_data(ops.clone()).configure(routes::heartbeats);
+            config.app_data(reads.clone()).app_data(turns.clone());
+            config.configure(routes::questions).configure(routes::ops);
         };
         Ok(Self { listener: Listener::bind(options, tls, access, open, Arc::new(configure))?, limits })
     }

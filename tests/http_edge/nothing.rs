@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use systole::buffer::{self, Devices, Durability, FrameMark, FramePage, Frames, Reach, Registration};
+use systole::buffer::{self, Devices, Durability, FrameMark, FramePage, Frames, Reach, Registration, SeenDevice};
 use systole::heartbeat::Partition;
 use systole::http::Services;
 use systole::query::{self, Reading};
@@ -33,11 +33,31 @@ impl Frames for Nothing {
     }
 }
 
-impl Devices for Nothing {}
+#[async_trait]
+impl Devices for Nothing {
+    async fn devices_of(&self, _: Partition, _: &str, _: Option<&str>, _: u32) -> buffer::Result<Vec<SeenDevice>> {
+        Ok(Vec::new())
+    }
+
+    async fn devices_unseen(
+        &self,
+        _: Partition,
+        _: i64,
+        _: Option<&SeenDevice>,
+        _: u32,
+    ) -> buffer::Result<Vec<SeenDevice>> {
+        Ok(Vec::new())
+    }
+}
 
 /// What answers questions from it.
 pub fn services() -> Services {
+    services_of(Arc::new(Nothing))
+}
+
+/// The same of a buffer in which something lies.
+pub fn services_of(frames: Arc<dyn Frames>) -> Services {
     let metrics = query::Metrics::register(&systole::telemetry::metrics::registry().unwrap()).unwrap();
-    let reading = Reading::new(Arc::new(Nothing), None, &query::Options::default(), metrics);
+    let reading = Reading::new(frames, None, &query::Options::default(), metrics);
     Services { reading, devices: Arc::new(Nothing) }
 }

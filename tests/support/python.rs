@@ -16,9 +16,8 @@ pub struct Reader {
 impl Reader {
     /// Starts reading `dataset` with `engine`: `duckdb` or `pyarrow`.
     pub fn start(engine: &'static str, dataset: &Path) -> Self {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/readers.py");
-        let mut command = python();
-        command.arg(script).arg(engine).arg(dataset);
+        let mut command = script("readers.py");
+        command.arg(engine).arg(dataset);
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         Self { child: child.expect("python3 is installed (scripts/test.sh sees to it)"), engine }
     }
@@ -43,13 +42,26 @@ impl Drop for Reader {
     }
 }
 
-/// Python, with the packages that the tests need.
-pub fn python() -> Command {
-    let python = std::env::var_os("SYSTOLE_TEST_PYTHON").map_or_else(|| "python3".into(), PathBuf::from);
-    let mut command = Command::new(python);
+/// What another program reads in `file`: `csv`, `json` and `ndjson` by Python, Parquet by `duckdb` or `pyarrow`. Each row as
+/// user, device, timestamp, time of arrival (both in ms), id and attributes.
+pub fn read_back(format: &str, file: &Path) -> Vec<Value> {
+    let mut command = script("read_back.py");
+    let output = command.arg(format).arg(file).output().expect("python3 is installed (scripts/test.sh sees to it)");
+    assert!(output.status.success(), "{format}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// A script beside this file, run by Python with the packages that the tests need.
+pub fn script(name: &str) -> Command {
+    let mut command = Command::new(python());
     if std::env::var_os("PYTHONPATH").is_none() {
         // Where scripts/test.sh puts what it has to install itself.
         command.env("PYTHONPATH", Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-python"));
     }
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support").join(name));
     command
+}
+
+fn python() -> PathBuf {
+    std::env::var_os("SYSTOLE_TEST_PYTHON").map_or_else(|| "python3".into(), PathBuf::from)
 }

@@ -12,7 +12,7 @@ use utoipa::openapi::{ContentBuilder, ObjectBuilder, OneOfBuilder, Ref, Required
 use super::super::problem::Kind;
 use super::super::routes::Route;
 use super::super::split::LINE_TYPES;
-use super::{Bounds, answers, record};
+use super::{Bounds, answers, devices, reading, record};
 use crate::telemetry::metrics::CONTENT_TYPE as EXPOSITION;
 
 /// The name of the security scheme.
@@ -22,6 +22,12 @@ pub(super) const BEARER: &str = "bearer";
 pub(super) fn of(route: Route, bounds: Option<&Bounds>, hour: Timestamp) -> Option<PathItem> {
     let (method, operation) = match route {
         Route::Heartbeats => (HttpMethod::Post, post(bounds?, hour)),
+        Route::UserHeartbeats => {
+            bounds?;
+            (HttpMethod::Get, reading::get(hour))
+        }
+        Route::UserDevices => bounds.map(|_| (HttpMethod::Get, devices::of_user(hour)))?,
+        Route::Silent => bounds.map(|_| (HttpMethod::Get, devices::silent(hour)))?,
         Route::Health => (HttpMethod::Get, health()),
         Route::Live => (HttpMethod::Get, live()),
         Route::Ready => (HttpMethod::Get, ready()),
@@ -52,12 +58,12 @@ fn with_refusals(mut operation: OperationBuilder, route: Route) -> OperationBuil
     operation
 }
 
-fn operation(id: &str, summary: &str) -> OperationBuilder {
+pub(super) fn operation(id: &str, summary: &str) -> OperationBuilder {
     OperationBuilder::new().operation_id(Some(id)).summary(Some(summary))
 }
 
 /// A token is asked for where there is one at all.
-fn guarded(operation: OperationBuilder) -> OperationBuilder {
+pub(super) fn guarded(operation: OperationBuilder) -> OperationBuilder {
     operation.security(SecurityRequirement::new(BEARER, [] as [&str; 0])).security(SecurityRequirement::default())
 }
 

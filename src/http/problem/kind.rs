@@ -24,6 +24,12 @@ pub(in crate::http) enum Kind {
     ForbiddenUser,
     /// Who may come in is not known at this moment: not read yet, or erased.
     TokensUnavailable,
+    /// A path or a parameter that is not understood; `detail` names it.
+    InvalidParameter,
+    /// A cursor that this server did not give for this question.
+    InvalidCursor,
+    /// No format that `Accept` asks for; `detail` lists those that there are.
+    NotAcceptable,
     /// A content type that is neither JSON nor NDJSON.
     UnsupportedMediaType,
     /// A content encoding that is none of gzip, zstd, identity.
@@ -51,8 +57,10 @@ pub(in crate::http) enum Kind {
     StrictRefused,
     /// Too many requests from one address, or too many heartbeats of a user. None was kept.
     RateLimited,
-    /// The byte budget is in use.
+    /// The byte budget, or every place of a read, is in use.
     Overloaded,
+    /// Files of the dataset cannot be read.
+    FilesUnreadable,
     /// The buffer has no room until the batchers have drained it.
     BufferFull,
     /// The buffer did not answer in time: whether it holds the heartbeats is unknown.
@@ -75,7 +83,7 @@ pub(in crate::http) enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub(in crate::http) const ALL: [Self; 31] = [
+    pub(in crate::http) const ALL: [Self; 35] = [
         Self::HeadTimeout,
         Self::HeadTooLarge,
         Self::NotFound,
@@ -84,6 +92,9 @@ impl Kind {
         Self::MissingScope,
         Self::ForbiddenUser,
         Self::TokensUnavailable,
+        Self::InvalidParameter,
+        Self::InvalidCursor,
+        Self::NotAcceptable,
         Self::UnsupportedMediaType,
         Self::UnsupportedEncoding,
         Self::BodyTooLarge,
@@ -98,6 +109,7 @@ impl Kind {
         Self::StrictRefused,
         Self::RateLimited,
         Self::Overloaded,
+        Self::FilesUnreadable,
         Self::BufferFull,
         Self::BufferTimeout,
         Self::BufferUnreachable,
@@ -121,6 +133,9 @@ impl Kind {
             Self::MissingScope => ("missing-scope", S::FORBIDDEN, "The token is not for this"),
             Self::ForbiddenUser => ("forbidden-user", S::FORBIDDEN, "The token is not for these users"),
             Self::TokensUnavailable => ("tokens-unavailable", S::SERVICE_UNAVAILABLE, "Tokens not known"),
+            Self::InvalidParameter => ("invalid-parameter", S::UNPROCESSABLE_ENTITY, "Parameter not understood"),
+            Self::InvalidCursor => ("invalid-cursor", S::UNPROCESSABLE_ENTITY, "Cursor of something else"),
+            Self::NotAcceptable => ("not-acceptable", S::NOT_ACCEPTABLE, "No such format"),
             Self::UnsupportedMediaType => {
                 ("unsupported-media-type", S::UNSUPPORTED_MEDIA_TYPE, "Content type not supported")
             }
@@ -141,6 +156,7 @@ impl Kind {
             Self::StrictRefused => ("strict-refused", S::UNPROCESSABLE_ENTITY, "Not every heartbeat is valid"),
             Self::RateLimited => ("rate-limited", S::TOO_MANY_REQUESTS, "Rate limit exceeded"),
             Self::Overloaded => ("overloaded", S::SERVICE_UNAVAILABLE, "Too much under way"),
+            Self::FilesUnreadable => ("files-unreadable", S::SERVICE_UNAVAILABLE, "Files not readable"),
             Self::BufferFull => ("buffer-full", S::SERVICE_UNAVAILABLE, "Buffer full"),
             Self::BufferTimeout => ("buffer-timeout", S::SERVICE_UNAVAILABLE, "Buffer too slow"),
             Self::BufferUnreachable => ("buffer-unreachable", S::SERVICE_UNAVAILABLE, "Buffer out of reach"),
@@ -172,12 +188,31 @@ impl Kind {
             Self::NotFound => matches!(route, Route::Other),
             // By no method that the route has.
             Self::MethodNotAllowed => false,
-            Self::Internal => matches!(route, Route::Heartbeats | Route::Metrics | Route::OpenApi),
+            Self::Internal => {
+                matches!(route, Route::Heartbeats | Route::UserHeartbeats | Route::Metrics | Route::OpenApi)
+            }
             Self::Unauthorized | Self::MissingScope | Self::TokensUnavailable => {
-                matches!(route, Route::Heartbeats | Route::Metrics)
+                matches!(
+                    route,
+                    Route::Heartbeats | Route::UserHeartbeats | Route::UserDevices | Route::Silent | Route::Metrics
+                )
+            }
+            Self::NotAcceptable | Self::FilesUnreadable => matches!(route, Route::UserHeartbeats),
+            Self::InvalidParameter | Self::InvalidCursor => {
+                matches!(route, Route::UserHeartbeats | Route::UserDevices | Route::Silent)
             }
             Self::ForbiddenUser
-            | Self::UnsupportedMediaType
+            | Self::RateLimited
+            | Self::Overloaded
+            | Self::BufferTimeout
+            | Self::BufferUnreachable
+            | Self::BufferRefused
+            | Self::BufferNotRegistered
+            | Self::ForeignBuffer
+            | Self::BufferUnusable => {
+                matches!(route, Route::Heartbeats | Route::UserHeartbeats | Route::UserDevices | Route::Silent)
+            }
+            Self::UnsupportedMediaType
             | Self::UnsupportedEncoding
             | Self::BodyTooLarge
             | Self::TooManyHeartbeats
@@ -189,16 +224,8 @@ impl Kind {
             | Self::Empty
             | Self::NoneAccepted
             | Self::StrictRefused
-            | Self::RateLimited
-            | Self::Overloaded
             | Self::BufferFull
-            | Self::BufferTimeout
-            | Self::BufferUnreachable
-            | Self::BufferRefused
-            | Self::TooFewReplicas
-            | Self::BufferNotRegistered
-            | Self::ForeignBuffer
-            | Self::BufferUnusable => matches!(route, Route::Heartbeats),
+            | Self::TooFewReplicas => matches!(route, Route::Heartbeats),
         }
     }
 
@@ -219,7 +246,7 @@ impl Kind {
     pub(super) const fn retry_after_s(self) -> Option<u64> {
         match self {
             Self::Overloaded | Self::BufferTimeout | Self::BufferRefused | Self::TooFewReplicas => Some(1),
-            Self::BufferUnreachable | Self::BufferFull | Self::TokensUnavailable => Some(5),
+            Self::BufferUnreachable | Self::BufferFull | Self::TokensUnavailable | Self::FilesUnreadable => Some(5),
             Self::BufferNotRegistered | Self::ForeignBuffer | Self::BufferUnusable => Some(15),
             _ => None,
         }
