@@ -72,6 +72,8 @@ fn every_role_works_under_its_user() {
     let client = world.client(&serve);
     let beats = Beats::new(3, 5);
     client.must_keep(&beats.take(2));
+    let read = serve.get("/v1/users/user-0/heartbeats").unwrap();
+    assert_eq!((read.status, read.body["covers"].as_str()), (200, Some("buffer")), "{}", read.text);
     wait::until("two dead letters", SOON, || world.held("dead") == 2);
     broken.stop();
     for path in ["/v1/silent", "/v1/users/user-0/devices"] {

@@ -91,14 +91,6 @@ impl Metrics {
         registry.register(Box::new(gauge))
     }
 
-    /// Connections of one listener that are open, of at most so many.
-    pub(super) fn register_connections(registry: &Registry, most: usize) -> Result<IntGauge, prometheus::Error> {
-        let register = Register(registry);
-        let max = register.gauge("http_connections_max", "Connections that may be open; more wait to be accepted.")?;
-        max.set(i64::try_from(most).unwrap_or(i64::MAX));
-        register.gauge("http_connections", "Connections that are open.")
-    }
-
     /// How many answers are being read, when it is scraped.
     pub(super) fn register_reads(registry: &Registry, reads: Arc<Reads>) -> Result<(), prometheus::Error> {
         let most = reads.free();
@@ -108,6 +100,14 @@ impl Metrics {
             Box::new(move || most.saturating_sub(reads.free()) as f64),
         )?;
         registry.register(Box::new(gauge))
+    }
+
+    /// Connections of one listener that are open, of at most so many.
+    pub(super) fn register_connections(registry: &Registry, most: usize) -> Result<IntGauge, prometheus::Error> {
+        let register = Register(registry);
+        let max = register.gauge("http_connections_max", "Connections that may be open; more wait to be accepted.")?;
+        max.set(i64::try_from(most).unwrap_or(i64::MAX));
+        register.gauge("http_connections", "Connections that are open.")
     }
 
     /// Counts a request as under way until the guard is dropped, which happens also when its handling is cut off.

@@ -85,10 +85,10 @@ impl Server {
         });
         let access = web::Data::new(Access::new(Some(metrics)));
         let tls = Tls::open(&options.tls, &health, &registry)?;
-        let open = Metrics::register_connections(&registry, options.http_max_connections)?;
-        board::expose(&health, &registry)?;
         let reads = web::Data::new(Reads::new(options.read_streams as usize));
         Metrics::register_reads(&registry, reads.clone().into_inner())?;
+        let open = Metrics::register_connections(&registry, options.http_max_connections)?;
+        board::expose(&health, &registry)?;
         let ops = web::Data::new(Ops { health, registry, gate: gate.clone() });
         let document = web::Data::new(Document::new(Some(openapi::Bounds::of(options))));
         let services = web::Data::new(services.clone());
