@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::support::python::python;
+use super::support::python::script;
 
 /// A path in the repository.
 pub fn path(of: &str) -> PathBuf {
@@ -19,7 +19,7 @@ pub fn text(of: &str) -> String {
 
 /// `manifests.py`, run on these files.
 fn by_python(what: &str, files: &[PathBuf]) -> Result<Value, String> {
-    let output = python().arg(path("tests/deploy/manifests.py")).arg(what).args(files).output();
+    let output = script("manifests.py").arg(what).args(files).output();
     let output = output.expect("python3 is installed (scripts/test.sh sees to it)");
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned());

@@ -51,19 +51,17 @@ pub fn read_back(format: &str, file: &Path) -> Vec<Value> {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-fn script(name: &str) -> Command {
-    let mut command = python();
-    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support").join(name));
-    command
-}
-
-/// Python, with the packages that the tests need.
-pub fn python() -> Command {
-    let python = std::env::var_os("SYSTOLE_TEST_PYTHON").map_or_else(|| "python3".into(), PathBuf::from);
-    let mut command = Command::new(python);
+/// A script beside this file, run by Python with the packages that the tests need.
+pub fn script(name: &str) -> Command {
+    let mut command = Command::new(python());
     if std::env::var_os("PYTHONPATH").is_none() {
         // Where scripts/test.sh puts what it has to install itself.
         command.env("PYTHONPATH", Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-python"));
     }
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support").join(name));
     command
+}
+
+fn python() -> PathBuf {
+    std::env::var_os("SYSTOLE_TEST_PYTHON").map_or_else(|| "python3".into(), PathBuf::from)
 }
