@@ -5,12 +5,16 @@ use actix_web::http::header::ALLOW;
 use actix_web::{HttpRequest, HttpResponse, Resource, guard, web};
 
 use super::problem::{Kind, Problem};
-use super::{body, ingest, openapi, ops};
+use super::{body, ingest, login, openapi, ops, status};
 
 /// The paths, as metrics and logs name them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Route {
     Heartbeats,
+    Status,
+    History,
+    Login,
+    Logout,
     Health,
     Live,
     Ready,
@@ -21,13 +25,28 @@ pub(super) enum Route {
 }
 
 impl Route {
-    pub(super) const ALL: [Self; 7] =
-        [Self::Heartbeats, Self::Health, Self::Live, Self::Ready, Self::Metrics, Self::OpenApi, Self::Other];
+    pub(super) const ALL: [Self; 11] = [
+        Self::Heartbeats,
+        Self::Status,
+        Self::History,
+        Self::Login,
+        Self::Logout,
+        Self::Health,
+        Self::Live,
+        Self::Ready,
+        Self::Metrics,
+        Self::OpenApi,
+        Self::Other,
+    ];
 
     /// The path, as it is routed and as it stands in labels.
     pub(super) const fn template(self) -> &'static str {
         match self {
             Self::Heartbeats => "/v1/heartbeats",
+            Self::Status => "/v1/status",
+            Self::History => "/v1/status/history",
+            Self::Login => "/login",
+            Self::Logout => "/logout",
             Self::Health => "/health",
             Self::Live => "/health/live",
             Self::Ready => "/health/ready",
@@ -48,10 +67,19 @@ pub(super) fn heartbeats(config: &mut web::ServiceConfig) {
     config.service(only(post, "POST"));
 }
 
+/// What the page shows, and who may see it.
+pub(super) fn overview(config: &mut web::ServiceConfig) {
+    let resource = |route: Route| web::resource(route.template());
+    config
+        .service(only(resource(Route::Status).route(read().to(status::status)), READ))
+        .service(only(resource(Route::History).route(read().to(status::history)), READ))
+        .service(only(resource(Route::Login).route(web::post().to(login::login)), "POST"))
+        .service(only(resource(Route::Logout).route(web::post().to(login::logout)), "POST"));
+}
+
 /// Health, metrics and the document; anything else is 404.
 pub(super) fn ops(config: &mut web::ServiceConfig) {
     let resource = |route: Route| web::resource(route.template());
-    let read = || web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
     config
         .service(only(resource(Route::Health).route(read().to(ops::health)), READ))
         .service(only(resource(Route::Live).route(read().to(ops::live)), READ))
@@ -62,6 +90,10 @@ pub(super) fn ops(config: &mut web::ServiceConfig) {
 }
 
 const READ: &str = "GET, HEAD";
+
+fn read() -> actix_web::Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
+}
 
 /// Any other method is 405 and told what there is.
 fn only(resource: Resource, allow: &'static str) -> Resource {
@@ -76,7 +108,10 @@ fn only(resource: Resource, allow: &'static str) -> Resource {
 async fn not_found(request: HttpRequest, payload: web::Payload) -> HttpResponse {
     let hint = match *request.method() {
         Method::POST => "Heartbeats go to POST /v1/heartbeats.",
-        _ => "There is POST /v1/heartbeats, and GET /health, /health/live, /health/ready, /metrics and /openapi.json.",
+        _ => {
+            "There is POST /v1/heartbeats, and GET /v1/status, /health, /health/live, /health/ready, /metrics and \
+             /openapi.json, which describes them."
+        }
     };
     body::with_unread(&request, Problem::new(Kind::NotFound, hint).respond(&request), payload.into_inner())
 }
