@@ -83,7 +83,7 @@ fn every_number_is_that_of_the_metrics_and_the_ledger(buffer: Buffer) {
     assert_eq!(
         status["refused"],
         json!([
-            {"reason": "missing_field", "heartbeats": 1}, {"reason": "timestamp_not_ms", "heartbeats": 1},
+            {"reason": "invalid_length", "heartbeats": 1}, {"reason": "timestamp_in_seconds", "heartbeats": 1},
         ]),
         "{}",
         status["refused"]
@@ -138,7 +138,8 @@ fn a_batcher_that_died_is_told_with_what_to_do(buffer: Buffer) {
     match buffer {
         Buffer::Embedded => {
             let collector = world.collector().without_batcher().start();
-            let status = await_status(collector.door(), "no batcher", |status| has_problem(status, "batchers"));
+            let both = |status: &Value| has_problem(status, "batchers") && has_problem(status, "parts");
+            let status = await_status(collector.door(), "no batcher", both);
             assert_problem(&status, "batchers", "no batcher is alive");
             assert_problem(&status, "parts", "batcher failed");
         }
@@ -211,7 +212,7 @@ fn the_days_are_those_that_duckdb_counts() {
     collector.start_compactor();
     world.await_rest(SOON);
     // Again into folders that were listed, and so soon that their times may not tell.
-    client.must_keep(&Beats::days_ago(10, 2, 1).take(17));
+    client.must_keep(&Beats::days_ago(10, 2, 1).named("more").take(17));
     world.await_rest(SOON);
     let published = |status: &Value| status["files"]["published_rows"] == 197 && status["files"]["fragments"] == 0;
     let status = await_status(collector.door(), "what is published", published);
