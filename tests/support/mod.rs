@@ -8,6 +8,7 @@
 #![allow(clippy::print_stderr, reason = "what a failed test shows")]
 
 pub mod address;
+pub mod authors;
 pub mod beats;
 pub mod buffers;
 pub mod client;
@@ -38,6 +39,7 @@ pub mod wait;
 pub mod watch;
 pub mod world;
 
+pub use authors::Authors;
 pub use beats::{Beat, Beats};
 pub use buffers::Buffer;
 pub(crate) use buffers::{on_buffer, on_every_buffer};
