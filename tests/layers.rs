@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Each module with what it may import of ours.
-const LAYERS: [(&str, &[&str]); 18] = [
+const LAYERS: [(&str, &[&str]); 19] = [
     ("backoff", &[]),
     ("failpoint", &[]),
     ("settings", &[]),
@@ -20,7 +20,8 @@ const LAYERS: [(&str, &[&str]); 18] = [
     ("books", &["buffer", "dataset", "heartbeat"]),
     ("query", &["buffer", "dataset", "heartbeat", "telemetry", "settings", "failpoint"]),
     ("silence", &["buffer", "heartbeat", "telemetry", "failpoint", "settings", "backoff"]),
-    ("http", &["query", "buffer", "heartbeat", "token", "telemetry", "failpoint", "settings"]),
+    ("overview", &["books", "buffer", "dataset", "heartbeat", "telemetry"]),
+    ("http", &["overview", "query", "buffer", "heartbeat", "token", "telemetry", "failpoint", "settings"]),
     ("config", &["buffer", "batcher", "compactor", "dataset", "http", "query", "silence", "telemetry"]),
     (
         "cli",
@@ -50,6 +51,7 @@ const LAYERS: [(&str, &[&str]); 18] = [
             "dataset",
             "http",
             "query",
+            "overview",
             "silence",
             "heartbeat",
             "telemetry",

@@ -75,6 +75,10 @@ fn every_role_works_under_its_user() {
     let read = serve.get("/v1/users/user-0/heartbeats").unwrap();
     assert_eq!((read.status, read.body["covers"].as_str()), (200, Some("buffer")), "{}", read.text);
     wait::until("two dead letters", SOON, || world.held("dead") == 2);
+    wait::until("a server to tell of them", SOON, || {
+        let status = serve.get("/v1/status").expect("an answer").body;
+        status["dead_letters"]["letters"].as_array().is_some_and(|letters| letters.len() == 2)
+    });
     broken.stop();
     for path in ["/v1/silent", "/v1/users/user-0/devices"] {
         serve.await_status(path, 200, SOON);

@@ -21,6 +21,8 @@ use crate::dataset::{self, Dataset};
 use crate::http;
 use crate::http::Services;
 use crate::http::auth::Keeper;
+use crate::overview::report::Role;
+use crate::overview::{Overview, Sources};
 use crate::query::{self, Reading};
 use crate::telemetry::health::{Affects, Health};
 use crate::telemetry::metrics;
@@ -50,9 +52,21 @@ pub async fn run(args: Serve) -> Outcome {
     let monitor_metrics = monitor::Metrics::register(&registry)?;
     let ttl = *args.buffer.batcher_ttl;
     let monitor = Monitor::new(buffer.clone(), &args.monitor, ttl, buffer_affects, &health, monitor_metrics);
+    let overview = Overview::new(
+        Sources {
+            role: Role::Serve,
+            buffer: buffer.clone(),
+            devices: buffer.clone(),
+            dataset: dataset.clone(),
+            snapshot: monitor.snapshot(),
+            batcher_ttl: ttl,
+            health: health.clone(),
+        },
+        &registry,
+    )?;
     let monitor = tokio::spawn({
-        let stop = stop_monitor.clone();
-        async move { monitor.run(stop).await }
+        let (stop, overview) = (stop_monitor.clone(), overview.clone());
+        async move { tokio::join!(monitor.run(stop.clone()), overview.run(stop)) }
     });
 
     let listen = args.http.listen;
@@ -60,8 +74,8 @@ pub async fn run(args: Serve) -> Outcome {
     let detour = spill.as_ref().map(Spilling::detour);
     let watching = silence::start(rules, buffer.clone(), detour, &health, &registry)?;
     let read_metrics = query::Metrics::register(&registry)?;
-    let services =
-        Services { reading: Reading::new(frames, dataset, &args.reading, read_metrics), devices: buffer.clone() };
+    let reading = Reading::new(frames, dataset, &args.reading, read_metrics);
+    let services = Services { reading, devices: buffer.clone(), overview };
     let (gate, keeper) = Keeper::start(listen, &args.auth, buffer, copy, &health, &registry).await?;
     keeper.warn_without_tls(listen, args.http.tls.is_on());
     let server = http::Server::bind(

@@ -38,8 +38,9 @@ pub use devices::DEVICES_AT_ONCE;
 pub use error::Error;
 pub use intake::{Intake, Parcel};
 pub use types::{
-    Batchers, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, Durability, FrameMark, FramePage, InHand, Lease,
-    LeaseAnswer, Ledger, PartitionStatus, Registration, Room, SeenDevice, StandingClaim, Witness,
+    Batchers, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, DeadLetterNote, Durability, FrameMark,
+    FramePage, InHand, Lease, LeaseAnswer, Ledger, PartitionStatus, Registration, Room, SeenDevice, StandingClaim,
+    Witness,
 };
 pub use unseen::Unseen;
 

@@ -117,7 +117,7 @@ impl Edge {
     fn judge_head(&self, request: &HttpRequest) -> Result<Head, Problem> {
         let headers = request.headers();
         let address = self.judge_address(request)?;
-        let pass = self.gate.judge(headers, Scope::Write)?;
+        let pass = self.gate.judge(request, Scope::Write)?;
         let format = Format::of(headers).map_err(|given| {
             let detail = format!("`{given}` is not taken; send application/json or application/x-ndjson.");
             Problem::new(Kind::UnsupportedMediaType, detail)

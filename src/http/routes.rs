@@ -5,7 +5,7 @@ use actix_web::http::header::ALLOW;
 use actix_web::{HttpRequest, HttpResponse, Resource, guard, web};
 
 use super::problem::{Kind, Problem};
-use super::{body, devices, ingest, openapi, ops, read};
+use super::{body, devices, ingest, login, openapi, ops, read, status};
 
 /// The paths, as metrics and logs name them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +14,10 @@ pub(super) enum Route {
     UserHeartbeats,
     UserDevices,
     Silent,
+    Status,
+    History,
+    Login,
+    Logout,
     Health,
     Live,
     Ready,
@@ -24,11 +28,15 @@ pub(super) enum Route {
 }
 
 impl Route {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Heartbeats,
         Self::UserHeartbeats,
         Self::UserDevices,
         Self::Silent,
+        Self::Status,
+        Self::History,
+        Self::Login,
+        Self::Logout,
         Self::Health,
         Self::Live,
         Self::Ready,
@@ -44,6 +52,10 @@ impl Route {
             Self::UserHeartbeats => "/v1/users/{user}/heartbeats",
             Self::UserDevices => "/v1/users/{user}/devices",
             Self::Silent => "/v1/silent",
+            Self::Status => "/v1/status",
+            Self::History => "/v1/status/history",
+            Self::Login => "/login",
+            Self::Logout => "/logout",
             Self::Health => "/health",
             Self::Live => "/health/live",
             Self::Ready => "/health/ready",
@@ -75,16 +87,22 @@ pub(super) fn heartbeats(config: &mut web::ServiceConfig) {
     config.service(only(post, "POST"));
 }
 
+/// What the page shows, and who may see it.
+pub(super) fn overview(config: &mut web::ServiceConfig) {
+    let resource = |route: Route| web::resource(route.template());
+    config
+        .service(only(resource(Route::Status).route(read().to(status::status)), READ))
+        .service(only(resource(Route::History).route(read().to(status::history)), READ))
+        .service(only(resource(Route::Login).route(web::post().to(login::login)), "POST"))
+        .service(only(resource(Route::Logout).route(web::post().to(login::logout)), "POST"));
+}
+
 /// Where they are asked for, and their devices.
 pub(super) fn questions(config: &mut web::ServiceConfig) {
     let heartbeats = web::resource(Route::UserHeartbeats.template()).route(read().to(read::get));
     let of_user = web::resource(Route::UserDevices.template()).route(read().to(devices::of_user));
     let silent = web::resource(Route::Silent.template()).route(read().to(devices::silent));
     config.service(only(heartbeats, READ)).service(only(of_user, READ)).service(only(silent, READ));
-}
-
-fn read() -> actix_web::Route {
-    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }
 
 /// Health, metrics and the document; anything else is 404.
@@ -101,6 +119,10 @@ pub(super) fn ops(config: &mut web::ServiceConfig) {
 
 const READ: &str = "GET, HEAD";
 
+fn read() -> actix_web::Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
+}
+
 /// Any other method is 405 and told what there is.
 fn only(resource: Resource, allow: &'static str) -> Resource {
     resource.default_service(web::to(move |request: HttpRequest, payload: web::Payload| async move {
@@ -115,7 +137,7 @@ async fn not_found(request: HttpRequest, payload: web::Payload) -> HttpResponse 
     let hint = match *request.method() {
         Method::POST => "Heartbeats go to POST /v1/heartbeats.",
         _ => {
-            "There is POST /v1/heartbeats, and GET /v1/users/{user}/heartbeats, /v1/users/{user}/devices, /v1/silent, /health, \
+            "There is POST /v1/heartbeats, and GET /v1/users/{user}/heartbeats, /v1/users/{user}/devices, /v1/silent, /v1/status, /health, \
              /health/live, /health/ready, /metrics and /openapi.json."
         }
     };

@@ -27,6 +27,7 @@ use super::devices::Turns;
 use super::digest::{Digester, size};
 use super::ingest::Edge;
 use super::limits::{self, Limits};
+use super::login::Login;
 use super::metrics::Metrics;
 use super::openapi::{self, Document};
 use super::ops::Ops;
@@ -92,12 +93,13 @@ impl Server {
         let ops = web::Data::new(Ops { health, registry, gate: gate.clone() });
         let document = web::Data::new(Document::new(Some(openapi::Bounds::of(options))));
         let services = web::Data::new(services.clone());
+        let login = web::Data::new(Login { tls: tls.is_some() });
         let turns = web::Data::new(Turns::default());
         let configure = move |config: &mut web::ServiceConfig| {
-            config.app_data(document.clone()).app_data(services.clone());
+            config.app_data(document.clone()).app_data(services.clone()).app_data(login.clone());
             config.app_data(edge.clone()).app_data(ops.clone()).configure(routes::heartbeats);
             config.app_data(reads.clone()).app_data(turns.clone());
-            config.configure(routes::questions).configure(routes::ops);
+            config.configure(routes::questions).configure(routes::overview).configure(routes::ops);
         };
         Ok(Self { listener: Listener::bind(options, tls, access, open, Arc::new(configure))?, limits })
     }

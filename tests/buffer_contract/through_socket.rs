@@ -10,9 +10,9 @@ use async_trait::async_trait;
 use systole::buffer::options::Options;
 use systole::buffer::socket::{ControlSocket, SocketBuffer};
 use systole::buffer::{
-    Administer, Alarms, Batchers, Buffer, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, Devices, Durability,
-    FrameMark, FramePage, Frames, Inlet, Inspect, Lease, LeaseAnswer, PartitionStatus, Reach, Registration, Result,
-    Room, SeenDevice, Tokens,
+    Administer, Alarms, Batchers, Buffer, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, DeadLetterNote,
+    Devices, Durability, FrameMark, FramePage, Frames, Inlet, Inspect, Lease, LeaseAnswer, PartitionStatus, Reach,
+    Registration, Result, Room, SeenDevice, Tokens,
 };
 use systole::heartbeat::{BatcherId, ClaimId, Frame, Partition};
 use systole::token::{StoredToken, TokenId, TokenList, TokenVersion};
@@ -205,6 +205,10 @@ impl Inspect for Split {
         limit: u32,
     ) -> Result<Vec<DeadLetter>> {
         self.far.dead_letters(partition, after, limit).await
+    }
+
+    async fn newest_dead_letters(&self, partition: Partition, limit: u32) -> Result<Vec<DeadLetterNote>> {
+        self.far.newest_dead_letters(partition, limit).await
     }
 
     async fn dead_letter(&self, partition: Partition, id: DeadLetterId) -> Result<Option<DeadLetter>> {

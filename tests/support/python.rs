@@ -42,6 +42,14 @@ impl Drop for Reader {
     }
 }
 
+/// What DuckDB counts in a dataset: rows and files by date, oldest first.
+pub fn duckdb_days(dataset: &Path) -> Vec<(String, u64, u64)> {
+    let output =
+        script("count_days.py").arg(dataset).output().expect("python3 is installed (scripts/test.sh sees to it)");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
 /// What another program reads in `file`: `csv`, `json` and `ndjson` by Python, Parquet by `duckdb` or `pyarrow`. Each row as
 /// user, device, timestamp, time of arrival (both in ms), id and attributes.
 pub fn read_back(format: &str, file: &Path) -> Vec<Value> {

@@ -63,6 +63,7 @@ scripts! {
     FRAMES = "frames" [state, pending, processing];
     REGISTER = "register" [state];
     DEAD_LIST = "dead_list" [state, dead];
+    DEAD_NEWEST = "dead_newest" [state, dead];
     DEAD_SHOW = "dead_show" [state, dead];
     DEAD_RETRY = "dead_retry" [state, pending, dead];
     DEAD_DROP = "dead_drop" [state, dead];

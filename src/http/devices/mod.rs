@@ -130,7 +130,7 @@ pub(super) async fn silent(
 /// By the address first, so that guessing tokens is limited.
 fn let_in(request: &HttpRequest, edge: &Edge) -> Result<Pass, Problem> {
     edge.judge_address(request)?;
-    Ok(edge.gate.judge(request.headers(), Scope::Read)?)
+    Ok(edge.gate.judge(request, Scope::Read)?)
 }
 
 async fn partitions(edge: &Edge) -> Result<Partition, Problem> {

@@ -12,6 +12,7 @@
 mod answers;
 mod devices;
 mod operations;
+mod overview;
 mod reading;
 mod record;
 
@@ -23,7 +24,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use serde_json::Value;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, PathsBuilder};
 
 use super::digest::size;
@@ -132,9 +133,12 @@ fn document(bounds: Option<&Bounds>, hour: Timestamp) -> OpenApi {
     let mut components = answers::add_to(ComponentsBuilder::new());
     if let Some(bounds) = bounds {
         components = reading::add_to(record::add_to(components, bounds));
+        components = overview::add_to(components);
     }
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(BEARER)).build();
     components = components.security_scheme(operations::BEARER, SecurityScheme::Http(bearer));
+    let cookie = ApiKeyValue::with_description("systole_token", COOKIE);
+    components = components.security_scheme(operations::COOKIE, SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
     OpenApiBuilder::new().info(info).paths(paths).components(Some(components.build())).build()
 }
 
@@ -147,6 +151,8 @@ const DESCRIPTION: &str = "Collects heartbeats and lays them down as Parquet. A 
 const BEARER: &str = "A token as `systole token create` prints it, of the scope `write` for sending \
     heartbeats, `read` for asking for them, and `admin` for metrics and the parts of \
     the health. Where no token was made none is asked for.";
+
+const COOKIE: &str = "The same token, as `POST /login` has a browser keep it. For GET and HEAD.";
 
 #[cfg(test)]
 mod tests {

@@ -12,16 +12,23 @@ use utoipa::openapi::{ContentBuilder, ObjectBuilder, OneOfBuilder, Ref, Required
 use super::super::problem::Kind;
 use super::super::routes::Route;
 use super::super::split::LINE_TYPES;
-use super::{Bounds, answers, devices, reading, record};
+use super::{Bounds, answers, devices, overview, reading, record};
 use crate::telemetry::metrics::CONTENT_TYPE as EXPOSITION;
 
 /// The name of the security scheme.
 pub(super) const BEARER: &str = "bearer";
+/// The name of the other one.
+pub(super) const COOKIE: &str = "cookie";
 
 /// What `route` is good for. `None` where there is nothing to say, or nothing to ask for without `bounds`.
 pub(super) fn of(route: Route, bounds: Option<&Bounds>, hour: Timestamp) -> Option<PathItem> {
     let (method, operation) = match route {
         Route::Heartbeats => (HttpMethod::Post, post(bounds?, hour)),
+        Route::Status | Route::History | Route::Login | Route::Logout if bounds.is_none() => return None,
+        Route::Status => (HttpMethod::Get, overview::status()),
+        Route::History => (HttpMethod::Get, overview::history()),
+        Route::Login => (HttpMethod::Post, overview::login()),
+        Route::Logout => (HttpMethod::Post, overview::logout()),
         Route::UserHeartbeats => {
             bounds?;
             (HttpMethod::Get, reading::get(hour))
@@ -64,7 +71,11 @@ pub(super) fn operation(id: &str, summary: &str) -> OperationBuilder {
 
 /// A token is asked for where there is one at all.
 pub(super) fn guarded(operation: OperationBuilder) -> OperationBuilder {
-    operation.security(SecurityRequirement::new(BEARER, [] as [&str; 0])).security(SecurityRequirement::default())
+    let none = [] as [&str; 0];
+    operation
+        .security(SecurityRequirement::new(BEARER, none))
+        .security(SecurityRequirement::new(COOKIE, none))
+        .security(SecurityRequirement::default())
 }
 
 fn post(bounds: &Bounds, hour: Timestamp) -> OperationBuilder {
@@ -93,7 +104,8 @@ fn post(bounds: &Bounds, hour: Timestamp) -> OperationBuilder {
         .parameter(header("Content-Encoding", "How the body is packed.", &["identity", "gzip", "zstd"]))
         .request_body(Some(body(hour)))
         .response(StatusCode::ACCEPTED.as_str(), answers::accepted());
-    guarded(operation)
+    // No cookie: a browser would send it for another site as well.
+    operation.security(SecurityRequirement::new(BEARER, [] as [&str; 0])).security(SecurityRequirement::default())
 }
 
 fn body(hour: Timestamp) -> RequestBody {

@@ -22,6 +22,8 @@ pub(in crate::http) enum Kind {
     /// No record of the body is of a user that the token may write, or strictness was asked for and not all are; `rejected`
     /// lists those that are not. None was kept.
     ForbiddenUser,
+    /// Another site had a browser send it.
+    CrossSite,
     /// Who may come in is not known at this moment: not read yet, or erased.
     TokensUnavailable,
     /// A path or a parameter that is not understood; `detail` names it.
@@ -83,7 +85,7 @@ pub(in crate::http) enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub(in crate::http) const ALL: [Self; 35] = [
+    pub(in crate::http) const ALL: [Self; 36] = [
         Self::HeadTimeout,
         Self::HeadTooLarge,
         Self::NotFound,
@@ -91,6 +93,7 @@ impl Kind {
         Self::Unauthorized,
         Self::MissingScope,
         Self::ForbiddenUser,
+        Self::CrossSite,
         Self::TokensUnavailable,
         Self::InvalidParameter,
         Self::InvalidCursor,
@@ -132,6 +135,7 @@ impl Kind {
             Self::Unauthorized => ("unauthorized", S::UNAUTHORIZED, "A valid token is needed"),
             Self::MissingScope => ("missing-scope", S::FORBIDDEN, "The token is not for this"),
             Self::ForbiddenUser => ("forbidden-user", S::FORBIDDEN, "The token is not for these users"),
+            Self::CrossSite => ("cross-site", S::FORBIDDEN, "Another site sent it"),
             Self::TokensUnavailable => ("tokens-unavailable", S::SERVICE_UNAVAILABLE, "Tokens not known"),
             Self::InvalidParameter => ("invalid-parameter", S::UNPROCESSABLE_ENTITY, "Parameter not understood"),
             Self::InvalidCursor => ("invalid-cursor", S::UNPROCESSABLE_ENTITY, "Cursor of something else"),
@@ -194,16 +198,50 @@ impl Kind {
             Self::Unauthorized | Self::MissingScope | Self::TokensUnavailable => {
                 matches!(
                     route,
-                    Route::Heartbeats | Route::UserHeartbeats | Route::UserDevices | Route::Silent | Route::Metrics
+                    Route::Heartbeats
+                        | Route::UserHeartbeats
+                        | Route::UserDevices
+                        | Route::Silent
+                        | Route::Metrics
+                        | Route::Status
+                        | Route::History
+                        | Route::Login
                 )
             }
+            Self::CrossSite => matches!(route, Route::Login | Route::Logout),
             Self::NotAcceptable | Self::FilesUnreadable => matches!(route, Route::UserHeartbeats),
             Self::InvalidParameter | Self::InvalidCursor => {
                 matches!(route, Route::UserHeartbeats | Route::UserDevices | Route::Silent)
             }
+            Self::UnsupportedMediaType
+            | Self::BodyTooLarge
+            | Self::BodyTimeout
+            | Self::BodyIncomplete
+            | Self::MalformedBody => matches!(route, Route::Heartbeats | Route::Login),
+            Self::RateLimited => {
+                matches!(
+                    route,
+                    Route::Heartbeats
+                        | Route::UserHeartbeats
+                        | Route::UserDevices
+                        | Route::Silent
+                        | Route::Status
+                        | Route::History
+                        | Route::Login
+                )
+            }
+            Self::Overloaded => {
+                matches!(
+                    route,
+                    Route::Heartbeats
+                        | Route::UserHeartbeats
+                        | Route::UserDevices
+                        | Route::Silent
+                        | Route::Status
+                        | Route::Login
+                )
+            }
             Self::ForbiddenUser
-            | Self::RateLimited
-            | Self::Overloaded
             | Self::BufferTimeout
             | Self::BufferUnreachable
             | Self::BufferRefused
@@ -212,15 +250,10 @@ impl Kind {
             | Self::BufferUnusable => {
                 matches!(route, Route::Heartbeats | Route::UserHeartbeats | Route::UserDevices | Route::Silent)
             }
-            Self::UnsupportedMediaType
-            | Self::UnsupportedEncoding
-            | Self::BodyTooLarge
+            Self::UnsupportedEncoding
             | Self::TooManyHeartbeats
             | Self::ExceedsBurst
-            | Self::BodyTimeout
-            | Self::BodyIncomplete
             | Self::MalformedEncoding
-            | Self::MalformedBody
             | Self::Empty
             | Self::NoneAccepted
             | Self::StrictRefused

@@ -102,7 +102,7 @@ pub(super) async fn get(
 
 async fn answer(request: &HttpRequest, edge: &Edge, reading: &Reading, reads: &Reads) -> Result<HttpResponse, Problem> {
     let standing = edge.judge_address(request)?;
-    let pass = edge.gate.judge(request.headers(), Scope::Read)?;
+    let pass = edge.gate.judge(request, Scope::Read)?;
     let asked = Asked::read(request.uri().path(), request.uri().query().unwrap_or_default())?;
     if !pass.is_about(&asked.query.user_id) {
         return Err(Problem::new(Kind::ForbiddenUser, "The token may not read heartbeats of this user."));
