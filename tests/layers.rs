@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Each module with what it may import of ours.
-const LAYERS: [(&str, &[&str]); 17] = [
+const LAYERS: [(&str, &[&str]); 18] = [
     ("backoff", &[]),
     ("failpoint", &[]),
     ("settings", &[]),
@@ -18,12 +18,25 @@ const LAYERS: [(&str, &[&str]); 17] = [
     ("batcher", &["buffer", "dataset", "heartbeat", "telemetry", "failpoint", "settings", "backoff"]),
     ("compactor", &["dataset", "heartbeat", "telemetry", "failpoint", "settings"]),
     ("books", &["buffer", "dataset", "heartbeat"]),
+    ("silence", &["buffer", "heartbeat", "telemetry", "failpoint", "settings", "backoff"]),
     ("query", &["buffer", "dataset", "heartbeat", "telemetry", "settings", "failpoint"]),
     ("http", &["query", "buffer", "heartbeat", "token", "telemetry", "failpoint", "settings"]),
-    ("config", &["buffer", "batcher", "compactor", "dataset", "http", "query", "telemetry"]),
+    ("config", &["buffer", "batcher", "compactor", "dataset", "http", "query", "silence", "telemetry"]),
     (
         "cli",
-        &["config", "heartbeat", "buffer", "batcher", "compactor", "dataset", "http", "query", "telemetry", "token"],
+        &[
+            "config",
+            "heartbeat",
+            "buffer",
+            "batcher",
+            "compactor",
+            "dataset",
+            "http",
+            "query",
+            "silence",
+            "telemetry",
+            "token",
+        ],
     ),
     (
         "app",
@@ -37,6 +50,7 @@ const LAYERS: [(&str, &[&str]); 17] = [
             "dataset",
             "http",
             "query",
+            "silence",
             "heartbeat",
             "telemetry",
             "token",

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use super::start::{open_dataset, stop_on_signals};
 use super::supervisor::{Part, Supervisor};
-use super::{Done, Failure, Outcome, output, owner, place};
+use super::{Done, Failure, Outcome, output, owner, place, silence};
 use crate::batcher::{self, Batcher};
 use crate::buffer::committer::{self, Committer};
 use crate::buffer::embedded::EmbeddedBuffer;
@@ -30,6 +30,7 @@ use crate::heartbeat::BatcherId;
 use crate::http::auth::Keeper;
 use crate::http::{Server, Services};
 use crate::query::{self, Reading};
+use crate::silence::Watcher;
 use crate::telemetry::health::{Affects, Health};
 use crate::telemetry::metrics;
 
@@ -40,6 +41,7 @@ pub async fn run(args: Up) -> Outcome {
     relations::check_batch(&args.buffer, &args.batcher)?;
     relations::check_compact(&args.dataset)?;
     relations::check_up(&args.monitor, &args.batcher, &args.embedded, &args.dataset)?;
+    let rules = silence::open(args.rules.clone(), &args.silence, &args.buffer).await?;
     let stop = stop_on_signals()?;
     let (registry, health) = (metrics::registry()?, Health::new());
     let dataset = open_dataset(&args.dataset, true).await?;
@@ -52,20 +54,23 @@ pub async fn run(args: Up) -> Outcome {
     let (intake, committer) = keep_committing(&supervisor, &args, &buffer, &registry)?;
     // A handle of its own: a queue whose last sender goes with the server would end the committer before it is told to.
     let shared = Arc::new(buffer.clone());
+    let watching = silence::watcher(rules, shared.clone(), None, &health, &registry)?;
+    let attended = silence::attend(watching.as_ref().map(|(_, door)| door), intake.clone());
     let read_metrics = query::Metrics::register(&registry)?;
     let reading = Reading::new(shared.clone(), Some(dataset.clone()), &args.reading, read_metrics);
     let services = Services { reading, devices: shared };
     let (health_of_server, registry_of_server) = (health.clone(), registry.clone());
     let server =
-        Server::bind(&args.http, &args.limits, &gate, intake.clone(), &services, health_of_server, registry_of_server)?;
+        Server::bind(&args.http, &args.limits, &gate, attended, &services, health_of_server, registry_of_server)?;
     let (scheme, address) = (server.scheme(), server.address());
-    let behind = [
+    let mut behind = vec![
         keep_watching(&supervisor, &args, &buffer, &health, &registry)?,
         keep_batching(&supervisor, &args, &buffer, &dataset, &health, &registry)?,
         keep_compacting(&supervisor, &args, &dataset, &health, &registry)?,
         keep_answering(&supervisor, &buffer, &dataset),
         keep_tokens(&supervisor, keeper),
     ];
+    behind.extend(watching.map(|(watcher, _)| keep_watching_over_silence(&supervisor, watcher)));
     let door = keep_serving(&supervisor, server);
     info!(%address, scheme, "listening");
     if output::line(welcome(scheme, address, &dataset)).is_err() {
@@ -77,7 +82,7 @@ pub async fn run(args: Up) -> Outcome {
     door.stop().await;
     committer.stop().await;
     drop(intake);
-    futures::future::join_all(behind.map(Part::stop)).await;
+    futures::future::join_all(behind.into_iter().map(Part::stop)).await;
     close(buffer).await;
     info!("stopped");
     Ok(Done::Well)
@@ -199,6 +204,17 @@ fn keep_tokens(supervisor: &Supervisor, keeper: Keeper) -> Part {
         let keeper = keeper.clone();
         async move {
             keeper.run(stop).await;
+            Ok::<_, Infallible>(())
+        }
+    })
+}
+
+fn keep_watching_over_silence(supervisor: &Supervisor, watcher: Watcher) -> Part {
+    let watcher = Arc::new(watcher);
+    supervisor.keep("silence", move |stop| {
+        let watcher = watcher.clone();
+        async move {
+            watcher.run(stop).await;
             Ok::<_, Infallible>(())
         }
     })

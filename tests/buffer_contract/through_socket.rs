@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use systole::buffer::options::Options;
 use systole::buffer::socket::{ControlSocket, SocketBuffer};
 use systole::buffer::{
-    Administer, Batchers, Buffer, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, Devices, Durability,
+    Administer, Alarms, Batchers, Buffer, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, Devices, Durability,
     FrameMark, FramePage, Frames, Inlet, Inspect, Lease, LeaseAnswer, PartitionStatus, Reach, Registration, Result,
     Room, SeenDevice, Tokens,
 };
@@ -69,6 +69,10 @@ impl Backend for Socket {
 
     fn frames(&self) -> Arc<dyn Frames> {
         Arc::new(self.far())
+    }
+
+    fn alarms(&self) -> Arc<dyn Alarms> {
+        self.inner.alarms()
     }
 
     fn crash_and_restart(&mut self) {

@@ -229,6 +229,11 @@ impl Roll {
         remembered.filter_map(|(name, entry)| devices::read(name, entry.last_seen)).take(limit).collect()
     }
 
+    /// When a device was last seen.
+    pub(super) fn last_seen(&self, user_id: &str, device_id: &str) -> Option<i64> {
+        self.devices.get(&devices::name(user_id, device_id)[..]).map(|entry| entry.last_seen)
+    }
+
     /// See [`Devices::devices_unseen`](super::super::Devices::devices_unseen).
     pub(super) fn unseen(&self, before: i64, after: Option<&SeenDevice>, limit: usize, since: i64) -> Vec<SeenDevice> {
         let after = after.map(|device| (device.last_seen, devices::name(&device.user_id, &device.device_id)));

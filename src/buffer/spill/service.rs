@@ -79,6 +79,11 @@ pub struct SpillService {
 }
 
 impl SpillService {
+    /// Whether heartbeats go straight to Redis now.
+    pub fn is_direct(&self) -> bool {
+        self.shared.course().is_direct()
+    }
+
     /// Runs until `shutdown`. What is under way then is left as it is: the claim stands, and is handed back at the next
     /// start.
     pub async fn run(&self, shutdown: CancellationToken) {
