@@ -34,6 +34,7 @@ mod openapi;
 mod ops;
 mod options;
 mod outgoing;
+mod page;
 mod preference;
 mod problem;
 mod request_id;

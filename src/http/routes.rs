@@ -5,7 +5,7 @@ use actix_web::http::header::ALLOW;
 use actix_web::{HttpRequest, HttpResponse, Resource, guard, web};
 
 use super::problem::{Kind, Problem};
-use super::{body, ingest, openapi, ops};
+use super::{body, ingest, openapi, ops, page};
 
 /// The paths, as metrics and logs name them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,13 +16,24 @@ pub(super) enum Route {
     Ready,
     Metrics,
     OpenApi,
+    Page,
+    PageFile,
     /// Anything else: what strangers ask for must not make series.
     Other,
 }
 
 impl Route {
-    pub(super) const ALL: [Self; 7] =
-        [Self::Heartbeats, Self::Health, Self::Live, Self::Ready, Self::Metrics, Self::OpenApi, Self::Other];
+    pub(super) const ALL: [Self; 9] = [
+        Self::Heartbeats,
+        Self::Health,
+        Self::Live,
+        Self::Ready,
+        Self::Metrics,
+        Self::OpenApi,
+        Self::Page,
+        Self::PageFile,
+        Self::Other,
+    ];
 
     /// The path, as it is routed and as it stands in labels.
     pub(super) const fn template(self) -> &'static str {
@@ -33,19 +44,38 @@ impl Route {
             Self::Ready => "/health/ready",
             Self::Metrics => "/metrics",
             Self::OpenApi => "/openapi.json",
+            Self::Page => "/",
+            Self::PageFile => "/page/{file}",
             Self::Other => "other",
         }
     }
 
     pub(super) fn of(path: &str) -> Self {
-        Self::ALL.into_iter().find(|route| route.template() == path).unwrap_or(Self::Other)
+        Self::ALL.into_iter().find(|route| is_of(path, route.template())).unwrap_or(Self::Other)
     }
+}
+
+/// Whether a path is one of those that a template stands for.
+fn is_of(path: &str, template: &str) -> bool {
+    let Some((before, rest)) = template.split_once('{') else { return path == template };
+    let behind = rest.split_once('}').map_or("", |(_, behind)| behind);
+    path.strip_prefix(before)
+        .and_then(|rest| rest.strip_suffix(behind))
+        .is_some_and(|value| !value.is_empty() && !value.contains('/'))
 }
 
 /// Where heartbeats come in.
 pub(super) fn heartbeats(config: &mut web::ServiceConfig) {
     let post = web::resource(Route::Heartbeats.template()).route(web::post().to(ingest::post));
     config.service(only(post, "POST"));
+}
+
+/// What people look at.
+pub(super) fn page(config: &mut web::ServiceConfig) {
+    let read = || web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
+    config
+        .service(only(web::resource(Route::Page.template()).route(read().to(page::index)), READ))
+        .service(only(web::resource(Route::PageFile.template()).route(read().to(page::file)), READ));
 }
 
 /// Health, metrics and the document; anything else is 404.

@@ -87,7 +87,8 @@ impl Server {
         let services = web::Data::new(services.clone());
         let configure = move |config: &mut web::ServiceConfig| {
             config.app_data(document.clone()).app_data(services.clone());
-            config.app_data(edge.clone()).app_data(ops.clone()).configure(routes::heartbeats).configure(routes::ops);
+            config.app_data(edge.clone()).app_data(ops.clone()).configure(routes::heartbeats);
+            config.configure(routes::page).configure(routes::ops);
         };
         Ok(Self { listener: Listener::bind(options, tls, access, Arc::new(configure))?, limits })
     }

@@ -9,6 +9,7 @@
 
 pub mod address;
 pub mod beats;
+pub mod browser;
 pub mod buffers;
 pub mod client;
 pub mod cluster;
@@ -39,6 +40,7 @@ pub mod watch;
 pub mod world;
 
 pub use beats::{Beat, Beats};
+pub use browser::Browser;
 pub use buffers::Buffer;
 pub(crate) use buffers::{on_buffer, on_every_buffer};
 pub use client::{Answer, Client};

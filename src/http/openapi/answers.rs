@@ -22,6 +22,7 @@ pub(super) const CACHE_CONTROL: &str = "CacheControl";
 const RATE_LIMIT: &str = "RateLimit";
 const RATE_LIMIT_POLICY: &str = "RateLimitPolicy";
 const PREFERENCE_APPLIED: &str = "PreferenceApplied";
+pub(super) const ETAG: &str = "ETag";
 pub(super) const CHALLENGE: &str = "Challenge";
 
 const PROBLEM: &str = "Problem";
@@ -54,6 +55,7 @@ pub(super) fn add_to(components: ComponentsBuilder) -> ComponentsBuilder {
         .header(REQUEST_ID_IF_ANY, header("The same, where the head of the request came whole."))
         .header(RETRY_AFTER, seconds("Seconds to wait before the same is sent again."))
         .header(CACHE_CONTROL, header("Never to be kept."))
+        .header(ETAG, header("Of this very text."))
         .header(
             RATE_LIMIT,
             header(r#"What is left of the tightest limit, as in `"user";r=50;t=30`. Absent without limits."#),
@@ -118,7 +120,7 @@ fn with_request_id(description: &str, header: &str) -> ResponseBuilder {
     ResponseBuilder::new().description(description).header_ref("X-Request-Id", header_reference(header))
 }
 
-fn header_reference(name: &str) -> Ref {
+pub(super) fn header_reference(name: &str) -> Ref {
     Ref::new(format!("#/components/headers/{name}"))
 }
 

@@ -30,8 +30,8 @@ use super::problem::{Kind, Problem};
 use super::routes::Route;
 
 /// Headers of answers that are always there where the document names them. The library cannot say so.
-const HEADERS_ALWAYS_THERE: [&str; 4] =
-    [answers::REQUEST_ID, answers::RETRY_AFTER, answers::CACHE_CONTROL, answers::CHALLENGE];
+const HEADERS_ALWAYS_THERE: [&str; 5] =
+    [answers::REQUEST_ID, answers::RETRY_AFTER, answers::CACHE_CONTROL, answers::CHALLENGE, answers::ETAG];
 
 /// The bounds that the document states.
 #[derive(Debug, Clone)]
