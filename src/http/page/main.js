@@ -27,9 +27,29 @@ const fresh = (text, title = "") => {
 const SEND = (origin) =>
   `curl -H 'content-type: application/json' ${origin}/v1/heartbeats \\\n  -d "{\\"user_id\\":\\"ada\\",\\"device_id\\":\\"laptop\\",\\"timestamp\\":\\"$(date -u +%FT%TZ)\\"}"`;
 
-const showAbout = ({ version, role, uptime_s, session }) => {
+/** No script can see the cookie itself; what is kept is only that there is one to be rid of. */
+const LOGGED_IN = "systole.logged-in";
+
+const remember = (loggedIn) => {
+  try {
+    if (loggedIn) localStorage.setItem(LOGGED_IN, "yes");
+    else localStorage.removeItem(LOGGED_IN);
+  } catch {
+    // A browser that keeps nothing for this site keeps no cookie for it either.
+  }
+};
+
+const isLoggedIn = () => {
+  try {
+    return localStorage.getItem(LOGGED_IN) !== null;
+  } catch {
+    return false;
+  }
+};
+
+const showAbout = ({ version, role, uptime_s }) => {
   setText($("about"), `${version}, systole ${words(role)}, running for ${wholeSpan(uptime_s)}`);
-  show($("logout"), Boolean(session));
+  show($("logout"), isLoggedIn());
 };
 
 const answered = (status) => {
@@ -64,6 +84,7 @@ const start = () => {
 
 const askForToken = () => {
   history.stop();
+  remember(false);
   const already = document.documentElement.dataset.state === "login";
   setState("login");
   fresh("logged out");
@@ -82,7 +103,15 @@ const sayForbidden = (detail) => {
   return false;
 };
 
-const send = async (path, body) => fetch(path, { method: "POST", credentials: "same-origin", cache: "no-store", ...body });
+const send = (path, body) =>
+  fetch(path, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(body),
+    credentials: "same-origin",
+    cache: "no-store",
+    redirect: "error",
+  });
 
 const logIn = async (event) => {
   event.preventDefault();
@@ -90,9 +119,10 @@ const logIn = async (event) => {
   const fault = $("login-fault");
   setText(fault, "");
   try {
-    const answer = await send("/login", { body: new URLSearchParams({ token: field.value.trim() }) });
+    const answer = await send("/login", { token: field.value.trim() });
     if (answer.ok) {
       field.value = "";
+      remember(true);
       start();
       $("main").focus();
     } else {
@@ -109,6 +139,7 @@ const logOut = async () => {
   try {
     await send("/logout", {});
   } finally {
+    remember(false);
     status.stop();
     answeredAt = null;
     start();
