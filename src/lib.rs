@@ -1,7 +1,7 @@
 //! Systole collects heartbeats: acknowledged means kept, published means once, and the books balance.
 //!
 //! ARCHITECTURE.md is the map. Imports go down only: edge (`cli`, `app`, `config`, `http`) → services (`batcher`,
-//! `compactor`, `books`, `query`) → stores (`buffer`, `dataset`) → vocabulary (`heartbeat`, `token`); `telemetry`, `settings`,
+//! `compactor`, `books`, `query`, `overview`) → stores (`buffer`, `dataset`) → vocabulary (`heartbeat`, `token`); `telemetry`, `settings`,
 //! `failpoint` and `backoff` stand at the bottom and import nothing of ours. `fuzzing`, above all, exists for tests alone.
 
 pub mod app;
@@ -19,6 +19,7 @@ pub mod failpoint;
 pub mod fuzzing;
 pub mod heartbeat;
 pub mod http;
+pub mod overview;
 pub mod query;
 pub mod settings;
 pub mod telemetry;

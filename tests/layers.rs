@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Each module with what it may import of ours.
-const LAYERS: [(&str, &[&str]); 17] = [
+const LAYERS: [(&str, &[&str]); 18] = [
     ("backoff", &[]),
     ("failpoint", &[]),
     ("settings", &[]),
@@ -19,7 +19,8 @@ const LAYERS: [(&str, &[&str]); 17] = [
     ("compactor", &["dataset", "heartbeat", "telemetry", "failpoint", "settings"]),
     ("books", &["buffer", "dataset", "heartbeat"]),
     ("query", &["buffer", "dataset", "heartbeat"]),
-    ("http", &["query", "buffer", "heartbeat", "token", "telemetry", "failpoint", "settings"]),
+    ("overview", &["books", "buffer", "dataset", "heartbeat", "telemetry"]),
+    ("http", &["overview", "query", "buffer", "heartbeat", "token", "telemetry", "failpoint", "settings"]),
     ("config", &["buffer", "batcher", "compactor", "dataset", "http", "telemetry"]),
     ("cli", &["config", "buffer", "batcher", "compactor", "dataset", "http", "telemetry", "token"]),
     (
@@ -34,6 +35,7 @@ const LAYERS: [(&str, &[&str]); 17] = [
             "dataset",
             "http",
             "query",
+            "overview",
             "heartbeat",
             "telemetry",
             "token",

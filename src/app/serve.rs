@@ -20,6 +20,8 @@ use crate::dataset::Dataset;
 use crate::http;
 use crate::http::Services;
 use crate::http::auth::Keeper;
+use crate::overview::report::Role;
+use crate::overview::{Overview, Sources};
 use crate::query::Reading;
 use crate::telemetry::health::{Affects, Health};
 use crate::telemetry::metrics;
@@ -47,14 +49,26 @@ pub async fn run(args: Serve) -> Outcome {
     let monitor_metrics = monitor::Metrics::register(&registry)?;
     let ttl = *args.buffer.batcher_ttl;
     let monitor = Monitor::new(buffer.clone(), &args.monitor, ttl, buffer_affects, &health, monitor_metrics);
+    let overview = Overview::new(
+        Sources {
+            role: Role::Serve,
+            buffer: buffer.clone(),
+            devices: buffer.clone(),
+            dataset: None,
+            snapshot: monitor.snapshot(),
+            batcher_ttl: ttl,
+            health: health.clone(),
+        },
+        &registry,
+    )?;
     let monitor = tokio::spawn({
-        let stop = stop_monitor.clone();
-        async move { monitor.run(stop).await }
+        let (stop, overview) = (stop_monitor.clone(), overview.clone());
+        async move { tokio::join!(monitor.run(stop.clone()), overview.run(stop)) }
     });
 
     let listen = args.http.listen;
     let copy = args.spill.spill_dir.as_deref().map(TokenCopy::beside);
-    let services = Services { reading: Reading::new(buffer.clone(), None), devices: buffer.clone() };
+    let services = Services { reading: Reading::new(buffer.clone(), None), devices: buffer.clone(), overview };
     let (gate, keeper) = Keeper::start(listen, &args.auth, buffer, copy, &health, &registry).await?;
     keeper.warn_without_tls(listen, args.http.tls.is_on());
     let server = http::Server::bind(&args.http, &args.limits, &gate, Arc::new(intake), &services, health, registry)?;

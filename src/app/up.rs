@@ -29,6 +29,8 @@ use crate::dataset::Dataset;
 use crate::heartbeat::BatcherId;
 use crate::http::auth::Keeper;
 use crate::http::{Server, Services};
+use crate::overview::report::Role;
+use crate::overview::{Overview, Sources};
 use crate::query::Reading;
 use crate::telemetry::health::{Affects, Health};
 use crate::telemetry::metrics;
@@ -52,13 +54,28 @@ pub async fn run(args: Up) -> Outcome {
     let (intake, committer) = keep_committing(&supervisor, &args, &buffer, &registry)?;
     // A handle of its own: a queue whose last sender goes with the server would end the committer before it is told to.
     let shared = Arc::new(buffer.clone());
-    let services = Services { reading: Reading::new(shared.clone(), Some(dataset.clone())), devices: shared };
+    let monitor = monitor(&args, &buffer, &health, &registry)?;
+    let overview = Overview::new(
+        Sources {
+            role: Role::Up,
+            buffer: shared.clone(),
+            devices: shared.clone(),
+            dataset: Some(dataset.clone()),
+            snapshot: monitor.snapshot(),
+            batcher_ttl: *args.buffer.batcher_ttl,
+            health: health.clone(),
+        },
+        &registry,
+    )?;
+    let reading = Reading::new(shared.clone(), Some(dataset.clone()));
+    let services = Services { reading, devices: shared, overview: overview.clone() };
     let (health_of_server, registry_of_server) = (health.clone(), registry.clone());
     let server =
         Server::bind(&args.http, &args.limits, &gate, intake.clone(), &services, health_of_server, registry_of_server)?;
     let (scheme, address) = (server.scheme(), server.address());
     let behind = [
-        keep_watching(&supervisor, &args, &buffer, &health, &registry)?,
+        keep_watching(&supervisor, monitor),
+        keep_history(&supervisor, overview),
         keep_batching(&supervisor, &args, &buffer, &dataset, &health, &registry)?,
         keep_compacting(&supervisor, &args, &dataset, &health, &registry)?,
         keep_answering(&supervisor, &buffer, &dataset),
@@ -122,24 +139,31 @@ fn keep_committing(
     Ok((Arc::new(intake), part))
 }
 
-fn keep_watching(
-    supervisor: &Supervisor,
-    args: &Up,
-    buffer: &EmbeddedBuffer,
-    health: &Health,
-    registry: &Registry,
-) -> Result<Part, Failure> {
+fn monitor(args: &Up, buffer: &EmbeddedBuffer, health: &Health, registry: &Registry) -> Result<Monitor, Failure> {
     let metrics = monitor::Metrics::register(registry)?;
     let (buffer, ttl) = (Arc::new(buffer.clone()), *args.buffer.batcher_ttl);
-    let monitor = Monitor::new(buffer, &args.monitor, ttl, Affects::Readiness, health, metrics);
+    Ok(Monitor::new(buffer, &args.monitor, ttl, Affects::Readiness, health, metrics))
+}
+
+fn keep_watching(supervisor: &Supervisor, monitor: Monitor) -> Part {
     let monitor = Arc::new(monitor);
-    Ok(supervisor.keep("monitor", move |stop| {
+    supervisor.keep("monitor", move |stop| {
         let monitor = monitor.clone();
         async move {
             monitor.run(stop).await;
             Ok::<_, Infallible>(())
         }
-    }))
+    })
+}
+
+fn keep_history(supervisor: &Supervisor, overview: Overview) -> Part {
+    supervisor.keep("overview", move |stop| {
+        let overview = overview.clone();
+        async move {
+            overview.run(stop).await;
+            Ok::<_, Infallible>(())
+        }
+    })
 }
 
 fn keep_batching(

@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    Batchers, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, Durability, FrameMark, FramePage, Lease,
-    LeaseAnswer, PartitionStatus, Registration, Result, Room, SeenDevice, Witness,
+    Batchers, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, DeadLetterNote, Durability, FrameMark,
+    FramePage, Lease, LeaseAnswer, PartitionStatus, Registration, Result, Room, SeenDevice, Witness,
 };
 use crate::heartbeat::{BatcherId, ClaimId, Frame, Partition};
 use crate::token::{StoredToken, TokenId, TokenList, TokenVersion};
@@ -63,6 +63,9 @@ pub trait Inspect: Reach {
         after: Option<DeadLetterId>,
         limit: u32,
     ) -> Result<Vec<DeadLetter>>;
+
+    /// What is said of the newest dead letters of a partition, newest first, at most `limit` of them.
+    async fn newest_dead_letters(&self, partition: Partition, limit: u32) -> Result<Vec<DeadLetterNote>>;
 
     /// One dead letter.
     async fn dead_letter(&self, partition: Partition, id: DeadLetterId) -> Result<Option<DeadLetter>>;

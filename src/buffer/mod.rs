@@ -30,8 +30,9 @@ pub use contract::{Administer, Buffer, Devices, Frames, Inlet, Inspect, Reach, T
 pub use error::Error;
 pub use intake::{Intake, Parcel};
 pub use types::{
-    Batchers, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, Durability, FrameMark, FramePage, InHand, Lease,
-    LeaseAnswer, Ledger, PartitionStatus, Registration, Room, SeenDevice, StandingClaim, Witness,
+    Batchers, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, DeadLetterNote, Durability, FrameMark,
+    FramePage, InHand, Lease, LeaseAnswer, Ledger, PartitionStatus, Registration, Room, SeenDevice, StandingClaim,
+    Witness,
 };
 
 /// The refusal of one token more.

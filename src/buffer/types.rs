@@ -174,6 +174,26 @@ pub struct DeadLetter {
     pub bytes: Bytes,
 }
 
+/// What is said of a dead letter, without its frame.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetterNote {
+    /// Its address.
+    pub id: DeadLetterId,
+    /// When it was laid aside, ms since the Unix epoch, by the buffer's clock.
+    pub since: i64,
+    /// Heartbeats in it.
+    pub rows: u32,
+    /// Why it could not be written.
+    pub reason: String,
+}
+
+impl From<DeadLetter> for DeadLetterNote {
+    fn from(letter: DeadLetter) -> Self {
+        let DeadLetter { id, since, rows, reason, .. } = letter;
+        Self { id, since, rows, reason }
+    }
+}
+
 /// The books of one partition, in heartbeats: `accepted = pending + claimed + acked + dead + dropped`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Ledger {

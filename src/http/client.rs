@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use actix_web::http::header::{FORWARDED, HeaderMap, HeaderName, X_FORWARDED_FOR};
+use actix_web::http::header::{FORWARDED, HeaderMap, HeaderName, X_FORWARDED_FOR, X_FORWARDED_PROTO};
 use ipnet::IpNet;
 
 use super::limits::ForwardedHeader;
@@ -50,6 +50,18 @@ impl ClientAddresses {
         client
     }
 
+    /// Whether the proxy of ours that the request came through says that it was spoken to over TLS.
+    pub(super) fn came_over_tls(&self, peer: Option<SocketAddr>, headers: &HeaderMap) -> bool {
+        let is_proxy = peer.is_some_and(|peer| self.is_trusted(peer.ip().to_canonical()));
+        let (name, protocol): (HeaderName, fn(&str) -> Option<&str>) = match self.header {
+            ForwardedHeader::XForwardedFor => (X_FORWARDED_PROTO, |hop| Some(hop)),
+            ForwardedHeader::Forwarded => (FORWARDED, forwarded_protocol),
+        };
+        // The last entry is that proxy's own.
+        let last = headers.get_all(name).last().and_then(|line| line.to_str().ok()?.rsplit(',').next());
+        is_proxy && last.and_then(|hop| protocol(hop)).is_some_and(|said| said.trim().eq_ignore_ascii_case("https"))
+    }
+
     fn is_trusted(&self, address: IpAddr) -> bool {
         self.trusted.iter().any(|network| network.contains(&address))
     }
@@ -64,11 +76,19 @@ fn node_address(node: &str) -> Option<IpAddr> {
 
 /// The `for` of one element of a `Forwarded` header.
 fn forwarded_address(element: &str) -> Option<IpAddr> {
-    let node = element.split(';').find_map(|pair| {
+    node_address(member(element, "for")?)
+}
+
+/// The `proto` of it.
+fn forwarded_protocol(element: &str) -> Option<&str> {
+    member(element, "proto")
+}
+
+fn member<'a>(element: &'a str, wanted: &str) -> Option<&'a str> {
+    element.split(';').find_map(|pair| {
         let (name, value) = pair.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("for").then_some(value.trim())
-    })?;
-    node_address(node.trim_matches('"'))
+        name.trim().eq_ignore_ascii_case(wanted).then_some(value.trim().trim_matches('"'))
+    })
 }
 
 #[cfg(test)]
@@ -126,6 +146,21 @@ mod tests {
         for (lines, expected) in cases {
             assert_eq!(client(ForwardedHeader::Forwarded, PROXY, lines), *expected, "{lines:?}");
         }
+    }
+
+    #[test]
+    fn tls_in_front_of_us_is_believed_of_our_own_proxy_alone() {
+        let over_tls = |header, peer: &str, name: HeaderName, line: &'static str| {
+            let addresses = ClientAddresses::new(vec!["10.0.0.0/8".parse().unwrap()], header);
+            let headers = HeaderMap::from_iter([(name, HeaderValue::from_static(line))]);
+            addresses.came_over_tls(Some(peer.parse().unwrap()), &headers)
+        };
+        for (line, expected) in [("https", true), ("http, HTTPS", true), ("https, http", false), ("", false)] {
+            assert_eq!(over_tls(ForwardedHeader::XForwardedFor, PROXY, X_FORWARDED_PROTO, line), expected, "{line}");
+        }
+        assert!(!over_tls(ForwardedHeader::XForwardedFor, "192.0.2.9:1", X_FORWARDED_PROTO, "https"));
+        assert!(!over_tls(ForwardedHeader::Forwarded, PROXY, X_FORWARDED_PROTO, "https"), "one header is read");
+        assert!(over_tls(ForwardedHeader::Forwarded, PROXY, FORWARDED, "for=198.51.100.1;Proto=\"https\""));
     }
 
     #[test]

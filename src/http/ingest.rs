@@ -117,7 +117,7 @@ impl Edge {
     fn judge_head(&self, request: &HttpRequest) -> Result<Head, Problem> {
         let headers = request.headers();
         let address = self.judge_address(request)?;
-        let pass = self.gate.judge(headers, Scope::Write)?;
+        let pass = self.gate.judge(request, Scope::Write)?;
         let format = Format::of(headers).map_err(|given| {
             let detail = format!("`{given}` is not taken; send application/json or application/x-ndjson.");
             Problem::new(Kind::UnsupportedMediaType, detail)
@@ -139,7 +139,8 @@ impl Edge {
         Ok(Head { form: Form { encoding, format }, address, pass })
     }
 
-    fn judge_address(&self, request: &HttpRequest) -> Result<Option<Standing>, Problem> {
+    /// Charges the address of a request with one.
+    pub(super) fn judge_address(&self, request: &HttpRequest) -> Result<Option<Standing>, Problem> {
         let client = self.clients.of(request.peer_addr(), request.headers());
         match self.limits.check_address(client) {
             None | Some(Verdict::Never) => Ok(None),

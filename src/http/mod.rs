@@ -29,6 +29,7 @@ mod inflate;
 mod ingest;
 mod keep;
 pub mod limits;
+mod login;
 mod metrics;
 mod openapi;
 mod ops;
@@ -42,6 +43,7 @@ mod routes;
 mod server;
 mod services;
 pub(crate) mod split;
+mod status;
 mod stream;
 pub mod tls;
 

@@ -51,7 +51,7 @@ pub(super) struct Part {
 impl Ops {
     /// Whether this request may see more than whether all is well.
     fn shows_parts(&self, request: &HttpRequest) -> bool {
-        self.gate.lets_see(request.headers(), Scope::Admin)
+        self.gate.lets_see(request, Scope::Admin)
     }
 }
 
@@ -90,7 +90,7 @@ pub(super) async fn metrics(ops: web::Data<Ops>, request: HttpRequest) -> HttpRe
     // A client may have sent hundreds of these in a row, and the framework would answer them all before it looks at any
     // other connection of this worker.
     tokio::task::yield_now().await;
-    if let Err(refusal) = ops.gate.judge(request.headers(), Scope::Admin) {
+    if let Err(refusal) = ops.gate.judge(&request, Scope::Admin) {
         return Problem::from(refusal).respond(&request);
     }
     match render(&ops.registry) {

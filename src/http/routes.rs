@@ -5,12 +5,16 @@ use actix_web::http::header::ALLOW;
 use actix_web::{HttpRequest, HttpResponse, Resource, guard, web};
 
 use super::problem::{Kind, Problem};
-use super::{body, ingest, openapi, ops, page};
+use super::{body, ingest, login, openapi, ops, page, status};
 
 /// The paths, as metrics and logs name them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Route {
     Heartbeats,
+    Status,
+    History,
+    Login,
+    Logout,
     Health,
     Live,
     Ready,
@@ -23,8 +27,12 @@ pub(super) enum Route {
 }
 
 impl Route {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::Heartbeats,
+        Self::Status,
+        Self::History,
+        Self::Login,
+        Self::Logout,
         Self::Health,
         Self::Live,
         Self::Ready,
@@ -39,6 +47,10 @@ impl Route {
     pub(super) const fn template(self) -> &'static str {
         match self {
             Self::Heartbeats => "/v1/heartbeats",
+            Self::Status => "/v1/status",
+            Self::History => "/v1/status/history",
+            Self::Login => "/login",
+            Self::Logout => "/logout",
             Self::Health => "/health",
             Self::Live => "/health/live",
             Self::Ready => "/health/ready",
@@ -72,16 +84,24 @@ pub(super) fn heartbeats(config: &mut web::ServiceConfig) {
 
 /// What people look at.
 pub(super) fn page(config: &mut web::ServiceConfig) {
-    let read = || web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
     config
         .service(only(web::resource(Route::Page.template()).route(read().to(page::index)), READ))
         .service(only(web::resource(Route::PageFile.template()).route(read().to(page::file)), READ));
 }
 
+/// What the page shows, and who may see it.
+pub(super) fn overview(config: &mut web::ServiceConfig) {
+    let resource = |route: Route| web::resource(route.template());
+    config
+        .service(only(resource(Route::Status).route(read().to(status::status)), READ))
+        .service(only(resource(Route::History).route(read().to(status::history)), READ))
+        .service(only(resource(Route::Login).route(web::post().to(login::login)), "POST"))
+        .service(only(resource(Route::Logout).route(web::post().to(login::logout)), "POST"));
+}
+
 /// Health, metrics and the document; anything else is 404.
 pub(super) fn ops(config: &mut web::ServiceConfig) {
     let resource = |route: Route| web::resource(route.template());
-    let read = || web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
     config
         .service(only(resource(Route::Health).route(read().to(ops::health)), READ))
         .service(only(resource(Route::Live).route(read().to(ops::live)), READ))
@@ -92,6 +112,10 @@ pub(super) fn ops(config: &mut web::ServiceConfig) {
 }
 
 const READ: &str = "GET, HEAD";
+
+fn read() -> actix_web::Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
+}
 
 /// Any other method is 405 and told what there is.
 fn only(resource: Resource, allow: &'static str) -> Resource {
@@ -106,7 +130,10 @@ fn only(resource: Resource, allow: &'static str) -> Resource {
 async fn not_found(request: HttpRequest, payload: web::Payload) -> HttpResponse {
     let hint = match *request.method() {
         Method::POST => "Heartbeats go to POST /v1/heartbeats.",
-        _ => "There is POST /v1/heartbeats, and GET /health, /health/live, /health/ready, /metrics and /openapi.json.",
+        _ => {
+            "There is POST /v1/heartbeats, and GET /v1/status, /health, /health/live, /health/ready, /metrics and \
+             /openapi.json, which describes them."
+        }
     };
     body::with_unread(&request, Problem::new(Kind::NotFound, hint).respond(&request), payload.into_inner())
 }

@@ -26,6 +26,7 @@ use super::connection::Guarded;
 use super::digest::{Digester, size};
 use super::ingest::Edge;
 use super::limits::{self, Limits};
+use super::login::Login;
 use super::metrics::Metrics;
 use super::openapi::{self, Document};
 use super::ops::Ops;
@@ -85,10 +86,11 @@ impl Server {
         let ops = web::Data::new(Ops { health, registry, gate: gate.clone() });
         let document = web::Data::new(Document::new(Some(openapi::Bounds::of(options))));
         let services = web::Data::new(services.clone());
+        let login = web::Data::new(Login { tls: tls.is_some() });
         let configure = move |config: &mut web::ServiceConfig| {
-            config.app_data(document.clone()).app_data(services.clone());
+            config.app_data(document.clone()).app_data(services.clone()).app_data(login.clone());
             config.app_data(edge.clone()).app_data(ops.clone()).configure(routes::heartbeats);
-            config.configure(routes::page).configure(routes::ops);
+            config.configure(routes::page).configure(routes::overview).configure(routes::ops);
         };
         Ok(Self { listener: Listener::bind(options, tls, access, Arc::new(configure))?, limits })
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::buffer::Devices;
+use crate::overview::Overview;
 use crate::query::Reading;
 
 /// The services behind the answers to questions.
@@ -12,4 +13,6 @@ pub struct Services {
     pub reading: Reading,
     /// Devices, and when they were last seen.
     pub devices: Arc<dyn Devices>,
+    /// The flow as it is now.
+    pub overview: Overview,
 }

@@ -501,7 +501,17 @@ pub async fn dead_letters_are_listed_shown_retried_and_dropped(backend: &mut dyn
     assert_eq!(list(Some(ids[1]), 10).await, ids[2..]);
     assert_eq!(list(Some(ids[4]), 10).await, []);
     assert_eq!(list(None, 0).await, []);
+    let newest = async |limit| {
+        let notes = buffer.newest_dead_letters(0, limit).await.unwrap();
+        notes.into_iter().map(|note| note.id).collect::<Vec<_>>()
+    };
+    assert_eq!(newest(2).await, [ids[4], ids[3]]);
+    assert_eq!(newest(10).await, ids.iter().rev().copied().collect::<Vec<_>>());
+    assert_eq!(newest(0).await, []);
+    assert_eq!(buffer.newest_dead_letters(1, 10).await.unwrap(), [], "they are another partition's");
     let shown = buffer.dead_letter(0, ids[3]).await.unwrap().unwrap();
+    let note = buffer.newest_dead_letters(0, 2).await.unwrap().remove(1);
+    assert_eq!(note, shown.clone().into());
     assert_eq!((shown.id, shown.rows), (ids[3], 1));
     assert_eq!(buffer.dead_letter(1, ids[3]).await.unwrap(), None, "it is another partition's");
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use systole::buffer::socket::{ControlSocket, SocketBuffer};
 use systole::buffer::{
-    Administer, Batchers, Buffer, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, Durability, Inlet, Inspect,
-    Lease, LeaseAnswer, PartitionStatus, Reach, Registration, Result, Room, Tokens,
+    Administer, Batchers, Buffer, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, DeadLetterNote, Durability,
+    Inlet, Inspect, Lease, LeaseAnswer, PartitionStatus, Reach, Registration, Result, Room, Tokens,
 };
 use systole::heartbeat::{BatcherId, ClaimId, Frame, Partition};
 use systole::token::{StoredToken, TokenId, TokenList, TokenVersion};
@@ -158,6 +158,10 @@ impl Inspect for Split {
         limit: u32,
     ) -> Result<Vec<DeadLetter>> {
         self.far.dead_letters(partition, after, limit).await
+    }
+
+    async fn newest_dead_letters(&self, partition: Partition, limit: u32) -> Result<Vec<DeadLetterNote>> {
+        self.far.newest_dead_letters(partition, limit).await
     }
 
     async fn dead_letter(&self, partition: Partition, id: DeadLetterId) -> Result<Option<DeadLetter>> {

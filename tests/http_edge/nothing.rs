@@ -3,9 +3,17 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use systole::buffer::{self, Devices, Durability, Frames, Reach, Registration};
+use prometheus::Registry;
+use systole::buffer::{
+    self, Batchers, DeadLetter, DeadLetterId, DeadLetterNote, Devices, Durability, Frames, Inspect, PartitionStatus,
+    Reach, Registration,
+};
+use systole::heartbeat::Partition;
 use systole::http::Services;
+use systole::overview::report::Role;
+use systole::overview::{Overview, Sources};
 use systole::query::Reading;
+use systole::telemetry::health::Health;
 
 #[derive(Debug)]
 struct Nothing;
@@ -29,7 +37,49 @@ impl Frames for Nothing {}
 
 impl Devices for Nothing {}
 
+#[async_trait]
+impl Inspect for Nothing {
+    async fn status(&self, _: Partition) -> buffer::Result<PartitionStatus> {
+        Err(buffer::Error::NotRegistered)
+    }
+
+    async fn batchers(&self) -> buffer::Result<Batchers> {
+        Ok(Vec::new())
+    }
+
+    async fn dead_letters(&self, _: Partition, _: Option<DeadLetterId>, _: u32) -> buffer::Result<Vec<DeadLetter>> {
+        Ok(Vec::new())
+    }
+
+    async fn newest_dead_letters(&self, _: Partition, _: u32) -> buffer::Result<Vec<DeadLetterNote>> {
+        Ok(Vec::new())
+    }
+
+    async fn dead_letter(&self, _: Partition, _: DeadLetterId) -> buffer::Result<Option<DeadLetter>> {
+        Ok(None)
+    }
+
+    async fn retry_dead_letter(&self, _: Partition, _: DeadLetterId) -> buffer::Result<bool> {
+        Ok(false)
+    }
+
+    async fn drop_dead_letter(&self, _: Partition, _: DeadLetterId) -> buffer::Result<bool> {
+        Ok(false)
+    }
+}
+
 /// What answers questions from it.
 pub fn services() -> Services {
-    Services { reading: Reading::new(Arc::new(Nothing), None), devices: Arc::new(Nothing) }
+    let (nothing, snapshot) = (Arc::new(Nothing), tokio::sync::watch::Sender::new(None).subscribe());
+    let sources = Sources {
+        role: Role::Serve,
+        buffer: nothing.clone(),
+        devices: nothing.clone(),
+        dataset: None,
+        snapshot,
+        batcher_ttl: std::time::Duration::from_secs(30),
+        health: Health::new(),
+    };
+    let overview = Overview::new(sources, &Registry::new()).unwrap();
+    Services { reading: Reading::new(nothing.clone(), None), devices: nothing, overview }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use systole::buffer::{
-    Batchers, Buffer, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, Durability, Error, Inlet, Inspect,
-    Lease, LeaseAnswer, PartitionStatus, Reach, Registration, Room,
+    Batchers, Buffer, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, DeadLetterNote, Durability, Error,
+    Inlet, Inspect, Lease, LeaseAnswer, PartitionStatus, Reach, Registration, Room,
 };
 use systole::heartbeat::{BatcherId, ClaimId, Frame, Partition};
 use tokio::time::Instant;
@@ -168,6 +168,11 @@ impl Inspect for Line {
         limit: u32,
     ) -> Result<Vec<DeadLetter>> {
         self.call("dead_letters", move |buffer| async move { buffer.dead_letters(partition, after, limit).await }).await
+    }
+
+    async fn newest_dead_letters(&self, partition: Partition, limit: u32) -> Result<Vec<DeadLetterNote>> {
+        let ask = move |buffer: Arc<EmbeddedBuffer>| async move { buffer.newest_dead_letters(partition, limit).await };
+        self.call("newest_dead_letters", ask).await
     }
 
     async fn dead_letter(&self, partition: Partition, id: DeadLetterId) -> Result<Option<DeadLetter>> {

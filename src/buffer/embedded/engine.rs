@@ -235,6 +235,14 @@ impl Engine {
         read(self.books.range(range))
     }
 
+    /// The same from the end.
+    pub(super) fn within_from_end(
+        &self,
+        range: Range<Vec<u8>>,
+    ) -> impl Iterator<Item = Result<(Vec<u8>, Bytes)>> + use<> {
+        read(self.books.range(range).rev())
+    }
+
     /// The frames of a partition in a range of sequence numbers, none of which may be missing.
     pub(super) fn frames(
         &self,
@@ -281,7 +289,7 @@ fn tuned(memtable_bytes: u64) -> KeyspaceCreateOptions {
         .compaction_strategy(Arc::new(Leveled::default().with_table_target_size(TABLE_BYTES)))
 }
 
-fn read(found: fjall::Iter) -> impl Iterator<Item = Result<(Vec<u8>, Bytes)>> {
+fn read(found: impl Iterator<Item = fjall::Guard>) -> impl Iterator<Item = Result<(Vec<u8>, Bytes)>> {
     found.map(|entry| {
         let (key, value) = entry.into_inner().map_err(|error| fault("read", &error))?;
         Ok((key.to_vec(), Bytes::copy_from_slice(&value)))

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::super::{Batchers, DeadLetter, DeadLetterId, Inspect, Ledger, PartitionStatus, Result, StandingClaim};
+use super::super::{
+    Batchers, DeadLetter, DeadLetterId, DeadLetterNote, Inspect, Ledger, PartitionStatus, Result, StandingClaim,
+};
 use super::EmbeddedBuffer;
 use super::buffer::{age, caps, is_ahead};
 use super::engine::Engine;
@@ -51,6 +53,10 @@ impl Inspect for EmbeddedBuffer {
         limit: u32,
     ) -> Result<Vec<DeadLetter>> {
         self.step(move |store, _| letters::list(store, partition, after, limit)).await
+    }
+
+    async fn newest_dead_letters(&self, partition: Partition, limit: u32) -> Result<Vec<DeadLetterNote>> {
+        self.step(move |store, _| letters::newest(store, partition, limit)).await
     }
 
     async fn dead_letter(&self, partition: Partition, id: DeadLetterId) -> Result<Option<DeadLetter>> {

@@ -1,7 +1,7 @@
 //! Dead letters, for people: looked at, tried again, dropped.
 
 use super::super::letter::{self, MAX_LISTED, MAX_LISTED_BYTES};
-use super::super::{DeadLetter, DeadLetterId, Result};
+use super::super::{DeadLetter, DeadLetterId, DeadLetterNote, Result};
 use super::engine::Write;
 use super::keys;
 use super::state::{Caps, Load};
@@ -26,6 +26,12 @@ pub(super) fn list(
         }
     }
     Ok(letters)
+}
+
+/// What is said of them, newest first. One frame at a time is in memory.
+pub(super) fn newest(store: &Store, partition: Partition, limit: u32) -> Result<Vec<DeadLetterNote>> {
+    let letters = store.engine()?.within_from_end(keys::dead_after(partition, None));
+    letters.take(limit.min(MAX_LISTED) as usize).map(|entry| Ok(letter::read(&entry?.1)?.into())).collect()
 }
 
 /// One of them.

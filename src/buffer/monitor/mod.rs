@@ -120,6 +120,8 @@ pub struct Snapshot {
     pub partitions: Vec<PartitionStatus>,
     /// Everyone on the list of batchers, with the time since the last sign of life.
     pub batchers: Batchers,
+    /// What an acknowledged push survives.
+    pub durability: Durability,
 }
 
 /// Watches the buffer until told to stop.
@@ -212,25 +214,29 @@ impl Monitor {
         };
         memory.partitions = Some(count);
         self.buffer.ping().await?;
-        if memory.durability.is_none() || memory.looks >= LOOKS_PER_DURABILITY {
-            memory.durability = Some(self.buffer.durability().await?);
-            memory.looks = 0;
-        }
+        let durability = match &memory.durability {
+            Some(known) if memory.looks < LOOKS_PER_DURABILITY => known.clone(),
+            _ => {
+                memory.looks = 0;
+                self.buffer.durability().await?
+            }
+        };
         memory.looks += 1;
+        memory.durability = Some(durability.clone());
         let partitions = stream::iter(0..count)
             .map(|partition| self.buffer.status(partition))
             .buffered(AT_ONCE)
             .try_collect()
             .await?;
         let batchers = self.buffer.batchers().await?;
-        Ok(Snapshot { at: Instant::now(), partitions, batchers })
+        Ok(Snapshot { at: Instant::now(), partitions, batchers, durability })
     }
 
     fn publish(&self, snapshot: Snapshot, memory: &mut Memory) {
         if memory.fault.take().is_some() {
             tracing::info!("the buffer can be looked at again");
         }
-        self.parts.buffer.well(memory.durability.as_ref().map(describe).unwrap_or_default());
+        self.parts.buffer.well(describe(&snapshot.durability));
         let alive = alive(&snapshot.batchers, self.batcher_ttl);
         match alive {
             0 => {

@@ -6,7 +6,8 @@ use async_trait::async_trait;
 
 use super::super::letter::{self, MAX_LISTED, MAX_LISTED_BYTES};
 use super::super::{
-    Batchers, DeadLetter, DeadLetterId, Inspect, Ledger, PartitionStatus, Result, StandingClaim, Witness,
+    Batchers, DeadLetter, DeadLetterId, DeadLetterNote, Inspect, Ledger, PartitionStatus, Result, StandingClaim,
+    Witness,
 };
 use super::RedisBuffer;
 use super::reply::Reply;
@@ -54,6 +55,15 @@ impl Inspect for RedisBuffer {
         let mut reply = reply.await?;
         reply.expect("letters")?;
         (0..reply.left()).map(|_| letter::read(&reply.bytes()?)).collect()
+    }
+
+    async fn newest_dead_letters(&self, partition: Partition, limit: u32) -> Result<Vec<DeadLetterNote>> {
+        let reply = self.step(&script::DEAD_NEWEST, partition, |command, _| {
+            command.arg(limit.min(MAX_LISTED));
+        });
+        let mut reply = reply.await?;
+        reply.expect("letters")?;
+        (0..reply.left()).map(|_| letter::read(&reply.bytes()?).map(Into::into)).collect()
     }
 
     async fn dead_letter(&self, partition: Partition, id: DeadLetterId) -> Result<Option<DeadLetter>> {

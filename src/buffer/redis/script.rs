@@ -60,6 +60,7 @@ scripts! {
     STATUS = "status" [state, pending];
     REGISTER = "register" [state];
     DEAD_LIST = "dead_list" [state, dead];
+    DEAD_NEWEST = "dead_newest" [state, dead];
     DEAD_SHOW = "dead_show" [state, dead];
     DEAD_RETRY = "dead_retry" [state, pending, dead];
     DEAD_DROP = "dead_drop" [state, dead];

@@ -11,8 +11,8 @@ use tokio::sync::Semaphore;
 
 use super::super::options::Options;
 use super::super::{
-    Batchers, DeadLetter, DeadLetterId, Durability, Error, Inspect, PartitionStatus, Reach, Registration, Result,
-    Tokens,
+    Batchers, DeadLetter, DeadLetterId, DeadLetterNote, Durability, Error, Inspect, PartitionStatus, Reach,
+    Registration, Result, Tokens,
 };
 use super::address::Address;
 use super::wire::{self, Answer, Call, Message};
@@ -152,6 +152,13 @@ impl Inspect for SocketBuffer {
         limit: u32,
     ) -> Result<Vec<DeadLetter>> {
         self.letters(Call::DeadLetters { partition, after, limit }).await
+    }
+
+    async fn newest_dead_letters(&self, partition: Partition, limit: u32) -> Result<Vec<DeadLetterNote>> {
+        match self.call(Call::NewestDeadLetters { partition, limit }).await? {
+            (Answer::DeadLetterNotes(notes), _) => Ok(notes),
+            (other, _) => strange(&other),
+        }
     }
 
     async fn dead_letter(&self, partition: Partition, id: DeadLetterId) -> Result<Option<DeadLetter>> {

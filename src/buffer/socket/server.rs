@@ -164,6 +164,9 @@ impl Desk {
             Call::DeadLetters { partition, after, limit } => {
                 return Ok(Answer::letters(buffer.dead_letters(partition, after, limit).await?));
             }
+            Call::NewestDeadLetters { partition, limit } => {
+                Answer::DeadLetterNotes(buffer.newest_dead_letters(partition, limit).await?)
+            }
             Call::DeadLetter { partition, id } => {
                 return Ok(Answer::letters(buffer.dead_letter(partition, id).await?));
             }

@@ -9,7 +9,9 @@ use serde_json::value::RawValue;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::super::letter::MAX_LISTED_BYTES;
-use super::super::{Batchers, DeadLetter, DeadLetterId, Durability, Error, PartitionStatus, Registration, Result};
+use super::super::{
+    Batchers, DeadLetter, DeadLetterId, DeadLetterNote, Durability, Error, PartitionStatus, Registration, Result,
+};
 use crate::heartbeat::{ClaimId, Partition};
 use crate::token::{StoredToken, TokenId, TokenList, TokenVersion};
 
@@ -38,6 +40,7 @@ pub(super) enum Call {
     Status { partition: Partition },
     Batchers,
     DeadLetters { partition: Partition, after: Option<DeadLetterId>, limit: u32 },
+    NewestDeadLetters { partition: Partition, limit: u32 },
     DeadLetter { partition: Partition, id: DeadLetterId },
     RetryDeadLetter { partition: Partition, id: DeadLetterId },
     DropDeadLetter { partition: Partition, id: DeadLetterId },
@@ -68,6 +71,7 @@ pub(super) enum Answer {
     Batchers(Batchers),
     /// Their frames are the tail.
     DeadLetters(Vec<Heading>),
+    DeadLetterNotes(Vec<DeadLetterNote>),
     /// Their records are the tail.
     Tokens {
         version: Option<TokenVersion>,
@@ -301,6 +305,10 @@ mod tests {
             (
                 Call::DeadLetters { partition: 7, after: Some(id), limit: 9 },
                 r#"{"dead_letters":{"partition":7,"after":"00000000-0000-0000-0000-00000000000a","limit":9}}"#,
+            ),
+            (
+                Call::NewestDeadLetters { partition: 7, limit: 9 },
+                r#"{"newest_dead_letters":{"partition":7,"limit":9}}"#,
             ),
             (
                 Call::DeadLetter { partition: 7, id },

@@ -2,29 +2,17 @@
 
 use actix_web::http::header::{AUTHORIZATION, HeaderMap};
 
+use super::Credentials;
 use crate::token::Presented;
 
-/// What a request presents.
-#[derive(Debug)]
-pub(super) enum Credentials {
-    /// Nothing.
-    None,
-    /// Something that is no token of ours, whatever else it is.
-    Unreadable,
-    /// What looks like one.
-    Token(Presented),
-}
-
-impl Credentials {
-    pub(super) fn of(headers: &HeaderMap) -> Self {
-        let mut lines = headers.get_all(AUTHORIZATION);
-        let Some(line) = lines.next() else { return Self::None };
-        // Two of them are two opinions; no proxy must be able to add a better one.
-        if lines.next().is_some() {
-            return Self::Unreadable;
-        }
-        line.to_str().ok().and_then(of_line).map_or(Self::Unreadable, Self::Token)
+pub(super) fn read(headers: &HeaderMap) -> Credentials {
+    let mut lines = headers.get_all(AUTHORIZATION);
+    let Some(line) = lines.next() else { return Credentials::None };
+    // Two of them are two opinions; no proxy must be able to add a better one.
+    if lines.next().is_some() {
+        return Credentials::Unreadable;
     }
+    line.to_str().ok().and_then(of_line).map_or(Credentials::Unreadable, Credentials::Token)
 }
 
 fn of_line(line: &str) -> Option<Presented> {
@@ -47,7 +35,7 @@ mod tests {
         for line in lines {
             headers.append(AUTHORIZATION, HeaderValue::from_str(line).unwrap());
         }
-        Credentials::of(&headers)
+        read(&headers)
     }
 
     #[test]

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::http::header::HeaderMap;
+use actix_web::HttpRequest;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use prometheus::Registry;
 
-use super::bearer::Credentials;
+use super::credentials::Credentials;
 use super::metrics::Metrics;
 use super::snapshot::{Fault, Grant, Snapshot};
 use crate::token::{Presented, Scope, TokenList};
@@ -178,8 +178,17 @@ impl Gate {
     }
 
     /// Lets a request in for this purpose, or not.
-    pub(in crate::http) fn judge(&self, headers: &HeaderMap, scope: Scope) -> Result<Pass, Refusal> {
-        self.decide(headers, scope).inspect_err(|refusal| {
+    pub(in crate::http) fn judge(&self, request: &HttpRequest, scope: Scope) -> Result<Pass, Refusal> {
+        self.judge_presented(|| Credentials::of(request), scope)
+    }
+
+    /// The same for what stands elsewhere than in the request's head.
+    pub(in crate::http) fn judge_presented(
+        &self,
+        presented: impl FnOnce() -> Credentials,
+        scope: Scope,
+    ) -> Result<Pass, Refusal> {
+        self.decide(presented, scope).inspect_err(|refusal| {
             if let Some(metrics) = &self.shared.metrics {
                 metrics.refused(*refusal);
             }
@@ -187,17 +196,17 @@ impl Gate {
     }
 
     /// Whether a request may see what is for this purpose only. Who may not is not turned away, but shown less.
-    pub(in crate::http) fn lets_see(&self, headers: &HeaderMap, scope: Scope) -> bool {
-        self.decide(headers, scope).is_ok()
+    pub(in crate::http) fn lets_see(&self, request: &HttpRequest, scope: Scope) -> bool {
+        self.decide(|| Credentials::of(request), scope).is_ok()
     }
 
-    fn decide(&self, headers: &HeaderMap, scope: Scope) -> Result<Pass, Refusal> {
+    fn decide(&self, presented: impl FnOnce() -> Credentials, scope: Scope) -> Result<Pass, Refusal> {
         let known = self.shared.known.load();
         match known.state {
             State::Unread => Err(Refusal::Unread),
             State::Erased => Err(Refusal::Erased),
             State::Open => Ok(Pass::Anybody),
-            State::Guarded => match Credentials::of(headers) {
+            State::Guarded => match presented() {
                 Credentials::None => Err(Refusal::Missing),
                 Credentials::Unreadable => Err(Refusal::Malformed),
                 Credentials::Token(presented) => allow(&known.tokens, &presented, scope),
@@ -217,7 +226,8 @@ fn allow(tokens: &Snapshot, presented: &Presented, scope: Scope) -> Result<Pass,
 
 #[cfg(test)]
 mod tests {
-    use actix_web::http::header::{AUTHORIZATION, HeaderValue};
+    use actix_web::http::header::AUTHORIZATION;
+    use actix_web::test::TestRequest;
 
     use super::*;
     use crate::token::{Secret, StoredToken, Token, TokenVersion, Users};
@@ -226,15 +236,17 @@ mod tests {
         TokenList { version: Some(TokenVersion::new()), tokens }
     }
 
-    fn made(scope: Scope) -> (StoredToken, HeaderMap) {
+    fn made(scope: Scope) -> (StoredToken, HttpRequest) {
         let (id, secret) = Secret::mint().unwrap();
         let users = if scope.is_about_users() { Users::All } else { Users::These([].into()) };
         let (hash, created, expires, note) = (secret.hash(), Timestamp::UNIX_EPOCH, None, String::new());
         let token = Token { id, hash, scopes: [scope].into(), users, created, expires, note };
-        let mut headers = HeaderMap::new();
         let line = format!("Bearer {}", secret.text(id));
-        headers.insert(AUTHORIZATION, HeaderValue::from_str(&line).unwrap());
-        (token.store().unwrap(), headers)
+        (token.store().unwrap(), TestRequest::post().insert_header((AUTHORIZATION, line)).to_http_request())
+    }
+
+    fn nothing() -> HttpRequest {
+        TestRequest::post().to_http_request()
     }
 
     fn shut(anonymous: bool) -> Gate {
@@ -243,17 +255,17 @@ mod tests {
 
     #[test]
     fn nobody_is_let_in_before_the_tokens_were_read() {
-        let (gate, (_, headers)) = (shut(true), made(Scope::Write));
-        assert_eq!(gate.judge(&headers, Scope::Write).unwrap_err(), Refusal::Unread);
+        let (gate, (_, asked)) = (shut(true), made(Scope::Write));
+        assert_eq!(gate.judge(&asked, Scope::Write).unwrap_err(), Refusal::Unread);
         gate.take(&TokenList::default());
-        assert!(matches!(gate.judge(&HeaderMap::new(), Scope::Admin), Ok(Pass::Anybody)));
+        assert!(matches!(gate.judge(&nothing(), Scope::Admin), Ok(Pass::Anybody)));
     }
 
     #[test]
     fn without_a_token_nobody_is_let_in_where_that_was_not_allowed() {
         let gate = shut(false);
         gate.take(&TokenList::default());
-        assert_eq!(gate.judge(&HeaderMap::new(), Scope::Write).unwrap_err(), Refusal::Missing);
+        assert_eq!(gate.judge(&nothing(), Scope::Write).unwrap_err(), Refusal::Missing);
     }
 
     #[test]
@@ -269,19 +281,19 @@ mod tests {
 
     #[test]
     fn once_a_token_was_seen_the_gate_never_opens_again() {
-        let (stored, headers) = made(Scope::Write);
+        let (stored, asked) = made(Scope::Write);
         let gate = shut(true);
         gate.take(&TokenList::default());
         gate.take(&list(vec![stored.clone()]));
-        gate.judge(&headers, Scope::Write).unwrap();
+        gate.judge(&asked, Scope::Write).unwrap();
         gate.take(&list(Vec::new()));
-        assert_eq!(gate.judge(&headers, Scope::Write).unwrap_err(), Refusal::Unknown, "revoked");
-        assert_eq!(gate.judge(&HeaderMap::new(), Scope::Write).unwrap_err(), Refusal::Missing);
+        assert_eq!(gate.judge(&asked, Scope::Write).unwrap_err(), Refusal::Unknown, "revoked");
+        assert_eq!(gate.judge(&nothing(), Scope::Write).unwrap_err(), Refusal::Missing);
         for _ in 0..2 {
             gate.take(&TokenList::default());
-            assert_eq!(gate.judge(&headers, Scope::Write).unwrap_err(), Refusal::Erased);
+            assert_eq!(gate.judge(&asked, Scope::Write).unwrap_err(), Refusal::Erased);
         }
         gate.take(&list(vec![stored]));
-        gate.judge(&headers, Scope::Write).unwrap();
+        gate.judge(&asked, Scope::Write).unwrap();
     }
 }

@@ -11,18 +11,23 @@
 //! - Before the tokens were read for the first time nobody is let in (503): that there are none must be known.
 //! - While the store is out of reach the last snapshot stays in force: a revocation waits until it is back, and `/health`
 //!   says so. Expiry is judged by the clock at every request.
-//! - No secret, and no `Authorization` header, reaches a log line; a token's id only at debug level.
+//! - No secret, and no `Authorization` or `Cookie` header, reaches a log line; a token's id only at debug level.
+//! - A cookie holds a token of its own, no session: revoking the token ends it. It counts for GET and HEAD alone, so that no
+//!   other site can have a browser write with it, and never beside an `Authorization` header.
 //!
-//! The way: `bearer` reads what is presented → `gate` asks the `snapshot` → `problem.rs` has the words of a refusal.
-//! Another place to present a token (a cookie, say) is one more reader beside `bearer`.
+//! The way: `credentials` reads what is presented (`bearer`, `cookie`) → `gate` asks the `snapshot` → `problem.rs` has the words
+//! of a refusal.
 
 mod bearer;
+pub(in crate::http) mod cookie;
+mod credentials;
 mod gate;
 mod keeper;
 mod metrics;
 mod options;
 mod snapshot;
 
+pub(in crate::http) use credentials::Credentials;
 pub use gate::Gate;
 pub(in crate::http) use gate::{Pass, Refusal};
 pub use keeper::Keeper;

@@ -21,6 +21,8 @@ pub(super) const RETRY_AFTER: &str = "RetryAfter";
 pub(super) const CACHE_CONTROL: &str = "CacheControl";
 const RATE_LIMIT: &str = "RateLimit";
 const RATE_LIMIT_POLICY: &str = "RateLimitPolicy";
+const SET_COOKIE: &str = "SetCookie";
+const LOCATION: &str = "Location";
 const PREFERENCE_APPLIED: &str = "PreferenceApplied";
 pub(super) const ETAG: &str = "ETag";
 pub(super) const CHALLENGE: &str = "Challenge";
@@ -62,6 +64,8 @@ pub(super) fn add_to(components: ComponentsBuilder) -> ComponentsBuilder {
         )
         .header(RATE_LIMIT_POLICY, header(r#"That limit, as in `"user";q=100;w=60`. Absent without limits."#))
         .header(CHALLENGE, header("RFC 6750: always `Bearer realm=\"systole\"`, whatever was wrong with the token."))
+        .header(SET_COOKIE, header("The token for the browser to keep, or to forget; out of reach of scripts."))
+        .header(LOCATION, header("`/`: the page."))
         .header(PREFERENCE_APPLIED, header("`handling=strict` or `handling=lenient`, if one was asked for."))
 }
 
@@ -118,6 +122,21 @@ pub(super) fn response(description: &str) -> ResponseBuilder {
 
 fn with_request_id(description: &str, header: &str) -> ResponseBuilder {
     ResponseBuilder::new().description(description).header_ref("X-Request-Id", header_reference(header))
+}
+
+/// An answer that no cache keeps.
+pub(super) fn not_kept(response: ResponseBuilder) -> ResponseBuilder {
+    response.header_ref("Cache-Control", header_reference(CACHE_CONTROL))
+}
+
+/// An answer that may set a cookie.
+pub(super) fn with_cookie(response: ResponseBuilder) -> ResponseBuilder {
+    response.header_ref("Set-Cookie", header_reference(SET_COOKIE))
+}
+
+/// An answer that sends the browser elsewhere.
+pub(super) fn with_location(response: ResponseBuilder) -> ResponseBuilder {
+    response.header_ref("Location", header_reference(LOCATION))
 }
 
 pub(super) fn header_reference(name: &str) -> Ref {

@@ -11,6 +11,7 @@
 
 mod answers;
 mod operations;
+mod overview;
 mod record;
 
 use std::fmt;
@@ -21,7 +22,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use serde_json::Value;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, PathsBuilder};
 
 use super::digest::size;
@@ -129,10 +130,12 @@ fn document(bounds: Option<&Bounds>, hour: Timestamp) -> OpenApi {
     }
     let mut components = answers::add_to(ComponentsBuilder::new());
     if let Some(bounds) = bounds {
-        components = record::add_to(components, bounds);
+        components = overview::add_to(record::add_to(components, bounds));
     }
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(BEARER)).build();
     components = components.security_scheme(operations::BEARER, SecurityScheme::Http(bearer));
+    let cookie = ApiKeyValue::with_description("systole_token", COOKIE);
+    components = components.security_scheme(operations::COOKIE, SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
     OpenApiBuilder::new().info(info).paths(paths).components(Some(components.build())).build()
 }
 
@@ -144,6 +147,8 @@ const DESCRIPTION: &str = "Collects heartbeats and lays them down as Parquet. A 
 
 const BEARER: &str = "A token as `systole token create` prints it, of the scope `write` for heartbeats and `admin` for metrics and the parts of \
     the health. Where no token was made none is asked for.";
+
+const COOKIE: &str = "The same token, as `POST /login` has a browser keep it. For GET and HEAD.";
 
 #[cfg(test)]
 mod tests {

@@ -13,16 +13,23 @@ use super::super::page;
 use super::super::problem::Kind;
 use super::super::routes::Route;
 use super::super::split::LINE_TYPES;
-use super::{Bounds, answers, record};
+use super::{Bounds, answers, overview, record};
 use crate::telemetry::metrics::CONTENT_TYPE as EXPOSITION;
 
 /// The name of the security scheme.
 pub(super) const BEARER: &str = "bearer";
+/// The name of the other one.
+pub(super) const COOKIE: &str = "cookie";
 
 /// What `route` is good for. `None` where there is nothing to say, or nothing to ask for without `bounds`.
 pub(super) fn of(route: Route, bounds: Option<&Bounds>, hour: Timestamp) -> Option<PathItem> {
     let (method, operation) = match route {
         Route::Heartbeats => (HttpMethod::Post, post(bounds?, hour)),
+        Route::Status | Route::History | Route::Login | Route::Logout if bounds.is_none() => return None,
+        Route::Status => (HttpMethod::Get, overview::status()),
+        Route::History => (HttpMethod::Get, overview::history()),
+        Route::Login => (HttpMethod::Post, overview::login()),
+        Route::Logout => (HttpMethod::Post, overview::logout()),
         Route::Health => (HttpMethod::Get, health()),
         Route::Live => (HttpMethod::Get, live()),
         Route::Ready => (HttpMethod::Get, ready()),
@@ -55,13 +62,17 @@ fn with_refusals(mut operation: OperationBuilder, route: Route) -> OperationBuil
     operation
 }
 
-fn operation(id: &str, summary: &str) -> OperationBuilder {
+pub(super) fn operation(id: &str, summary: &str) -> OperationBuilder {
     OperationBuilder::new().operation_id(Some(id)).summary(Some(summary))
 }
 
 /// A token is asked for where there is one at all.
-fn guarded(operation: OperationBuilder) -> OperationBuilder {
-    operation.security(SecurityRequirement::new(BEARER, [] as [&str; 0])).security(SecurityRequirement::default())
+pub(super) fn guarded(operation: OperationBuilder) -> OperationBuilder {
+    let none = [] as [&str; 0];
+    operation
+        .security(SecurityRequirement::new(BEARER, none))
+        .security(SecurityRequirement::new(COOKIE, none))
+        .security(SecurityRequirement::default())
 }
 
 fn post(bounds: &Bounds, hour: Timestamp) -> OperationBuilder {
@@ -90,7 +101,8 @@ fn post(bounds: &Bounds, hour: Timestamp) -> OperationBuilder {
         .parameter(header("Content-Encoding", "How the body is packed.", &["identity", "gzip", "zstd"]))
         .request_body(Some(body(hour)))
         .response(StatusCode::ACCEPTED.as_str(), answers::accepted());
-    guarded(operation)
+    // No cookie: a browser would send it for another site as well.
+    operation.security(SecurityRequirement::new(BEARER, [] as [&str; 0])).security(SecurityRequirement::default())
 }
 
 fn body(hour: Timestamp) -> RequestBody {

@@ -1,10 +1,12 @@
 // The verdict, what is wrong and what to do, and the way of the heartbeats with its numbers.
 
 import { $, el, prose, setBar, setNumber, setText, setTitle, show } from "./dom.js";
-import { NOTHING, ago, brief, bytes, clock, count, exact, many, percent, rate, sentence, span, wholeSpan, words } from "./format.js";
+import { NOTHING, ago, brief, bytes, clock, count, exact, many, percent, ranges, rate, sentence, shortId, span, wholeSpan, words } from "./format.js";
 
 /** From here on a buffer is called nearly full. */
 const NEARLY_FULL = 0.8;
+/** The last frame seldom fits exactly. */
+const FULL = 0.995;
 
 /** A look at the buffer that is older than this is said to be. */
 const STALE_LOOK_S = 10;
@@ -16,11 +18,45 @@ export const fullness = ({ heartbeats, heartbeats_max, bytes: size, bytes_max })
 };
 
 export const levelOf = (fraction) => {
-  if (fraction >= 0.995) return "bad";
+  if (fraction >= FULL) return "bad";
   return fraction >= NEARLY_FULL ? "warn" : "";
 };
 
 const LEVEL_WORDS = { bad: "full", warn: "nearly full", "": "" };
+
+const partitionsFrom = (status, least) =>
+  (status.buffer?.partitions ?? []).filter((one) => fullness(one) >= least).map(({ partition }) => partition);
+
+/** What no part reports as a fault of its own, and a person should know all the same. */
+const notes = (status) => {
+  const { batchers, dead_letters: dead, files, books } = status;
+  const found = [];
+  const note = (part, detail, advice) => found.push({ part, detail, advice });
+  const gone = (batchers ?? []).filter(({ alive }) => !alive);
+  if (gone.length) {
+    const ids = gone.map(({ id }) => shortId(id)).join(", ");
+    note("batchers", `${many(gone.length, "batcher")} gave no sign of life for ${wholeSpan(Math.max(...gone.map(({ seen_s }) => seen_s)))}: ${ids}.`,
+      "Its partitions go to the others, if there are any; unless it was meant to end, look at its log and start `systole batch` again.");
+  }
+  const full = partitionsFrom(status, FULL);
+  const nearly = partitionsFrom(status, NEARLY_FULL).filter((one) => !full.includes(one));
+  const named = (list) => `${list.length === 1 ? "partition" : "partitions"} ${ranges(list)}`;
+  if (full.length) {
+    note("buffer", `Full: ${named(full)}. Heartbeats of their users are refused until there is room.`, "See that batchers are alive and that the disk they write to has room; more of them drain faster.");
+  } else if (nearly.length) {
+    note("buffer", `Nearly full: ${named(nearly)}.`, "See that batchers keep up: start more of them, or see what their logs say.");
+  }
+  if (dead?.heartbeats > 0) {
+    note("dead letters", `${many(dead.heartbeats, "heartbeat")} could not be written.`, "See `systole dead-letters list`; once the cause is mended, `retry` them, or `drop` them.");
+  }
+  if (files?.quarantined > 0) {
+    note("files", `${many(files.quarantined, "damaged file")} in quarantine.`, "Run `systole verify`: it says which.");
+  }
+  if (books && (!books.balanced || books.files?.balanced === false)) {
+    note("books", "They do not balance.", "Run `systole audit`: it says what is missing, and where.");
+  }
+  return found;
+};
 
 const setVerdict = (look, text, more) => {
   $("verdict").dataset.look = look;
@@ -30,10 +66,13 @@ const setVerdict = (look, text, more) => {
 
 const refusedInAll = (refused) => (refused ?? []).reduce((sum, { heartbeats }) => sum + heartbeats, 0);
 
-const summary = ({ rates, buffer, books }) => {
+const summary = ({ rates, buffer, books, silent }) => {
   if (books && books.accepted === 0) return "It is ready for the first heartbeat.";
   const oldest = buffer?.oldest_pending_s;
-  const waiting = oldest === null || oldest === undefined ? "Nothing waits." : `The oldest that waits came ${span(oldest)} ago.`;
+  const nothing = buffer ? "Nothing waits." : "";
+  const quiet = silent?.devices.length ?? 0;
+  const devices = quiet ? ` ${silent.more ? "More than " : ""}${many(quiet, "device")} ${quiet === 1 ? "is" : "are"} silent.` : "";
+  const waiting = (typeof oldest === "number" ? `The oldest that waits came ${span(oldest)} ago.` : nothing) + devices;
   if (typeof rates?.in !== "number") return `How many come in is not known yet. ${waiting}`;
   return `${rate(rates.in)} heartbeats a second come in, ${rate(rates.out)} are written. ${waiting}`;
 };
@@ -71,16 +110,14 @@ const showProblems = (problems) => {
 
 export const showVerdict = (status) => {
   const { well, problems } = status.verdict;
-  showProblems(problems);
-  if (well) {
-    const noted = problems.length ? `, but look at ${problems.length === 1 ? "this" : "these"}` : "";
-    setVerdict(problems.length ? "noted" : "well", `All is well${noted}`, summary(status));
-    document.title = "Systole: all is well";
-  } else {
-    const n = Math.max(1, problems.length);
-    setVerdict("unwell", n === 1 ? "Something is wrong" : `${n} things are wrong`, summary(status));
-    document.title = `(${n}) Systole: ${n === 1 ? "something is wrong" : `${n} things are wrong`}`;
-  }
+  const noted = notes(status).filter(({ part }) => !problems.some((problem) => problem.part === part));
+  const n = well ? noted.length : Math.max(1, problems.length);
+  showProblems([...problems, ...noted]);
+  let [look, text] = ["well", "All is well"];
+  if (!well) [look, text] = ["unwell", n === 1 ? "Something is wrong" : `${n} things are wrong`];
+  else if (n > 0) [look, text] = ["noted", `It works; look at ${n === 1 ? "this" : `these ${n}`}`];
+  setVerdict(look, text, summary(status));
+  document.title = `${n > 0 ? `(${n}) ` : ""}Systole: ${text.charAt(0).toLowerCase()}${text.slice(1)}`;
 };
 
 /** There is no answer any more: what was well then is not known to be so now. */
@@ -116,10 +153,11 @@ const showIn = ({ rates, refused, books }) => {
   setTitle($("in-refused"), "since this process started");
 };
 
-const showBuffer = ({ buffer }) => {
+const showBuffer = ({ buffer, books }) => {
   const known = Boolean(buffer);
-  setNumber($("buffer-waiting"), buffer?.heartbeats, brief(buffer?.heartbeats));
-  setTitle($("buffer-waiting"), known ? count(buffer.heartbeats) : "");
+  const waiting = books ? books.pending + books.claimed : null;
+  setNumber($("buffer-waiting"), waiting, brief(waiting));
+  setTitle($("buffer-waiting"), count(waiting));
   // A partition that is full refuses its users, however empty the others are.
   const fullest = known ? buffer.partitions.reduce((most, one) => Math.max(most, fullness(one)), 0) : 0;
   const whole = known ? fullness(buffer) : 0;

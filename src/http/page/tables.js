@@ -162,18 +162,17 @@ const showFiles = ({ files, now }) => {
     setText($("disk"), `${bytes(disk.free_bytes)} left of ${bytes(disk.total_bytes)}${short}`);
     setTitle($("disk"), `Systole stops writing below ${bytes(disk.min_free_bytes)}`);
   }
+  show($("files-incomplete"), files.complete === false);
   setNumber($("quarantined"), quarantined, quarantined === 0 ? "none" : `${many(quarantined, "file")}: damaged, kept aside`);
   either("publishes", last.length ? "" : "Nothing was published yet.");
   const latest = [...last].sort((a, b) => b.at - a.at);
   rows(bodyOf("publishes"), latest.map((one) => ({ ...one, now })), (one) => `${one.at} ${one.date} ${one.partition} ${one.rows}`, publishRow);
 };
 
-const SIGNS = ["=", "+", "+", "+", "+"];
-
 const account = (title, total, parts, balanced, balancedText) => {
   const list = el("dl", { class: "account" });
   [total, ...parts].forEach(([label, id], at) => {
-    const sign = at === 0 ? "" : SIGNS[at - 1];
+    const sign = ["", "="][at] ?? "+";
     list.append(el("div", {}, el("dt", {}, label), el("dd", {}, el("span", { class: "op", "aria-hidden": "true" }, sign), el("data", { id }, "–"))));
   });
   return el("div", { class: "book" }, el("h3", {}, title, " ", el("span", { class: "state", id: balanced }, balancedText)), list);
@@ -181,7 +180,7 @@ const account = (title, total, parts, balanced, balancedText) => {
 
 const buildBooks = () => {
   $("books").replaceChildren(
-    account("Buffer", ["accepted", "book-accepted"], [["pending", "book-pending"], ["claimed", "book-claimed"], ["written", "book-acked"], ["dead", "book-dead"]], "book-buffer", ""),
+    account("Buffer", ["accepted", "book-accepted"], [["pending", "book-pending"], ["claimed", "book-claimed"], ["written", "book-acked"], ["dead", "book-dead"], ["dropped", "book-dropped"]], "book-buffer", ""),
     account("Files", ["written", "book-acked-again"], [["staged", "book-staged"], ["merged", "book-merged"], ["quarantined", "book-quarantined"]], "book-files", ""),
   );
 };
@@ -197,11 +196,11 @@ const showBooks = ({ books }) => {
   if (!books) return setText($("books-none"), UNKNOWN);
   if (!$("books").firstElementChild) buildBooks();
   const set = (key, value) => setNumber($(`book-${key}`), value, count(value));
-  for (const key of ["accepted", "pending", "claimed", "acked", "dead"]) set(key, books[key]);
-  setTitle($("book-dead"), books.dropped > 0 ? `${count(books.dropped)} more were dropped by people` : "");
+  for (const key of ["accepted", "pending", "claimed", "acked", "dead", "dropped"]) set(key, books[key]);
   balance("book-buffer", books.balanced);
   show($("book-files").closest(".book"), Boolean(books.files));
-  if (!books.files) return undefined;
+  show($("books-files-unknown"), !books.files);
+  if (!books.files) return $("books-files-unknown").replaceChildren(...prose(`Files: ${books.files_unknown ?? "not known at this moment"}.`));
   set("acked-again", books.acked);
   for (const key of ["staged", "merged", "quarantined"]) set(key, books.files[key]);
   balance("book-files", books.files.balanced);

@@ -22,6 +22,8 @@ pub(in crate::http) enum Kind {
     /// No record of the body is of a user that the token may write, or strictness was asked for and not all are; `rejected`
     /// lists those that are not. None was kept.
     ForbiddenUser,
+    /// Another site had a browser send it.
+    CrossSite,
     /// Who may come in is not known at this moment: not read yet, or erased.
     TokensUnavailable,
     /// A content type that is neither JSON nor NDJSON.
@@ -75,7 +77,7 @@ pub(in crate::http) enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub(in crate::http) const ALL: [Self; 31] = [
+    pub(in crate::http) const ALL: [Self; 32] = [
         Self::HeadTimeout,
         Self::HeadTooLarge,
         Self::NotFound,
@@ -83,6 +85,7 @@ impl Kind {
         Self::Unauthorized,
         Self::MissingScope,
         Self::ForbiddenUser,
+        Self::CrossSite,
         Self::TokensUnavailable,
         Self::UnsupportedMediaType,
         Self::UnsupportedEncoding,
@@ -120,6 +123,7 @@ impl Kind {
             Self::Unauthorized => ("unauthorized", S::UNAUTHORIZED, "A valid token is needed"),
             Self::MissingScope => ("missing-scope", S::FORBIDDEN, "The token is not for this"),
             Self::ForbiddenUser => ("forbidden-user", S::FORBIDDEN, "The token is not for these users"),
+            Self::CrossSite => ("cross-site", S::FORBIDDEN, "Another site sent it"),
             Self::TokensUnavailable => ("tokens-unavailable", S::SERVICE_UNAVAILABLE, "Tokens not known"),
             Self::UnsupportedMediaType => {
                 ("unsupported-media-type", S::UNSUPPORTED_MEDIA_TYPE, "Content type not supported")
@@ -174,23 +178,26 @@ impl Kind {
             Self::MethodNotAllowed => false,
             Self::Internal => matches!(route, Route::Heartbeats | Route::Metrics | Route::OpenApi),
             Self::Unauthorized | Self::MissingScope | Self::TokensUnavailable => {
-                matches!(route, Route::Heartbeats | Route::Metrics)
+                matches!(route, Route::Heartbeats | Route::Metrics | Route::Status | Route::History | Route::Login)
             }
-            Self::ForbiddenUser
-            | Self::UnsupportedMediaType
-            | Self::UnsupportedEncoding
+            Self::CrossSite => matches!(route, Route::Login | Route::Logout),
+            Self::UnsupportedMediaType
             | Self::BodyTooLarge
-            | Self::TooManyHeartbeats
-            | Self::ExceedsBurst
             | Self::BodyTimeout
             | Self::BodyIncomplete
+            | Self::MalformedBody => matches!(route, Route::Heartbeats | Route::Login),
+            Self::RateLimited => {
+                matches!(route, Route::Heartbeats | Route::Status | Route::History | Route::Login)
+            }
+            Self::Overloaded => matches!(route, Route::Heartbeats | Route::Status | Route::Login),
+            Self::ForbiddenUser
+            | Self::UnsupportedEncoding
+            | Self::TooManyHeartbeats
+            | Self::ExceedsBurst
             | Self::MalformedEncoding
-            | Self::MalformedBody
             | Self::Empty
             | Self::NoneAccepted
             | Self::StrictRefused
-            | Self::RateLimited
-            | Self::Overloaded
             | Self::BufferFull
             | Self::BufferTimeout
             | Self::BufferUnreachable
