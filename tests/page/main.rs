@@ -6,5 +6,6 @@
 mod support;
 
 mod fixtures;
+mod live;
 mod served;
 mod shown;
