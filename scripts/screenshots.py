@@ -1,6 +1,7 @@
 """Pictures of the page for the README, of a real collector: see screenshots.sh, which calls this.
 
-Time goes faster for the collector than for us, so that its last hour takes minutes: by faketime, which it is started under.
+Time goes faster for the collector than for us, so that its last hour takes minutes. It begins an hour ago, and meets ours when
+the pictures are taken: by then the ages of its files, which the kernel stamps, are right.
 """
 
 import base64
@@ -18,11 +19,11 @@ import threading
 import time
 import urllib.request
 
-SPEED = 30
+SPEED = 15
 # Of our seconds, between two bulks.
-BULK_EVERY_S = 0.25
+BULK_EVERY_S = 0.2
 # Heartbeats in one at the mean of the hour.
-BULK = 900
+BULK = 48
 DAYS = 29
 DAY_MS = 86_400_000
 DEVICES = 400
@@ -33,13 +34,11 @@ CHROMIUM = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--
 class Collector:
     """`systole up` in a folder of its own."""
 
-    def __init__(self, binary, folder, flags, speed):
+    def __init__(self, binary, folder, flags=(), clock=None):
         said = os.path.join(folder, "said")
-        environment = {"PATH": os.environ["PATH"]}
+        environment = {"PATH": os.environ["PATH"]} | (faked(clock) if clock else {})
         command = [binary, "up", "--listen", "127.0.0.1:0", "--data", os.path.join(folder, "data"),
                    "--user-rate", "0", "--address-rate", "0", *flags]
-        if speed != 1:
-            command = ["faketime", "-f", f"+0 x{speed}", *command]
         with open(said, "w") as out, open(os.path.join(folder, "log"), "w") as log:
             self.process = subprocess.Popen(command, stdout=out, stderr=log, cwd=folder, env=environment)
         self.address = until("the collector to listen", lambda: listening(said))
@@ -61,6 +60,12 @@ class Collector:
     def stop(self):
         self.process.terminate()
         self.process.wait(60)
+
+
+def faked(clock):
+    """What faketime puts into the environment: so the process is our own child, and not one of its."""
+    lines = subprocess.check_output(["faketime", "-f", clock, "env"], text=True).splitlines()
+    return dict(line.split("=", 1) for line in lines if line.startswith(("LD_PRELOAD=", "FAKETIME")))
 
 
 def listening(said):
@@ -94,9 +99,11 @@ def fill_the_month(collector):
         if ago in (17, 18):
             continue
         start = (today - ago) * DAY_MS
+        # 1970 began on a Thursday.
         weekend = (today - ago + 4) % 7 in (0, 6)
-        rows = int((2_600 if weekend else 6_000) * random.uniform(0.85, 1.15))
-        collector.post(beats(rows, lambda _: start + random.randrange(DAY_MS)))
+        for _ in range(int((14 if weekend else 36) * random.uniform(0.85, 1.15))):
+            collector.post(beats(1_000, lambda _: start + random.randrange(DAY_MS)))
+    until("the month to be published", lambda: collector.get("/v1/status")["files"]["fragments"] == 0, 300)
 
 
 def keep_beating(collector, stop):
@@ -108,7 +115,7 @@ def keep_beating(collector, stop):
         now = collector.now_ms()
         records = beats(count, lambda _: now - random.randrange(5_000))
         if 31 < minute < 34:
-            records += [{"user_id": "team-07"}] * 60 + [device(1) | {"timestamp": now - 40 * DAY_MS}] * 20
+            records += [{"user_id": "team-07"}] * 12 + [device(1) | {"timestamp": now - 40 * DAY_MS}] * 5
         collector.post(records)
 
 
@@ -150,17 +157,22 @@ class Browser:
 
 
 def of_a_good_hour(binary, browser, folder, images, minutes):
-    collector = Collector(binary, folder, [], SPEED)
-    stop = threading.Event()
+    collector = Collector(binary, folder)
     try:
         fill_the_month(collector)
-        load = threading.Thread(target=keep_beating, args=(collector, stop))
-        load.start()
-        time.sleep(minutes * 60 / SPEED)
+    finally:
+        collector.stop()
+    collector = Collector(binary, folder, clock=f"-{minutes}m x{SPEED}")
+    stop = threading.Event()
+    load = threading.Thread(target=keep_beating, args=(collector, stop))
+    load.start()
+    try:
+        # The clocks meet a little after the first picture.
+        time.sleep(minutes * 60 / (SPEED - 1) - 8)
         url = f"http://{collector.address}/"
-        browser.picture(url, f"{images}/page-light.png", 1440, 1240, "light")
-        browser.picture(url, f"{images}/page-dark.png", 1440, 1240, "dark")
-        browser.picture(url, f"{images}/page-phone.png", 390, 844, "light", scale=2)
+        browser.picture(url, f"{images}/page-light.png", 1280, 1040, "light")
+        browser.picture(url, f"{images}/page-dark.png", 1280, 1040, "dark")
+        browser.picture(url, f"{images}/page-phone.png", 390, 844, "light", scale=1.5)
     finally:
         stop.set()
         load.join(60)
@@ -169,7 +181,7 @@ def of_a_good_hour(binary, browser, folder, images, minutes):
 
 def of_a_bad_hour(binary, browser, folder, images):
     """The folder that the batcher writes to is gone, as when a disk is: it tries for ever, and the buffer fills."""
-    collector = Collector(binary, folder, ["--buffer-max-heartbeats", "64000", "--partitions", "8"], 1)
+    collector = Collector(binary, folder, ["--buffer-max-heartbeats", "64000", "--partitions", "8"])
     try:
         staging = f"{folder}/data/staging"
         os.rename(staging, staging + ".away")
@@ -180,7 +192,7 @@ def of_a_bad_hour(binary, browser, folder, images):
             time.sleep(1)
         unwell = lambda: not collector.get("/v1/status")["verdict"]["well"]
         until("something to be wrong", unwell, 120)
-        browser.picture(f"http://{collector.address}/", f"{images}/page-unwell.png", 1440, 900, "light")
+        browser.picture(f"http://{collector.address}/", f"{images}/page-unwell.png", 1280, 900, "light")
     finally:
         collector.stop()
 
@@ -194,7 +206,7 @@ def main(binary, images, minutes):
         browser = Browser(folder)
         try:
             of_a_bad_hour(binary, browser, f"{folder}/bad", images)
-            of_a_good_hour(binary, browser, f"{folder}/good", images, float(minutes))
+            of_a_good_hour(binary, browser, f"{folder}/good", images, int(minutes))
         finally:
             browser.close()
 

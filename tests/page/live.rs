@@ -111,7 +111,7 @@ fn a_full_buffer_is_seen_and_by_which_partition() {
     assert_eq!(kept, 10, "a quarter of the cap");
     open(&page, &serve);
     page.await_text("#partitions tbody", &["100%, full"]);
-    page.await_text("#flag-buffer", &["a partition is full"]);
+    page.await_text("#flag-buffer", &["1 of 4 full"]);
     page.await_text("#refused", &["buffer", "1"]);
     assert_eq!(page.number("buffer-waiting"), Some(10.0));
     assert_ne!(page.run("return document.querySelector('#verdict').dataset.look"), "well");

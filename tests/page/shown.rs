@@ -16,7 +16,7 @@ fn what_is_wrong_stands_on_top_with_where_and_what_to_do() {
     let Some(stage) = Stage::set_or_skip("the page of a collector that is unwell") else { return };
     stage.show(&wrong());
     let page = &stage.browser;
-    assert_eq!(page.text("#verdict-text"), "3 things are wrong");
+    assert_eq!(page.text("#verdict-text"), "5 things are wrong");
     assert_eq!(page.run("return document.querySelector('#verdict').dataset.look"), "unwell");
     assert_eq!(
         page.text("#problems li:first-child"),
@@ -28,9 +28,8 @@ fn what_is_wrong_stands_on_top_with_where_and_what_to_do() {
             page.run(&format!("return document.querySelector('#problems li:nth-child({n}) a').getAttribute('href')"));
         assert_eq!(link, place);
     }
-    assert_eq!(page.run("return document.title"), "(3) Systole: 3 things are wrong");
-    for (stage, word) in [("buffer", "▲ a partition is full"), ("batchers", "▲ 1 gone"), ("staging", "▲ 1 quarantined")]
-    {
+    assert_eq!(page.run("return document.title"), "(5) Systole: 5 things are wrong");
+    for (stage, word) in [("buffer", "▲ 1 of 16 full"), ("batchers", "▲ 1 gone"), ("staging", "▲ 1 damaged")] {
         assert_eq!(page.text(&format!("#flag-{stage}")), word);
     }
     assert!(page.text("#partitions tbody tr:nth-child(4)").starts_with("3 100%, full 62,500"));
@@ -87,9 +86,10 @@ fn no_width_needs_scrolling_sideways() {
     let Some(stage) = Stage::set_or_skip("the page on phones") else { return };
     let page = &stage.browser;
     for status in [well(), wrong(), empty(), blind(), hostile()] {
+        page.resize(WIDTHS[0], 800);
+        stage.show(&status);
         for width in WIDTHS {
             page.resize(width, 800);
-            stage.show(&status);
             let too_wide = page.run(
                 "const room = document.documentElement.clientWidth;
                  if (document.documentElement.scrollWidth <= room) return [];

@@ -3,6 +3,8 @@
 import { el, setText, svg } from "./dom.js";
 import { NOTHING } from "./format.js";
 
+/** What the lines show. */
+const SPAN_S = 3600;
 const LEFT = 52;
 const RIGHT = 10;
 const TOP = 8;
@@ -18,7 +20,7 @@ const scale = (most, whole) => {
 
 const numbers = (values) => values.filter((value) => typeof value === "number" && Number.isFinite(value));
 
-const highest = (series) => series.reduce((most, { values }) => numbers(values).reduce((a, b) => Math.max(a, b), most), 0);
+const highest = (lists) => lists.reduce((most, values) => numbers(values).reduce((a, b) => Math.max(a, b), most), 0);
 
 /** The frame that all charts have: a caption that is legend and readout in one, the plot, and what lies over it. */
 const frame = (figure, { title, series }) => {
@@ -114,7 +116,7 @@ const followPointer = (over, indexAt, picked) => {
  * Lines over time. `series` is `[{ key, label }]`; `update({ step_s, until, series: {key: values} })` draws.
  * Each is told from the others by its dash as well as its colour.
  */
-export const lines = (figure, { title, series, format, axisFormat, timeFormat, exactTime, whole = false, most }) => {
+export const lines = (figure, { title, series, format, axisFormat, timeFormat, exactTime, whole = false }) => {
   const { plot, over, readout, legend } = frame(figure, { title, series });
   let data = null;
   let picked = null;
@@ -148,7 +150,7 @@ export const lines = (figure, { title, series, format, axisFormat, timeFormat, e
     const height = plot.clientHeight;
     if (!data || width < 80 || height < 40) return;
     const box = canvas(width, height, title, describe());
-    const top = scale(Math.max(highest(data.values.map((values) => ({ values }))), most ?? 0), whole);
+    const top = scale(highest(data.values), whole);
     const y = (value) => height - BOTTOM - (value / top.top) * (height - TOP - BOTTOM);
     x = (i) => LEFT + (i / Math.max(1, data.length - 1)) * (width - LEFT - RIGHT);
     yAxis(box, top, y, width, axisFormat);
@@ -181,8 +183,10 @@ export const lines = (figure, { title, series, format, axisFormat, timeFormat, e
 
   return {
     update: (history) => {
-      const values = series.map(({ key }) => history[key] ?? []);
-      const length = Math.max(2, ...values.map((list) => list.length));
+      // Always the whole span: what was before the process began is not known.
+      const length = Math.round(SPAN_S / history.step_s);
+      const whole = (known) => [...Array(Math.max(0, length - known.length)).fill(null), ...known].slice(-length);
+      const values = series.map(({ key }) => whole(history[key] ?? []));
       data = { values, length, until: history.until, stepMs: history.step_s * 1000 };
       if (picked !== null) picked = Math.min(picked, length - 1);
       draw();

@@ -82,9 +82,9 @@ const PLACES = [
   [/batcher|lease/, "batchers-title"],
   [/dead/, "letters-title"],
   [/silen/, "silent-title"],
-  [/disk|compact|publish|quarantine|fragment|staging|files/, "publishes-title"],
-  [/book|audit/, "books-title"],
-  [/buffer|partition|redis|spill|monitor/, "partitions-title"],
+  [/disk|compact|publish|consolidat|dataset|files/, "publishes-title"],
+  [/book/, "books-title"],
+  [/buffer|partition|drain|intake|registration|ledger|spill/, "partitions-title"],
 ];
 
 const placeOf = (part) => PLACES.find(([pattern]) => pattern.test(part))?.[1];
@@ -111,7 +111,7 @@ const showProblems = (problems) => {
 export const showVerdict = (status) => {
   const { well, problems } = status.verdict;
   const noted = notes(status).filter(({ part }) => !problems.some((problem) => problem.part === part));
-  const n = well ? noted.length : Math.max(1, problems.length);
+  const n = well ? noted.length : Math.max(1, problems.length + noted.length);
   showProblems([...problems, ...noted]);
   let [look, text] = ["well", "All is well"];
   if (!well) [look, text] = ["unwell", n === 1 ? "Something is wrong" : `${n} things are wrong`];
@@ -167,7 +167,8 @@ const showBuffer = ({ buffer, books }) => {
   const oldest = buffer?.oldest_pending_s;
   setText($("buffer-oldest"), known ? (oldest === null ? "nothing waits" : `oldest ${span(oldest)}`) : NOTHING);
   if (known && buffer.looked_s > STALE_LOOK_S) return flag("buffer", "warn", `as of ${wholeSpan(buffer.looked_s)} ago`);
-  return flag("buffer", level, levelOf(whole) === level ? LEVEL_WORDS[level] : `a partition is ${LEVEL_WORDS[level]}`);
+  const reached = buffer?.partitions.filter((one) => levelOf(fullness(one)) === level).length;
+  return flag("buffer", level, `${reached} of ${buffer?.partitions.length} ${LEVEL_WORDS[level]}`);
 };
 
 const showBatchers = ({ batchers, rates, buffer }) => {
@@ -195,7 +196,7 @@ const showFiles = ({ files, rates, now }) => {
   const last = files?.last_publishes.reduce((latest, { at }) => Math.max(latest, at), 0);
   const pace = rates && rates.published !== null ? `${rate(rates.published)}/s` : NOTHING;
   setText($("published-last"), files ? `${pace}, last ${last ? ago(last, now) : "not yet"}` : NOTHING);
-  flag("staging", files?.quarantined > 0 ? "warn" : "", `${count(files?.quarantined)} quarantined`);
+  flag("staging", files?.quarantined > 0 ? "warn" : "", `${count(files?.quarantined)} damaged`);
   for (const id of ["staging", "published"]) $(`stage-${id}`).toggleAttribute("data-unseen", !files);
   show($("files-note"), !files);
 };
