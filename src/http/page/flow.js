@@ -22,7 +22,6 @@ export const levelOf = (fraction) => {
   return fraction >= NEARLY_FULL ? "warn" : "";
 };
 
-const LEVEL_WORDS = { bad: "full", warn: "nearly full", "": "" };
 
 const partitionsFrom = (status, least) =>
   (status.buffer?.partitions ?? []).filter((one) => fullness(one) >= least).map(({ partition }) => partition);
@@ -168,7 +167,7 @@ const showBuffer = ({ buffer, books }) => {
   setText($("buffer-oldest"), known ? (oldest === null ? "nothing waits" : `oldest ${span(oldest)}`) : NOTHING);
   if (known && buffer.looked_s > STALE_LOOK_S) return flag("buffer", "warn", `as of ${wholeSpan(buffer.looked_s)} ago`);
   const reached = buffer?.partitions.filter((one) => levelOf(fullness(one)) === level).length;
-  return flag("buffer", level, `${reached} of ${buffer?.partitions.length} ${LEVEL_WORDS[level]}`);
+  return flag("buffer", level, level === "bad" ? `${reached} of ${buffer?.partitions.length} full` : "nearly full");
 };
 
 const showBatchers = ({ batchers, rates, buffer }) => {
