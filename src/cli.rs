@@ -4,7 +4,7 @@ pub mod token;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{batcher, buffer, compactor, dataset, http, telemetry};
+use crate::{batcher, buffer, compactor, dataset, http, query, telemetry};
 
 /// Collects heartbeats over HTTP and lays them down as sorted, deduplicated Parquet
 #[derive(Debug, Parser)]
@@ -128,6 +128,9 @@ pub struct Up {
     pub compactor: compactor::Options,
     /// See there.
     #[command(flatten)]
+    pub reading: query::Options,
+    /// See there.
+    #[command(flatten)]
     pub common: Common,
 }
 
@@ -155,6 +158,9 @@ pub struct Serve {
     /// See there.
     #[command(flatten)]
     pub spill: buffer::spill::Options,
+    /// See there.
+    #[command(flatten)]
+    pub reading: query::Options,
     /// See there.
     #[command(flatten)]
     pub common: Common,

@@ -9,11 +9,11 @@ use tracing::info;
 
 use super::start::{finish, open_buffer, stop_on_signals};
 use super::{Done, Failure, Outcome};
-use crate::buffer::Inlet;
 use crate::buffer::committer::{self, Committer};
 use crate::buffer::monitor::{self, Monitor};
 use crate::buffer::redis::RedisBuffer;
 use crate::buffer::spill::{self, TokenCopy};
+use crate::buffer::{Frames, Inlet};
 use crate::cli::Serve;
 use crate::config::relations;
 use crate::dataset::Dataset;
@@ -22,7 +22,7 @@ use crate::http::Services;
 use crate::http::auth::Keeper;
 use crate::overview::report::Role;
 use crate::overview::{Overview, Sources};
-use crate::query::Reading;
+use crate::query::{self, Reading};
 use crate::telemetry::health::{Affects, Health};
 use crate::telemetry::metrics;
 
@@ -35,7 +35,7 @@ pub async fn run(args: Serve) -> Outcome {
     let registry = metrics::registry()?;
     let health = Health::new();
     let buffer = open_buffer(&args.buffer, &args.redis).await?;
-    let Door { inlet, buffer_affects, spill } = open_door(&buffer, &args, &health, &registry).await?;
+    let Door { inlet, frames, buffer_affects, spill } = open_door(&buffer, &args, &health, &registry).await?;
 
     let stop_committer = CancellationToken::new();
     let committer_metrics = committer::Metrics::register(&registry)?;
@@ -68,7 +68,9 @@ pub async fn run(args: Serve) -> Outcome {
 
     let listen = args.http.listen;
     let copy = args.spill.spill_dir.as_deref().map(TokenCopy::beside);
-    let services = Services { reading: Reading::new(buffer.clone(), None), devices: buffer.clone(), overview };
+    let read_metrics = query::Metrics::register(&registry)?;
+    let reading = Reading::new(frames, None, &args.reading, read_metrics);
+    let services = Services { reading, devices: buffer.clone(), overview };
     let (gate, keeper) = Keeper::start(listen, &args.auth, buffer, copy, &health, &registry).await?;
     keeper.warn_without_tls(listen, args.http.tls.is_on());
     let server = http::Server::bind(&args.http, &args.limits, &gate, Arc::new(intake), &services, health, registry)?;
@@ -97,6 +99,8 @@ pub async fn run(args: Serve) -> Outcome {
 /// Where heartbeats go.
 struct Door {
     inlet: Arc<dyn Inlet>,
+    /// What lies there: for readers.
+    frames: Arc<dyn Frames>,
     /// What it means that the buffer is out of reach.
     buffer_affects: Affects,
     spill: Option<Spilling>,
@@ -109,7 +113,8 @@ async fn open_door(
     registry: &Registry,
 ) -> Result<Door, Failure> {
     let Some(dir) = args.spill.spill_dir.clone() else {
-        return Ok(Door { inlet: buffer.clone(), buffer_affects: Affects::Readiness, spill: None });
+        let (inlet, frames) = (buffer.clone(), buffer.clone());
+        return Ok(Door { inlet, frames, buffer_affects: Affects::Readiness, spill: None });
     };
     if let Some(data) = Dataset::around(&dir) {
         // The embedded buffer of that dataset would go into Redis without its books: moving it is what `drain` is for.
@@ -120,9 +125,10 @@ async fn open_door(
         )));
     }
     let metrics = spill::Metrics::register(registry)?;
-    let (inlet, service) = spill::start(dir, buffer, &args.buffer, &args.spill, health, metrics).await?;
+    let (inlet, frames, service) = spill::start(dir, buffer, &args.buffer, &args.spill, health, metrics).await?;
     // The door stays open while Redis is away; the spill says whether it is.
-    Ok(Door { inlet: Arc::new(inlet), buffer_affects: Affects::Health, spill: Some(Spilling::run(service)) })
+    let spill = Some(Spilling::run(service));
+    Ok(Door { inlet: Arc::new(inlet), frames: Arc::new(frames), buffer_affects: Affects::Health, spill })
 }
 
 /// The spill at work.

@@ -31,7 +31,7 @@ use crate::http::auth::Keeper;
 use crate::http::{Server, Services};
 use crate::overview::report::Role;
 use crate::overview::{Overview, Sources};
-use crate::query::Reading;
+use crate::query::{self, Reading};
 use crate::telemetry::health::{Affects, Health};
 use crate::telemetry::metrics;
 
@@ -67,7 +67,8 @@ pub async fn run(args: Up) -> Outcome {
         },
         &registry,
     )?;
-    let reading = Reading::new(shared.clone(), Some(dataset.clone()));
+    let read_metrics = query::Metrics::register(&registry)?;
+    let reading = Reading::new(shared.clone(), Some(dataset.clone()), &args.reading, read_metrics);
     let services = Services { reading, devices: shared, overview: overview.clone() };
     let (health_of_server, registry_of_server) = (health.clone(), registry.clone());
     let server =

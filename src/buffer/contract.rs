@@ -99,13 +99,12 @@ pub trait Tokens: std::fmt::Debug + Send + Sync + 'static {
 pub trait Frames: Reach {
     /// Some of the frames of a partition that are pending or claimed, and where to go on; the first call begins with `None`.
     ///
-    /// A frame that was held before the first call, and is pending or claimed still at the last, is in one of the pages, maybe
-    /// in two. One that comes or goes meanwhile may be. A page holds at least one frame while any is left, and ends with the
-    /// one that reaches a bound of the backend's own.
-    async fn frames(&self, partition: Partition, from: Option<FrameMark>) -> Result<FramePage> {
-        let _ = (partition, from);
-        Ok(FramePage::default())
-    }
+    /// A frame that is pending or claimed from before the first call until after the last is in one of the pages, maybe in
+    /// two. One that comes or goes meanwhile may be: one that goes has been acknowledged, and stands in a file, or is a dead
+    /// letter. A page ends with the frame that reaches a bound of the backend's own, and may be empty. Nothing is changed.
+    ///
+    /// Fails as any other step does where the buffer belongs to no dataset, to another, or is being moved.
+    async fn frames(&self, partition: Partition, from: Option<FrameMark>) -> Result<FramePage>;
 }
 
 /// Which devices have beaten, and when last.

@@ -279,8 +279,14 @@ pub struct Witness {
 
 /// Where a walk over the frames of a partition goes on. What it means is the backend's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct FrameMark(pub(super) u64);
+pub struct FrameMark {
+    /// Which of several lists, one walked after the other.
+    pub(super) list: u8,
+    /// How far the walk has come in it.
+    pub(super) at: u64,
+    /// Where it ends, if that is fixed.
+    pub(super) end: u64,
+}
 
 /// Some frames of a partition.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

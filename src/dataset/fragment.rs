@@ -111,6 +111,16 @@ impl Dataset {
         read_fragment(&self.paths().fragment(bucket, name), name)
     }
 
+    /// Opens a fragment for a reader, who wants few of its rows: each row group is checked before it is decoded, the file as
+    /// a whole is not, and does not come into memory.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Damaged`], [`Error::NewerFormat`], [`Error::Io`].
+    pub fn stream_fragment(&self, bucket: Bucket, name: &FragmentName) -> Result<RowReader> {
+        let path = self.paths().fragment(bucket, name);
+        of_its_name(RowReader::open(&path)?, &path, name)
+    }
+
     /// Checks a fragment against hash and row count in its name.
     ///
     /// # Errors
@@ -157,7 +167,10 @@ fn read_fragment(path: &Path, name: &FragmentName) -> Result<RowReader> {
         other => or_not_found(other, "read", path)?,
     };
     verify_bytes(path, &bytes, name.hash)?;
-    let reader = RowReader::from_bytes(path, bytes)?;
+    of_its_name(RowReader::from_bytes(path, bytes)?, path, name)
+}
+
+fn of_its_name(reader: RowReader, path: &Path, name: &FragmentName) -> Result<RowReader> {
     if reader.rows() != name.rows {
         return Err(Error::damaged(path, format!("it has {} rows, not {} as in its name", reader.rows(), name.rows)));
     }

@@ -138,12 +138,12 @@ impl Prepared {
 }
 
 impl Dataset {
-    /// The published files of a bucket, sorted by name, hence by time of birth.
+    /// The published files of a bucket, sorted by name, hence by time of birth: all that stood at one instant.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`]; [`Error::Conflict`] when the bucket is exchanged over and over.
     pub fn list_published(&self, bucket: Bucket) -> Result<Vec<PublishedName>> {
-        tree::names(&self.paths().published_folder(bucket))
+        tree::names_of_one(&self.paths().published_folder(bucket))
     }
 
     /// Opens a published file. Each row group is checked before it is decoded, the file as a whole is not: see

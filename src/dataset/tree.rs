@@ -3,20 +3,26 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::PoisonError;
 use std::time::{Duration, SystemTime};
 
-use super::error::{At, Result};
+use jiff::civil::Date;
+
+use super::error::{At, Error, Result};
 use super::fs::FileSystem;
-use super::paths::{DATASET_LOCK, PROBE, PublishedName, Staged, parse_date_folder, parse_partition_folder};
+use super::paths::{DATASET_LOCK, Layout, PROBE, PublishedName, Staged, parse_date_folder, parse_partition_folder};
 use super::{Bucket, Dataset};
+use crate::heartbeat::Partition;
 
 /// Beyond this many known folders they are forgotten and synced once more: it bounds memory, not truth.
 const KNOWN_FOLDERS: usize = 16_384;
 /// Enough for a person to see what is going on.
 const STRANGERS: usize = 1_000;
+/// A folder is exchanged every few minutes at most.
+const EXCHANGES: usize = 10;
 
 impl Dataset {
     /// Makes sure that a folder of the two trees stands, with all its parents, on the disk.
@@ -56,6 +62,28 @@ impl Dataset {
             }
         }
         Ok(buckets.into_iter().collect())
+    }
+
+    /// The dates of a partition in both trees, sorted.
+    ///
+    /// Staging is looked at first, since rows go from there into the published tree: what lay in either before this is called
+    /// is in a date that is given.
+    ///
+    /// # Errors
+    /// [`Error::Io`](super::Error::Io).
+    pub fn dates(&self, partition: Partition) -> Result<Vec<Date>> {
+        let mut dates = BTreeSet::new();
+        for (tree, of) in [
+            (self.paths().staging(), Layout::staging_folder as fn(&Layout, Bucket) -> PathBuf),
+            (self.paths().heartbeats(), Layout::published_folder),
+        ] {
+            for date in entries(&tree)?.iter().filter_map(|date| parse_date_folder(date).ok()) {
+                if of(self.paths(), Bucket { date, partition }).is_dir() {
+                    dates.insert(date);
+                }
+            }
+        }
+        Ok(dates.into_iter().collect())
     }
 
     /// Entries in the two trees that are not of this dataset's making, at most 1,000. They are never touched.
@@ -127,6 +155,20 @@ pub(super) fn entries(folder: &Path) -> Result<Vec<String>> {
         other => other.at("list", folder)?,
     };
     listing.map(|entry| Ok(entry.at("list", folder)?.file_name().to_string_lossy().into_owned())).collect()
+}
+
+/// The same for a folder that may be exchanged for another meanwhile: the names are those of one of them. The old one is
+/// deleted file by file, so half of it might be found else.
+pub(super) fn names_of_one<T: FromStr + Ord>(folder: &Path) -> Result<Vec<T>> {
+    let which = || fs::metadata(folder).ok().map(|found| (found.dev(), found.ino()));
+    for _ in 0..EXCHANGES {
+        let before = which();
+        let names = names(folder)?;
+        if before == which() {
+            return Ok(names);
+        }
+    }
+    Err(Error::Conflict { advice: "a folder is exchanged faster than it can be listed: try again".into() })
 }
 
 /// The names in a folder that parse as a `T`, sorted.

@@ -1,5 +1,6 @@
 //! What people must look at one by one: dead letters and silent devices. Asked of the buffer only while somebody looks.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -28,7 +29,7 @@ pub(super) async fn dead_letters(buffer: &dyn Inspect, partitions: &[PartitionSt
         .await?;
     let mut letters: Vec<_> =
         found.into_iter().flat_map(|(partition, notes)| notes.into_iter().map(move |note| (partition, note))).collect();
-    letters.sort_unstable_by(|(_, one), (_, other)| other.id.cmp(&one.id));
+    letters.sort_unstable_by_key(|(_, note)| Reverse(note.id));
     let more = letters.len() > TOLD;
     letters.truncate(TOLD);
     let letters = letters.into_iter().map(|(partition, note)| Letter {

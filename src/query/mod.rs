@@ -1,11 +1,67 @@
 //! What a user's devices have reported: every heartbeat that was acknowledged, wherever it lies by now, each identity once
 //! and in order.
+//!
+//! Constraints:
+//! - Heartbeats move along the flow: spill, pending, claimed, staging, published. They are looked for along it, each stage
+//!   listed only after the one before it was read. So one that moves meanwhile is met in the next stage, and none that was
+//!   acknowledged before the walk began is missed: what was not in the buffer any more when that was read stood in a
+//!   fragment; what was in no fragment any more when those were read stood in a published file.
+//! - Nothing is locked, and nobody who writes waits for a reader. A file that has gone between listing and opening was merged
+//!   or consolidated: its rows are in a file that is listed later (`files.rs`).
+//! - A heartbeat that stands twice (a retry; or in two stages, between a step and the deletion that follows it) is given once:
+//!   what is published stands, else the lowest in the sort order. So a later publish changes no answer, but where a retry
+//!   arrived before the one that it repeats.
+//! - Memory of a walk does not depend on how much there is: see below.
+//! - An answer that silently lacks rows would be a lie: a damaged file is an error, until `systole compact` has laid it in
+//!   quarantine or a person has mended it. Row groups are checked by their hashes before they are decoded. The footer is not,
+//!   for which the whole file would have to be read: `systole verify` and every merge do. Frames that cannot be decoded become
+//!   dead letters at the batcher; they are passed over and counted.
+//! - CPU is what a walk takes from the door. At most `reads-at-once` work at a time, on threads that give way to all others
+//!   (`aside.rs`), in slices: one page of frames, or one date.
+//!
+//! # A walk
+//!
+//! ```text
+//! round:  waiting = the least rows of the buffer that match, up to WAITING_BYTES          (`waiting.rs`)
+//!         dates   = those of both trees
+//!         date by date, ascending:
+//!             the least rows of staging, then of published, up to COLLECT_BYTES           (`files.rs`)
+//!             and those of waiting that stand among them  ─▶ ready ─▶ pages
+//!         where one of the bounds was met, what is behind it is looked for again: of the files in the same round, of the
+//!         buffer in a new one, with new lists of files
+//! ```
+//!
+//! # Memory
+//!
+//! While it works a walk takes 2 MiB for `waiting`, 4 MiB for what is collected and ready, a page of frames (1 MiB and one
+//! frame, opened), and one file: a row group compressed and a page of each column. That is some 12 MiB, for each of
+//! `reads-at-once` (2). Between two pages a walk keeps what it has only while all walks together keep less than
+//! [`KEPT_BYTES`]; others begin a new round behind their last row, which is slower and gives the same. A page has some
+//! 256 KiB at most, which is its holder's.
 
-use std::sync::Arc;
+mod aside;
+mod collect;
+mod error;
+mod files;
+mod metrics;
+mod options;
+mod place;
+mod reading;
+mod scan;
+mod waiting;
 
-use crate::buffer::{self, Frames};
-use crate::dataset::{self, Dataset};
-use crate::heartbeat::{Heartbeat, HeartbeatRef};
+pub use error::Error;
+pub use metrics::Metrics;
+pub use options::Options;
+pub use place::Position;
+pub use reading::{Coverage, Reading};
+pub use scan::{Page, Scan};
+
+use self::place::Cut;
+use crate::heartbeat::HeartbeatRef;
+
+/// Bytes that all walks together keep between their pages.
+pub const KEPT_BYTES: usize = 12 << 20;
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,92 +76,17 @@ pub struct Query {
     pub to: Option<i64>,
 }
 
-/// A place in the order of one user's heartbeats: that of an identity, whether it exists or not.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Position {
-    /// Ms since the Unix epoch.
-    pub timestamp: i64,
-    /// The device.
-    pub device_id: String,
-    /// The client's key, none first.
-    pub id: Option<String>,
-}
-
-/// What an answer covers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Coverage {
-    /// Buffer and files: all that was ever acknowledged.
-    All,
-    /// Only what still waits in the buffer: this process sees no files.
-    BufferOnly,
-}
-
-/// Why nothing can be read.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The buffer does not answer, or is not to be trusted.
-    #[error(transparent)]
-    Buffer(#[from] buffer::Error),
-    /// A file cannot be read.
-    #[error(transparent)]
-    Dataset(#[from] dataset::Error),
-}
-
-/// Reads buffer and files. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Reading {
-    buffer: Arc<dyn Frames>,
-    dataset: Option<Dataset>,
-}
-
-impl Reading {
-    /// Reads this buffer and, where they can be seen, the files of its dataset.
-    pub fn new(buffer: Arc<dyn Frames>, dataset: Option<Dataset>) -> Self {
-        Self { buffer, dataset }
+impl Query {
+    /// Whether a row of its user is one of its device.
+    fn wants(&self, row: &HeartbeatRef<'_>) -> bool {
+        self.device_id.as_ref().is_none_or(|device_id| device_id == row.device_id)
     }
 
-    /// What its answers cover.
-    pub fn coverage(&self) -> Coverage {
-        if self.dataset.is_some() { Coverage::All } else { Coverage::BufferOnly }
+    fn begins(&self) -> Cut {
+        self.from.map_or(Cut::Start, Cut::before)
     }
 
-    /// Begins behind `after`, or at the first heartbeat.
-    pub fn scan(&self, query: Query, after: Option<Position>) -> Scan {
-        Scan { reading: self.clone(), query, after }
-    }
-}
-
-/// A walk over what a query asks for, page by page.
-#[derive(Debug)]
-pub struct Scan {
-    reading: Reading,
-    query: Query,
-    after: Option<Position>,
-}
-
-impl Scan {
-    /// The next heartbeats in order, at most `most` of them and a few MiB; `None` at the end.
-    ///
-    /// What was acknowledged before the call and lies behind the place that the walk has reached is in this page or a later
-    /// one, however it moves meanwhile.
-    ///
-    /// # Errors
-    /// Those of the stores. The walk may be continued by calling again.
-    pub async fn next(&mut self, most: usize) -> Result<Option<Page>, Error> {
-        let _ = (most, &self.reading.buffer, &self.query, &self.after);
-        Ok(None)
-    }
-}
-
-/// Some heartbeats of one user, in order.
-#[derive(Debug, Default)]
-pub struct Page {
-    rows: Vec<Heartbeat>,
-}
-
-impl Page {
-    /// The heartbeats.
-    pub fn rows(&self) -> impl ExactSizeIterator<Item = HeartbeatRef<'_>> {
-        self.rows.iter().map(Heartbeat::as_ref)
+    fn ends(&self) -> Cut {
+        self.to.map_or(Cut::End, Cut::before)
     }
 }

@@ -10,7 +10,7 @@ use bytesize::ByteSize;
 use systole::buffer::embedded::{self, EmbeddedBuffer};
 use systole::buffer::options::Options;
 use systole::buffer::redis::{self, RedisBuffer};
-use systole::buffer::{Buffer, Registration, Tokens};
+use systole::buffer::{Buffer, Frames, Registration, Tokens};
 use systole::heartbeat::DatasetId;
 
 use tempfile::TempDir;
@@ -47,6 +47,9 @@ pub trait Backend {
 
     /// Another process's view of its tokens.
     fn tokens(&self) -> Arc<dyn Tokens>;
+
+    /// Another process's view of the frames that lie in it.
+    fn frames(&self) -> Arc<dyn Frames>;
 
     /// Kills the store in mid-air and brings it up again on what it had made durable.
     fn crash_and_restart(&mut self);
@@ -88,6 +91,10 @@ impl Backend for Redis {
     }
 
     fn tokens(&self) -> Arc<dyn Tokens> {
+        Arc::new(RedisBuffer::connect(&AMPLE.options(), &self.place()).unwrap())
+    }
+
+    fn frames(&self) -> Arc<dyn Frames> {
         Arc::new(RedisBuffer::connect(&AMPLE.options(), &self.place()).unwrap())
     }
 
@@ -175,6 +182,10 @@ impl Backend for Embedded {
     }
 
     fn tokens(&self) -> Arc<dyn Tokens> {
+        Arc::new(self.buffer.another(&AMPLE.options()))
+    }
+
+    fn frames(&self) -> Arc<dyn Frames> {
         Arc::new(self.buffer.another(&AMPLE.options()))
     }
 

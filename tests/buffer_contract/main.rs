@@ -10,6 +10,7 @@ mod backend;
 mod committer;
 mod drain;
 mod embedded_only;
+mod frames;
 mod gate;
 mod model;
 mod monitor;
@@ -78,6 +79,11 @@ macro_rules! every_behaviour {
             the_living_are_known_and_the_retired_forgotten,
             a_restart_keeps_everything;
             on_it:
+            frames::every_frame_that_is_pending_or_claimed_is_given,
+            frames::nothing_that_stays_is_passed_over_while_others_move,
+            frames::a_walk_ends_while_producers_go_on,
+            frames::what_went_on_its_way_is_left_out_without_an_error,
+            frames::an_unregistered_buffer_is_an_error_and_not_empty,
             tokens::tokens_are_kept_listed_and_revoked_before_any_registration,
             tokens::a_list_is_given_only_when_it_has_changed,
             tokens::a_token_is_never_written_over,

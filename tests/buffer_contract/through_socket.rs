@@ -10,7 +10,8 @@ use async_trait::async_trait;
 use systole::buffer::socket::{ControlSocket, SocketBuffer};
 use systole::buffer::{
     Administer, Batchers, Buffer, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, DeadLetterNote, Durability,
-    Inlet, Inspect, Lease, LeaseAnswer, PartitionStatus, Reach, Registration, Result, Room, Tokens,
+    FrameMark, FramePage, Frames, Inlet, Inspect, Lease, LeaseAnswer, PartitionStatus, Reach, Registration, Result,
+    Room, Tokens,
 };
 use systole::heartbeat::{BatcherId, ClaimId, Frame, Partition};
 use systole::token::{StoredToken, TokenId, TokenList, TokenVersion};
@@ -33,6 +34,16 @@ impl Socket {
     }
 }
 
+impl Socket {
+    fn far(&self) -> Far {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let path = self.sockets.path().join(format!("{number}.sock"));
+        let far = SocketBuffer::new(&path, &AMPLE.options());
+        let near = Arc::new(self.inner.buffer.another(&AMPLE.options()));
+        Far { server: Served::start(path, near), far }
+    }
+}
+
 impl Backend for Socket {
     fn open(&self, caps: Caps) -> Arc<dyn Buffer> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -43,11 +54,11 @@ impl Backend for Socket {
     }
 
     fn tokens(&self) -> Arc<dyn Tokens> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let path = self.sockets.path().join(format!("{number}.sock"));
-        let far = SocketBuffer::new(&path, &AMPLE.options());
-        let near = Arc::new(self.inner.buffer.another(&AMPLE.options()));
-        Arc::new(Far { server: Served::start(path, near), far })
+        Arc::new(self.far())
+    }
+
+    fn frames(&self) -> Arc<dyn Frames> {
+        Arc::new(self.far())
     }
 
     fn crash_and_restart(&mut self) {
@@ -103,7 +114,7 @@ struct Split {
     server: Served,
 }
 
-/// The tokens as another process sees them.
+/// Tokens and frames as another process sees them.
 #[derive(Debug)]
 struct Far {
     far: SocketBuffer,
@@ -123,6 +134,28 @@ impl Tokens for Far {
 
     async fn revoke_token(&self, id: TokenId) -> Result<bool> {
         self.far.revoke_token(id).await
+    }
+}
+
+#[async_trait]
+impl Reach for Far {
+    async fn durability(&self) -> Result<Durability> {
+        self.far.durability().await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.far.ping().await
+    }
+
+    async fn registration(&self) -> Result<Option<Registration>> {
+        self.far.registration().await
+    }
+}
+
+#[async_trait]
+impl Frames for Far {
+    async fn frames(&self, partition: Partition, from: Option<FrameMark>) -> Result<FramePage> {
+        self.far.frames(partition, from).await
     }
 }
 

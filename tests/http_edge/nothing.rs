@@ -5,14 +5,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use prometheus::Registry;
 use systole::buffer::{
-    self, Batchers, DeadLetter, DeadLetterId, DeadLetterNote, Devices, Durability, Frames, Inspect, PartitionStatus,
-    Reach, Registration,
+    self, Batchers, DeadLetter, DeadLetterId, DeadLetterNote, Devices, Durability, FrameMark, FramePage, Frames,
+    Inspect, PartitionStatus, Reach, Registration,
 };
 use systole::heartbeat::Partition;
 use systole::http::Services;
 use systole::overview::report::Role;
 use systole::overview::{Overview, Sources};
-use systole::query::Reading;
+use systole::query::{self, Reading};
 use systole::telemetry::health::Health;
 
 #[derive(Debug)]
@@ -33,7 +33,12 @@ impl Reach for Nothing {
     }
 }
 
-impl Frames for Nothing {}
+#[async_trait]
+impl Frames for Nothing {
+    async fn frames(&self, _: Partition, _: Option<FrameMark>) -> buffer::Result<FramePage> {
+        Ok(FramePage::default())
+    }
+}
 
 impl Devices for Nothing {}
 
@@ -81,5 +86,7 @@ pub fn services() -> Services {
         health: Health::new(),
     };
     let overview = Overview::new(sources, &Registry::new()).unwrap();
-    Services { reading: Reading::new(nothing.clone(), None), devices: nothing, overview }
+    let metrics = query::Metrics::register(&Registry::new()).unwrap();
+    let reading = Reading::new(nothing.clone(), None, &query::Options::default(), metrics);
+    Services { reading, devices: nothing, overview }
 }

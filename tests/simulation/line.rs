@@ -171,7 +171,7 @@ impl Inspect for Line {
     }
 
     async fn newest_dead_letters(&self, partition: Partition, limit: u32) -> Result<Vec<DeadLetterNote>> {
-        let ask = move |buffer: Arc<EmbeddedBuffer>| async move { buffer.newest_dead_letters(partition, limit).await };
+        let ask = move |buffer: Arc<dyn Buffer>| async move { buffer.newest_dead_letters(partition, limit).await };
         self.call("newest_dead_letters", ask).await
     }
 

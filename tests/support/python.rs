@@ -17,11 +17,7 @@ impl Reader {
     /// Starts reading `dataset` with `engine`: `duckdb` or `pyarrow`.
     pub fn start(engine: &'static str, dataset: &Path) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/readers.py");
-        let mut command = Command::new(python());
-        if std::env::var_os("PYTHONPATH").is_none() {
-            // Where scripts/test.sh puts what it has to install itself.
-            command.env("PYTHONPATH", Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-python"));
-        }
+        let mut command = with_packages(Command::new(python()));
         command.arg(script).arg(engine).arg(dataset);
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         Self { child: child.expect("python3 is installed (scripts/test.sh sees to it)"), engine }
@@ -45,6 +41,27 @@ impl Drop for Reader {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What DuckDB counts in a dataset: rows and files by date, oldest first.
+pub fn duckdb_days(dataset: &Path) -> Vec<(String, u64, u64)> {
+    const QUERY: &str = "
+import duckdb, json, sys
+print(json.dumps(duckdb.sql(f'''
+    SELECT date::VARCHAR, count(*), count(DISTINCT filename)
+    FROM read_parquet('{sys.argv[1]}/heartbeats/**/*.parquet', hive_partitioning = true, filename = true)
+    GROUP BY 1 ORDER BY 1''').fetchall()))";
+    let output = with_packages(Command::new(python())).args(["-c", QUERY]).arg(dataset).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("DuckDB (scripts/test.sh installs it): {error}"))
+}
+
+/// Finds what scripts/test.sh puts where it has to install it itself.
+fn with_packages(mut command: Command) -> Command {
+    if std::env::var_os("PYTHONPATH").is_none() {
+        command.env("PYTHONPATH", Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-python"));
+    }
+    command
 }
 
 fn python() -> PathBuf {

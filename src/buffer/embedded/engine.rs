@@ -268,6 +268,21 @@ impl Engine {
         })
     }
 
+    /// The frames of a partition that there are in a range of sequence numbers, each with its number.
+    pub(super) fn frames_there(
+        &self,
+        partition: Partition,
+        range: Range<u64>,
+    ) -> impl Iterator<Item = Result<(u64, Bytes)>> + use<> {
+        let end = range.end.max(range.start);
+        let found = read(self.frames.range(keys::frame(partition, range.start)..keys::frame(partition, end)));
+        found.map(|entry| {
+            let (key, frame) = entry?;
+            let wrong = || Error::Corrupt { detail: "a frame under a key that cannot be read".into() };
+            Ok((keys::read_frame(&key).ok_or_else(wrong)?.1, frame))
+        })
+    }
+
     /// Whether so much of what the tables hold is garbage that [`Engine::tidy`] is worth its writes: as much as it would
     /// have to copy, at least.
     pub(super) fn is_untidy(&self, kept_bytes: u64) -> bool {

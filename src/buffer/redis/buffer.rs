@@ -75,9 +75,28 @@ impl RedisBuffer {
         partition: Partition,
         build: impl FnOnce(&mut Cmd, Registration),
     ) -> Result<Reply> {
+        self.step_by(script, partition, script.call(partition), build).await
+    }
+
+    /// The same for a script that writes nothing.
+    pub(super) async fn look(
+        &self,
+        script: &'static Script,
+        partition: Partition,
+        build: impl FnOnce(&mut Cmd),
+    ) -> Result<Reply> {
+        self.step_by(script, partition, script.call_to_look(partition), |command, _| build(command)).await
+    }
+
+    async fn step_by(
+        &self,
+        script: &'static Script,
+        partition: Partition,
+        mut command: Cmd,
+        build: impl FnOnce(&mut Cmd, Registration),
+    ) -> Result<Reply> {
         let answer = within(*self.common.step_deadline, async {
             let registration = self.registered().await?;
-            let mut command = script.call(partition);
             command.arg(registration.dataset.to_string());
             build(&mut command, registration);
             let call = Call { script, command, key: script.first_key(partition) };

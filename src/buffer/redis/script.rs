@@ -58,6 +58,7 @@ scripts! {
     ANNOUNCE = "announce" [batchers];
     BATCHERS = "batchers" [batchers];
     STATUS = "status" [state, pending];
+    FRAMES = "frames" [state, pending, processing];
     REGISTER = "register" [state];
     DEAD_LIST = "dead_list" [state, dead];
     DEAD_NEWEST = "dead_newest" [state, dead];
@@ -89,9 +90,18 @@ impl Script {
         self.call_on(&[partition])
     }
 
+    /// The same for a script that writes nothing, by one who has no right to.
+    pub(super) fn call_to_look(&self, partition: Partition) -> Cmd {
+        self.command("EVALSHA_RO", &[partition])
+    }
+
     /// The same on the keys of several partitions, one behind the other.
     pub(super) fn call_on(&self, partitions: &[Partition]) -> Cmd {
-        let mut command = redis::cmd("EVALSHA");
+        self.command("EVALSHA", partitions)
+    }
+
+    fn command(&self, name: &str, partitions: &[Partition]) -> Cmd {
+        let mut command = redis::cmd(name);
         command.arg(&self.loaded.sha).arg(partitions.len() * self.keys.len());
         for partition in partitions {
             for key in self.keys {

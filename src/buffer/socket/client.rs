@@ -56,7 +56,7 @@ impl SocketBuffer {
         .await
     }
 
-    async fn call(&self, call: Call) -> Result<(Answer, Bytes)> {
+    pub(super) async fn call(&self, call: Call) -> Result<(Answer, Bytes)> {
         let message = Message::new(&call, Vec::new(), wire::CALL)?;
         self.within_deadline(async {
             let _turn = self.turns.acquire().await;
@@ -97,7 +97,7 @@ impl SocketBuffer {
     }
 }
 
-fn strange<T>(answer: &Answer) -> Result<T> {
+pub(super) fn strange<T>(answer: &Answer) -> Result<T> {
     Err(Error::Corrupt { detail: format!("on the socket: {answer:?} is no answer to this call") })
 }
 

@@ -121,7 +121,7 @@ impl Drop for SocketFile {
 #[derive(Debug, Clone)]
 struct Desk {
     buffer: Arc<dyn Administer>,
-    /// One answer with dead letters or tokens is in memory at a time: it may have 16 MiB.
+    /// One answer with dead letters, tokens or frames is in memory at a time: it may have 16 MiB.
     tails: Arc<Semaphore>,
     closing: CancellationToken,
 }
@@ -178,6 +178,7 @@ impl Desk {
             },
             Call::CreateToken(token) => Answer::Settled(buffer.create_token(&token).await?),
             Call::RevokeToken { id } => Answer::Settled(buffer.revoke_token(id).await?),
+            Call::Frames { partition, from } => return Ok(Answer::frames(buffer.frames(partition, from).await?)),
         };
         Ok((answer, Vec::new()))
     }

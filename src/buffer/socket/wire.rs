@@ -10,13 +10,14 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::super::letter::MAX_LISTED_BYTES;
 use super::super::{
-    Batchers, DeadLetter, DeadLetterId, DeadLetterNote, Durability, Error, PartitionStatus, Registration, Result,
+    Batchers, DeadLetter, DeadLetterId, DeadLetterNote, Durability, Error, FrameMark, FramePage, PartitionStatus,
+    Registration, Result,
 };
 use crate::heartbeat::{ClaimId, Partition};
 use crate::token::{StoredToken, TokenId, TokenList, TokenVersion};
 
 /// Of the bodies of calls and answers.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// How large a message may be.
 #[derive(Debug, Clone, Copy)]
@@ -47,12 +48,13 @@ pub(super) enum Call {
     Tokens { known: Option<TokenVersion> },
     CreateToken(StoredToken),
     RevokeToken { id: TokenId },
+    Frames { partition: Partition, from: Option<FrameMark> },
 }
 
 impl Call {
     /// Whether its answer has a tail.
     pub(super) fn has_tail(&self) -> bool {
-        matches!(self, Self::DeadLetters { .. } | Self::DeadLetter { .. } | Self::Tokens { .. })
+        matches!(self, Self::DeadLetters { .. } | Self::DeadLetter { .. } | Self::Tokens { .. } | Self::Frames { .. })
     }
 }
 
@@ -81,6 +83,12 @@ pub(super) enum Answer {
     SameTokens,
     /// Whether there was such a letter, or such a token; whether a token was new.
     Settled(bool),
+    /// They are the tail.
+    Frames {
+        /// Their lengths in it.
+        bytes: Vec<usize>,
+        next: Option<FrameMark>,
+    },
 }
 
 /// A token without its record.
@@ -227,6 +235,27 @@ impl Answer {
     }
 }
 
+impl Answer {
+    /// Frames, and the tail that they are.
+    pub(super) fn frames(page: FramePage) -> (Self, Vec<Bytes>) {
+        let FramePage { frames, next } = page;
+        (Self::Frames { bytes: frames.iter().map(Bytes::len).collect(), next }, frames)
+    }
+}
+
+/// Cuts the tail into frames again.
+pub(super) fn join_frames(lengths: Vec<usize>, mut tail: Bytes) -> Result<Vec<Bytes>> {
+    let torn = || Error::Corrupt { detail: "on the socket: frames that do not match their lengths".into() };
+    let mut frames = Vec::with_capacity(lengths.len());
+    for length in lengths {
+        if length > tail.len() {
+            return Err(torn());
+        }
+        frames.push(tail.split_to(length));
+    }
+    if tail.is_empty() { Ok(frames) } else { Err(torn()) }
+}
+
 /// Puts labels and tail together again.
 pub(super) fn join_tokens(labels: Vec<Label>, mut tail: Bytes) -> Result<Vec<StoredToken>> {
     let torn = || Error::Corrupt { detail: "on the socket: records that do not match their tokens".into() };
@@ -284,7 +313,7 @@ mod tests {
     /// Holds the text of a body, and that it comes out as it went in.
     async fn holds<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(body: T, text: &str) {
         let message = Message::new(&body, Vec::new(), ANSWER).unwrap();
-        assert_eq!(std::str::from_utf8(&message.head).unwrap(), format!(r#"{{"version":2,"body":{text}}}"#));
+        assert_eq!(std::str::from_utf8(&message.head).unwrap(), format!(r#"{{"version":3,"body":{text}}}"#));
         assert_eq!(through::<T>(&message, ANSWER).await.unwrap().0, body);
     }
 
@@ -329,6 +358,11 @@ mod tests {
             ),
             (Call::CreateToken(token("{}")), r#"{"create_token":{"id":"000000000007","text":"{}"}}"#),
             (Call::RevokeToken { id: token("").id }, r#"{"revoke_token":{"id":"000000000007"}}"#),
+            (Call::Frames { partition: 7, from: None }, r#"{"frames":{"partition":7,"from":null}}"#),
+            (
+                Call::Frames { partition: 7, from: Some(FrameMark { list: 1, at: 2, end: 3 }) },
+                r#"{"frames":{"partition":7,"from":{"list":1,"at":2,"end":3}}}"#,
+            ),
         ] {
             holds(call, text).await;
         }
@@ -382,6 +416,10 @@ mod tests {
             ),
             (Answer::SameTokens, r#""same_tokens""#),
             (Answer::Settled(true), r#"{"settled":true}"#),
+            (
+                Answer::frames(FramePage { frames: vec![Bytes::from_static(b"abc")], next: None }).0,
+                r#"{"frames":{"bytes":[3],"next":null}}"#,
+            ),
         ] {
             holds(Ok::<_, Error>(answer), &format!(r#"{{"Ok":{text}}}"#)).await;
         }
@@ -463,6 +501,16 @@ mod tests {
         assert_eq!(join_tokens(tokens.clone(), tail.clone()).unwrap(), all);
         assert!(join_tokens(tokens[..2].to_vec(), tail.clone()).is_err(), "too long a tail");
         assert!(join_tokens(tokens, tail.slice(1..)).is_err(), "too short a tail");
+    }
+
+    #[test]
+    fn frames_come_apart_as_they_went_together() {
+        let frames = ["abc", "", "defg"].map(|text| Bytes::from_static(text.as_bytes())).to_vec();
+        let (answer, tail) = Answer::frames(FramePage { frames: frames.clone(), next: None });
+        let (Answer::Frames { bytes, .. }, tail) = (answer, Bytes::from(tail.concat())) else { panic!() };
+        assert_eq!(join_frames(bytes.clone(), tail.clone()).unwrap(), frames);
+        assert!(join_frames(bytes[..2].to_vec(), tail.clone()).is_err(), "too long a tail");
+        assert!(join_frames(bytes, tail.slice(1..)).is_err(), "too short a tail");
     }
 
     proptest! {

@@ -38,8 +38,8 @@
 //!
 //! The store takes some 64 MiB of memory, what goes into Redis some 10 MiB.
 //!
-//! [`start`] opens the spill, looks at Redis once, and gives a [`SpillingInlet`] for the committer and a [`SpillService`]
-//! to run. The inlet pushes to Redis until it is away for one push, then to the spill without asking Redis; the service
+//! [`start`] opens the spill, looks at Redis once, and gives a [`SpillingInlet`] for the committer, [`SpilledFrames`] for
+//! readers, and a [`SpillService`] to run. The inlet pushes to Redis until it is away for one push, then to the spill without asking Redis; the service
 //! asks Redis once a second, and once it is back and judged fit, pushes go there again and the spill goes in beside them.
 //!
 //! # Where it may die, and what then holds
@@ -56,6 +56,7 @@
 
 mod board;
 mod course;
+mod frames;
 mod inject;
 mod inlet;
 mod metrics;
@@ -65,6 +66,7 @@ mod shared;
 mod store;
 mod tokens;
 
+pub use frames::SpilledFrames;
 pub use inlet::SpillingInlet;
 pub use metrics::Metrics;
 pub use options::Options;

@@ -13,6 +13,7 @@ use super::super::redis::RedisBuffer;
 use super::super::{Error, Result};
 use super::board::{Board, Sight};
 use super::course::{Course, Met};
+use super::frames::SpilledFrames;
 use super::inject::{Injector, Pass};
 use super::inlet::SpillingInlet;
 use super::metrics::Metrics;
@@ -43,7 +44,7 @@ pub async fn start(
     own: &Options,
     health: &Health,
     metrics: Metrics,
-) -> Result<(SpillingInlet, SpillService)> {
+) -> Result<(SpillingInlet, SpilledFrames, SpillService)> {
     let store = Store::open(&dir, own.spill_max_bytes, common).await?;
     if let Some(known) = store.registration() {
         // Else it would hold on to whatever is at the address first.
@@ -65,7 +66,8 @@ pub async fn start(
     }
     let board = Board::new(health, SILENCE + *common.step_deadline);
     let inlet = SpillingInlet::new(shared.clone(), *own.spill_after);
-    Ok((inlet, SpillService { shared, board }))
+    let frames = SpilledFrames::new(shared.clone(), redis.clone());
+    Ok((inlet, frames, SpillService { shared, board }))
 }
 
 /// The spill's work; see the module.

@@ -142,7 +142,7 @@ fn rooms(wanted: &[(Partition, u64, u64)], left: u64) -> Vec<Room> {
 }
 
 /// Says whose fault it is: the embedded buffer does not know that it is a spill.
-fn of_spill(error: Error) -> Error {
+pub(super) fn of_spill(error: Error) -> Error {
     match error {
         Error::Unsafe { advice } => Error::Unsafe { advice: format!("spill-dir: {advice}") },
         Error::Unreachable { reason } => Error::Unreachable { reason: format!("spill-dir: {reason}") },

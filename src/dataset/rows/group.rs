@@ -37,6 +37,38 @@ impl GroupRows {
         self.left == 0
     }
 
+    /// Passes over the rows that stand before this user and time. Of what is passed over only those two columns are decoded.
+    pub(super) fn skip_to(&mut self, user_id: &str, timestamp: i64) -> Result<(), String> {
+        let mut skipped = 0;
+        while skipped < self.left {
+            let at_hand = self.user_id.at_hand()?.min(self.timestamp.at_hand()?).min(self.left - skipped);
+            let (Some((users, user_at)), Some((times, time_at))) = (self.user_id.look(), self.timestamp.look()) else {
+                return Err(format!("{} rows are missing", self.left - skipped));
+            };
+            let before = |row: usize| {
+                (users.get(user_at + row).unwrap_or_default(), times.get(time_at + row)) < (user_id, timestamp)
+            };
+            let passed = first_that_is_not(at_hand, before);
+            self.user_id.skip(passed)?;
+            self.timestamp.skip(passed)?;
+            skipped += passed;
+            if passed < at_hand {
+                break;
+            }
+        }
+        self.device_id.skip(skipped)?;
+        self.received_at.skip(skipped)?;
+        self.id.skip(skipped)?;
+        self.attributes.skip(skipped)?;
+        self.left -= skipped;
+        // Rows are looked at for nulls where a page begins, which may have been passed over.
+        let has_nulls = |column: &Column<Texts>| column.look().is_some_and(|(page, _)| page.has_nulls());
+        if has_nulls(&self.user_id) || has_nulls(&self.device_id) {
+            return Err("values that must not be null are".into());
+        }
+        Ok(())
+    }
+
     /// As many rows as lie in one page of each column.
     pub(super) fn next(&mut self) -> Result<RowBatch, String> {
         let named = |name: &'static str| move |reason: String| format!("column {name}: {reason}");
@@ -64,6 +96,16 @@ impl GroupRows {
         self.left -= len;
         Ok(batch)
     }
+}
+
+/// The first of so many, sorted, for which it does not hold; their number where it holds for all.
+fn first_that_is_not(many: usize, holds: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut high) = (0, many);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if holds(middle) { low = middle + 1 } else { high = middle }
+    }
+    low
 }
 
 fn open<V: Values>(

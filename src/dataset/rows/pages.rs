@@ -120,6 +120,35 @@ impl<V: Values> Column<V> {
         Ok(())
     }
 
+    /// Passes over so many rows. Pages that lie whole among them are not decoded.
+    pub(super) fn skip(&mut self, mut rows: usize) -> Result<(), String> {
+        loop {
+            let here = rows.min(self.rows - self.at);
+            self.at += here;
+            rows -= here;
+            if rows == 0 {
+                return Ok(());
+            }
+            self.page = None;
+            let next = self.pages.next().ok_or("rows are missing")?.map_err(|error| error.to_string())?;
+            match next {
+                CompressedPage::Data(page) if page.num_values() <= rows => {
+                    rows -= page.num_values();
+                    (self.at, self.rows) = (0, 0);
+                }
+                page => match inflated(page)? {
+                    Page::Data(page) => self.turn_to(&page)?,
+                    Page::Dict(_) => return Err("it has a dictionary among its pages".into()),
+                },
+            }
+        }
+    }
+
+    /// The page at hand, and where its first row stands that is still to come.
+    pub(super) fn look(&self) -> Option<(&V, usize)> {
+        Some((self.page.as_deref()?, self.at))
+    }
+
     /// Takes so many of the rows at hand.
     pub(super) fn take(&mut self, rows: usize) -> Option<Part<V>> {
         let part = (Arc::clone(self.page.as_ref()?), self.at);

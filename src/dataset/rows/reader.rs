@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use polars::prelude::{ArrowSchema, FileMetadataRef, ParquetReader, PolarsError, SerReader};
 use polars_buffer::Buffer;
+use polars_parquet::parquet::statistics::Statistics;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::super::FORMAT_VERSION;
@@ -176,6 +177,66 @@ impl RowReader {
         }
         (self.current, self.next) = (None, i);
         Ok(())
+    }
+
+    /// Turns to the first row of this user at or behind this time, or to the first that would stand behind it: it is the next
+    /// to come. Row groups that cannot hold it, by the statistics of the footer, are not read.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Io`].
+    pub fn seek(&mut self, user_id: &str, timestamp: i64) -> Result<()> {
+        (self.current, self.next) = (None, self.row_groups());
+        for i in 0..self.row_groups() {
+            if self.stands_before(i, user_id, timestamp) {
+                continue;
+            }
+            let mut group = self.open_group(i)?;
+            guarded(|| group.skip_to(user_id, timestamp))
+                .map_err(|reason| self.damaged(format!("row group {i}: {reason}")))?;
+            self.next = i + 1;
+            if !group.is_over() {
+                self.current = Some(group);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether rows of this user can stand in row group `i`, by the statistics of the footer.
+    fn may_hold(&self, i: usize, user_id: &str) -> bool {
+        self.users_of(i)
+            .is_none_or(|(least, greatest)| (least.as_slice()..=greatest.as_slice()).contains(&user_id.as_bytes()))
+    }
+
+    /// Whether any row group can hold rows of this user, by the statistics of the footer.
+    pub fn may_hold_user(&self, user_id: &str) -> bool {
+        (0..self.row_groups()).any(|i| self.may_hold(i, user_id))
+    }
+
+    /// Whether all rows of row group `i` stand before this user and time, by the statistics of the footer.
+    fn stands_before(&self, i: usize, user_id: &str, timestamp: i64) -> bool {
+        let Some((least, greatest)) = self.users_of(i) else { return false };
+        let user_id = user_id.as_bytes();
+        greatest.as_slice() < user_id
+            || least == user_id && greatest == user_id && self.last_time_of(i).is_some_and(|last| last < timestamp)
+    }
+
+    /// The least and the greatest user of row group `i`.
+    fn users_of(&self, i: usize) -> Option<(Vec<u8>, Vec<u8>)> {
+        let statistics = self.statistics(i, schema::USER_ID)?;
+        let of = statistics.as_binary()?;
+        of.min_value.clone().zip(of.max_value.clone())
+    }
+
+    /// The latest timestamp of row group `i`.
+    fn last_time_of(&self, i: usize) -> Option<i64> {
+        self.statistics(i, schema::TIMESTAMP)?.as_int64()?.max_value
+    }
+
+    fn statistics(&self, i: usize, column: &str) -> Option<Statistics> {
+        let group = self.footer.row_groups.get(i)?;
+        let chunk = group.columns_under_root_iter(column)?.next()?;
+        guarded(|| chunk.statistics(&self.footer.footer_buf).transpose()).ok()?
     }
 
     fn rows_of(&self, group: usize) -> usize {
