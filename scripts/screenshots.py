@@ -19,9 +19,9 @@ import threading
 import time
 import urllib.request
 
-SPEED = 15
+SPEED = 6
 # Of our seconds, between two bulks.
-BULK_EVERY_S = 0.2
+BULK_EVERY_S = 0.5
 # Heartbeats in one at the mean of the hour.
 BULK = 48
 DAYS = 29

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Takes the pictures of the page in docs/images, of a real `systole up` under load: by day, by night, on a phone, and unwell.
-# scripts/screenshots.sh [path of the binary [minutes of the collector's own time]]; takes about seven minutes.
+# scripts/screenshots.sh [path of the binary [minutes of the collector's own time]]; takes about a quarter of an hour.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/lib.sh

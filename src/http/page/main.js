@@ -136,14 +136,13 @@ const logIn = async (event) => {
 };
 
 const logOut = async () => {
-  try {
-    await send("/logout", {});
-  } finally {
-    remember(false);
-    status.stop();
-    answeredAt = null;
-    start();
-  }
+  const answer = await send("/logout", {}).catch(() => null);
+  // Without an answer the cookie is still there, and so is the way to try again.
+  if (!answer?.ok) return;
+  remember(false);
+  status.stop();
+  answeredAt = null;
+  start();
 };
 
 $("login").addEventListener("submit", logIn);
