@@ -72,6 +72,10 @@ fn every_role_works_under_its_user() {
     let beats = Beats::new(3, 5);
     client.must_keep(&beats.take(2));
     wait::until("two dead letters", SOON, || world.held("dead") == 2);
+    wait::until("a server to tell of them", SOON, || {
+        let status = serve.get("/v1/status").expect("an answer").body;
+        status["dead_letters"]["letters"].as_array().is_some_and(|letters| letters.len() == 2)
+    });
     broken.stop();
     let listed = people(&["dead-letters", "list", "--json"]).json();
     let id = |at: usize| listed[at]["id"].as_str().unwrap().to_owned();

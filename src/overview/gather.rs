@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use prometheus::proto::MetricFamily;
 
 use super::advice;
-use super::report::{BatcherState, Books, BooksOfFiles, BufferState, PartitionState, Problem, Refused, Role, Verdict};
+use super::report::{
+    BatcherState, Books, BooksOfFiles, BufferState, PartitionState, Refused, Role, UnwellPart, Verdict,
+};
 use crate::buffer::monitor::Snapshot;
 use crate::buffer::{Ledger, PartitionStatus};
 use crate::telemetry::health::{Affects, PartHealth};
@@ -14,8 +16,8 @@ use crate::telemetry::health::{Affects, PartHealth};
 /// As `/health` judges.
 pub(super) fn verdict(parts: Vec<PartHealth>) -> Verdict {
     let unwell = parts.into_iter().filter(|part| !part.ok && part.affects != Affects::Nothing);
-    let problems: Vec<Problem> = unwell
-        .map(|PartHealth { name, detail, .. }| Problem { advice: advice::of(&name), part: name, detail })
+    let problems: Vec<UnwellPart> = unwell
+        .map(|PartHealth { name, detail, .. }| UnwellPart { advice: advice::of(&name), part: name, detail })
         .collect();
     Verdict { well: problems.is_empty(), problems }
 }

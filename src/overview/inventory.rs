@@ -257,3 +257,138 @@ fn days_up_to(now: Timestamp) -> impl Iterator<Item = Date> {
 fn day(date: Date, totals: Totals) -> Day {
     Day { date: date.to_string(), rows: totals.rows, bytes: totals.bytes, files: totals.files }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::dataset::{EncodedFragment, MergedClaim, Options, PublishRecord, RealFs, encode_fragment};
+    use crate::heartbeat::{ClaimId, Heartbeat};
+
+    const DAY_MS: i64 = 86_400_000;
+    /// 2026-11-22, noon.
+    const NOW_MS: i64 = 1_795_348_800_000;
+
+    struct Scratch {
+        dataset: Dataset,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Scratch {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let options = Options { data: folder.path().join("data"), ..Options::default() };
+            Self { dataset: Dataset::open_or_create(&options, Arc::new(RealFs)).unwrap(), _folder: folder }
+        }
+
+        fn beats(days_ago: i64, from: i64, rows: i64) -> Vec<Heartbeat> {
+            let beat = |n| Heartbeat {
+                user_id: "ada".into(),
+                device_id: "laptop".into(),
+                timestamp: NOW_MS - days_ago * DAY_MS + n,
+                id: None,
+                received_at: NOW_MS,
+                attributes: None,
+            };
+            (from..from + rows).map(beat).collect()
+        }
+
+        fn encode(days_ago: i64, from: i64, rows: i64) -> (Bucket, EncodedFragment) {
+            let rows = Self::beats(days_ago, from, rows);
+            let encoded = encode_fragment(&rows.iter().map(Heartbeat::as_ref).collect::<Vec<_>>()).unwrap();
+            (Bucket::of(rows[0].timestamp, 3), encoded)
+        }
+
+        fn stage(&self, days_ago: i64, rows: i64) {
+            let (bucket, encoded) = Self::encode(days_ago, 0, rows);
+            self.dataset.store_fragment(bucket, ClaimId::new(), &encoded).unwrap();
+        }
+
+        fn publish(&self, days_ago: i64, from: i64, rows: i64) -> PathBuf {
+            let (bucket, encoded) = Self::encode(days_ago, from, rows);
+            let mut builder = self.dataset.begin_published(bucket).unwrap();
+            for beat in Self::beats(days_ago, from, rows) {
+                builder.push(beat.as_ref()).unwrap();
+            }
+            let merged = MergedClaim { claim: ClaimId::new(), hash: encoded.hash, rows: rows as u64 };
+            let record = PublishRecord {
+                claims: vec![merged],
+                merged_rows: rows as u64,
+                published_rows: rows as u64,
+                ..PublishRecord::default()
+            };
+            let prepared = builder.finish(&record).unwrap();
+            let name = prepared.name();
+            self.dataset.commit_published(prepared).unwrap();
+            self.dataset.root().join(format!("heartbeats/{bucket}/{name}"))
+        }
+
+        fn look(&self, inventory: &mut Inventory) -> Looked {
+            inventory.look(&self.dataset, Timestamp::from_millisecond(NOW_MS).unwrap()).unwrap()
+        }
+    }
+
+    #[test]
+    fn what_is_told_is_what_stands_there() {
+        let (scratch, mut inventory) = (Scratch::new(), Inventory::default());
+        let empty = scratch.look(&mut inventory).files;
+        assert_eq!((empty.complete, empty.published_files, empty.days.len()), (true, 0, 30));
+        assert_eq!((empty.days[0].date.as_str(), empty.days[29].date.as_str()), ("2026-10-24", "2026-11-22"));
+
+        scratch.stage(0, 7);
+        let files = [scratch.publish(0, 0, 10), scratch.publish(0, 10, 20), scratch.publish(29, 0, 5)];
+        let long_ago = scratch.publish(30, 0, 40);
+        let told = scratch.look(&mut inventory).files;
+        assert_eq!((told.fragments, told.fragment_rows, told.oldest_fragment_s), (1, 7, Some(0)));
+        assert_eq!((told.published_files, told.published_rows), (4, 75));
+        let len = |path: &PathBuf| fs::metadata(path).unwrap().len();
+        assert_eq!(told.published_bytes, files.iter().chain([&long_ago]).map(len).sum::<u64>());
+        let day = |at: usize| (told.days[at].rows, told.days[at].files, told.days[at].bytes);
+        assert_eq!(day(29), (30, 2, len(&files[0]) + len(&files[1])));
+        assert_eq!((day(0), day(1)), ((5, 1, len(&files[2])), (0, 0, 0)));
+        assert_eq!(told.last_publishes.iter().map(|publish| publish.rows).collect::<Vec<_>>(), [40, 5, 20, 10]);
+
+        // What comes and goes is noticed, in folders that were looked at a moment ago, too.
+        fs::remove_file(&long_ago).unwrap();
+        scratch.publish(0, 30, 1);
+        scratch.stage(1, 3);
+        let told = scratch.look(&mut inventory).files;
+        assert_eq!((told.published_files, told.published_rows, told.fragments), (4, 36, 2));
+        assert_eq!(told.last_publishes.len(), 5, "a publish stays one when its file is gone");
+        assert_eq!(inventory.files, 4);
+    }
+
+    #[test]
+    fn a_footer_is_read_once_and_a_bucket_that_rests_is_not_even_listed() {
+        let (scratch, mut inventory) = (Scratch::new(), Inventory::default());
+        let path = scratch.publish(0, 0, 10);
+        scratch.look(&mut inventory);
+        // Were its footer read again, it would count for nothing: so it is known by its name.
+        let len = fs::metadata(&path).unwrap().len();
+        fs::write(&path, vec![0; 100]).unwrap();
+        let told = scratch.look(&mut inventory).files;
+        assert_eq!((told.published_rows, told.published_bytes), (10, len));
+        assert_eq!(scratch.look(&mut Inventory::default()).files.published_rows, 0, "a damaged file is no end");
+
+        let folder = path.parent().unwrap();
+        let at = SystemTime::now() - Duration::from_secs(60);
+        let set_time = || fs::File::open(folder).unwrap().set_modified(at).unwrap();
+        let staging = scratch
+            .dataset
+            .root()
+            .join("staging")
+            .join(folder.strip_prefix(scratch.dataset.root().join("heartbeats")).unwrap());
+        fs::File::open(&staging).unwrap().set_modified(at).unwrap();
+        set_time();
+        scratch.look(&mut inventory);
+        // A change that its time hides: nobody lists it.
+        fs::remove_file(&path).unwrap();
+        set_time();
+        assert_eq!(scratch.look(&mut inventory).files.published_files, 1);
+        fs::File::open(folder).unwrap().set_modified(SystemTime::now()).unwrap();
+        assert_eq!(scratch.look(&mut inventory).files.published_files, 0);
+    }
+}

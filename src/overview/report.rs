@@ -60,12 +60,12 @@ pub struct Verdict {
     /// As `/health`.
     pub well: bool,
     /// Every part that matters and is not well.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<UnwellPart>,
 }
 
 /// A part that is not well.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Problem {
+pub struct UnwellPart {
     /// As `/health` names it.
     pub part: String,
     /// What is wrong.

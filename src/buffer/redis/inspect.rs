@@ -58,7 +58,7 @@ impl Inspect for RedisBuffer {
     }
 
     async fn newest_dead_letters(&self, partition: Partition, limit: u32) -> Result<Vec<DeadLetterNote>> {
-        let reply = self.step(&script::DEAD_NEWEST, partition, |command, _| {
+        let reply = self.look(&script::DEAD_NEWEST, partition, |command| {
             command.arg(limit.min(MAX_LISTED));
         });
         let mut reply = reply.await?;

@@ -171,7 +171,7 @@ mod tests {
         let status = example_of_status();
         for (example, schema) in [
             (&status, report::Status::schema()),
-            (&status["verdict"]["problems"][0], report::Problem::schema()),
+            (&status["verdict"]["problems"][0], report::UnwellPart::schema()),
             (&status["rates"], report::Rates::schema()),
             (&status["buffer"], report::BufferState::schema()),
             (&status["buffer"]["partitions"][0], report::PartitionState::schema()),
