@@ -17,6 +17,7 @@
 #   9       a small pod: 0.2 cores, 256 MiB
 #   10      bytes of a heartbeat in published files: against DuckDB and Polars
 #   11      latencies of the 202 at half load; time from the 202 to the published row
+#   12      single POSTs beside 8 readers: against the same without them
 #
 # SYSTOLE_BINARY measures that binary, and builds none. SYSTOLE_WORK is the folder to work in (else target/), on the disk
 # that is to be measured. target/bench/venv holds the pinned DuckDB and Polars.
@@ -36,7 +37,7 @@ while [ $# -gt 0 ]; do
     -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" && exit ;;
     --json) arguments+=(--json "$(cd "$caller" && realpath --canonicalize-missing "${2:?--json needs a file}")") && shift ;;
     --only)
-      [[ ${2:?--only needs scenarios, as in 1,4} =~ ^([1-9]|1[01])(,([1-9]|1[01]))*$ ]] ||
+      [[ ${2:?--only needs scenarios, as in 1,4} =~ ^([1-9]|1[0-2])(,([1-9]|1[0-2]))*$ ]] ||
         die "--only $2: give numbers of scenarios, as in 1,4; see $0 --help"
       arguments+=(--only "$2") && shift
       ;;

@@ -1,5 +1,7 @@
 //! The command line: what can be asked of the binary. Parsing only; `app` does it.
 
+pub mod read;
+pub mod silent;
 pub mod token;
 
 use clap::{Args, Parser, Subcommand};
@@ -32,6 +34,14 @@ pub enum Command {
     Batch(Box<Batch>),
     /// Publish fragments as sorted, deduplicated Parquet: one pass, or continuously
     Compact(Box<Compact>),
+    /// Read the heartbeats of a user, from buffer and files
+    Read(Box<read::Read>),
+    /// List the devices that have stopped beating, the longest silent first
+    ///
+    /// A device is silent when it has beaten within the last seven days (--remember-devices) and not within --after. It was
+    /// last seen at the latest `timestamp` of its heartbeats, or at their arrival where that was earlier: late heartbeats
+    /// make nobody look alive. That devices are silent is no fault of Systole: the exit code is 0.
+    Silent(Box<silent::Silent>),
     /// Check that every accepted heartbeat is accounted for, in the buffer and the files
     Audit(Box<Audit>),
     /// Check every file of a dataset: hashes, order, places, uniqueness
@@ -61,6 +71,8 @@ impl Command {
             Self::Serve(args) => &args.common,
             Self::Batch(args) => &args.common,
             Self::Compact(args) => &args.common,
+            Self::Read(args) => &args.common,
+            Self::Silent(args) => &args.common,
             Self::Audit(args) => &args.common,
             Self::Verify(args) => &args.common,
             Self::DeadLetters(args) => match &args.action {
@@ -158,6 +170,9 @@ pub struct Serve {
     /// See there.
     #[command(flatten)]
     pub spill: buffer::spill::Options,
+    /// Folder of the dataset, so that answers cover its files as well; without it they cover the buffer only
+    #[arg(long, env = "SYSTOLE_DATA", value_name = "DIR", help_heading = "Data")]
+    pub data: Option<std::path::PathBuf>,
     /// See there.
     #[command(flatten)]
     pub reading: query::Options,
@@ -407,8 +422,21 @@ mod tests {
         for command in Cli::command().get_subcommands() {
             for arg in command.get_arguments() {
                 let Some(flag) = arg.get_long() else { continue };
-                // The last four are acts of a person at one moment, not settings.
-                if matches!(flag, "help" | "version" | "accept" | "all" | "limit" | "abandon-other") {
+                // All but the first two are acts of a person at one moment, not settings.
+                let acts = [
+                    "accept",
+                    "all",
+                    "limit",
+                    "abandon-other",
+                    "after",
+                    "user",
+                    "device",
+                    "from",
+                    "to",
+                    "format",
+                    "out",
+                ];
+                if matches!(flag, "help" | "version") || acts.contains(&flag) {
                     continue;
                 }
                 let variable = format!("SYSTOLE_{}", flag.replace('-', "_").to_uppercase());

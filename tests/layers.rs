@@ -18,11 +18,14 @@ const LAYERS: [(&str, &[&str]); 18] = [
     ("batcher", &["buffer", "dataset", "heartbeat", "telemetry", "failpoint", "settings", "backoff"]),
     ("compactor", &["dataset", "heartbeat", "telemetry", "failpoint", "settings"]),
     ("books", &["buffer", "dataset", "heartbeat"]),
-    ("query", &["buffer", "dataset", "heartbeat", "telemetry", "settings"]),
+    ("query", &["buffer", "dataset", "heartbeat", "telemetry", "settings", "failpoint"]),
     ("overview", &["books", "buffer", "dataset", "heartbeat", "telemetry"]),
     ("http", &["overview", "query", "buffer", "heartbeat", "token", "telemetry", "failpoint", "settings"]),
     ("config", &["buffer", "batcher", "compactor", "dataset", "http", "query", "telemetry"]),
-    ("cli", &["config", "buffer", "batcher", "compactor", "dataset", "http", "query", "telemetry", "token"]),
+    (
+        "cli",
+        &["config", "heartbeat", "buffer", "batcher", "compactor", "dataset", "http", "query", "telemetry", "token"],
+    ),
     (
         "app",
         &[

@@ -21,7 +21,7 @@ const PASSWORD_SHA256: &str = "57d97be35f73c41156e93e6617bce1fdb8bd07132a96a844b
 const FOR_ALL: [&str; 4] = ["auth", "hello", "quit", "reset"];
 
 /// What is called from outside of the scripts, by Systole or by its client library.
-const CALLED: [&str; 11] = [
+const CALLED: [&str; 12] = [
     "ping",
     "info",
     "config|get",
@@ -31,6 +31,7 @@ const CALLED: [&str; 11] = [
     "asking",
     "script|load",
     "evalsha",
+    "evalsha_ro",
     "zrem",
     "hgetall",
 ];
@@ -77,6 +78,10 @@ fn every_role_works_under_its_user() {
         status["dead_letters"]["letters"].as_array().is_some_and(|letters| letters.len() == 2)
     });
     broken.stop();
+    for path in ["/v1/silent", "/v1/users/user-0/devices"] {
+        serve.await_status(path, 200, SOON);
+    }
+    people(&["silent"]);
     let listed = people(&["dead-letters", "list", "--json"]).json();
     let id = |at: usize| listed[at]["id"].as_str().unwrap().to_owned();
     people(&["dead-letters", "show", &id(0)]);
@@ -173,8 +178,8 @@ fn may(redis: &RedisServer, user: &str, command: &Command, key: &str) -> bool {
     // Numbers of keys are numbers; whatever else is no key does not matter to the rules.
     let given = asked.len() - 3;
     asked.extend(std::iter::repeat_n(key, command.words.saturating_sub(given)));
-    if command.name == "evalsha" {
-        asked = vec!["ACL", "DRYRUN", user, "evalsha", "0123456789012345678901234567890123456789", "1", key];
+    if let "evalsha" | "evalsha_ro" = command.name.as_str() {
+        asked = vec!["ACL", "DRYRUN", user, &command.name, "0123456789012345678901234567890123456789", "1", key];
     }
     let answer = redis.cli(&asked);
     assert!(answer == "OK" || answer.contains("no permissions"), "{asked:?}: {answer}");
@@ -223,9 +228,14 @@ fn nobody_may_touch_the_keys_of_others() {
             assert!(!may(&redis, user, &write, key) && !may(&redis, user, &script, key), "{user} may touch {key}");
         }
     }
+    assert!(may(&redis, "systole-serve", &write, "systole:{p3}:devices"));
     for key in ["systole:{p3}:processing", "systole:{p3}:dead"] {
         assert!(!may(&redis, "systole-serve", &write, key), "the door needs no {key}");
+        assert!(!may(&redis, "systole-serve", &script, key), "the door needs no {key}");
     }
+    let look = Command { name: "evalsha_ro".into(), words: 3 };
+    assert!(may(&redis, "systole-serve", &look, "systole:{p3}:processing"), "readers ask the door for what is claimed");
+    assert!(!may(&redis, "systole-serve", &look, "systole:{p3}:dead"));
 }
 
 #[test]

@@ -194,6 +194,20 @@ fn a_dead_letter_is_told_with_its_reason(buffer: Buffer) {
     assert!(letters[0]["reason"].as_str().unwrap().contains("panic"), "{letters:?}");
 }
 
+fn a_silent_device_is_told_and_one_that_beats_is_not(buffer: Buffer) {
+    let world = World::on(buffer);
+    let collector = world.collector().without_compactor().start();
+    let (client, now) = (collector.client(), support::beats::now_ms());
+    let long_ago = now - 10 * 60_000;
+    let ago = |device: &str, minutes: i64| Beat::at("ada", device, now - minutes * 60_000);
+    client.must_keep(&[ago("laptop", 0), ago("phone", 10), ago("watch", 6), ago("watch", 7), ago("tablet", 4)]);
+    let told = |status: &Value| status["silent"]["devices"].as_array().is_some_and(|devices| !devices.is_empty());
+    let status = await_status(collector.door(), "silent devices", told);
+    let silent = |device: &str, at: i64| json!({"user_id": "ada", "device_id": device, "last_seen": at});
+    let expected = json!([silent("phone", long_ago), silent("watch", now - 6 * 60_000)]);
+    assert_eq!(status["silent"], json!({"after_s": 300, "devices": expected, "more": false}));
+}
+
 #[test]
 fn the_days_are_those_that_duckdb_counts() {
     let world = World::on(Buffer::Embedded);
@@ -471,6 +485,7 @@ on_every_buffer! {
     a_batcher_that_died_is_told_with_what_to_do,
     a_full_buffer_is_told_by_partition,
     a_dead_letter_is_told_with_its_reason,
+    a_silent_device_is_told_and_one_that_beats_is_not,
     nothing_is_gathered_while_nobody_looks_but_the_history,
     only_administrators_look_by_header_or_by_cookie,
 }

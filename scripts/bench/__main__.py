@@ -10,12 +10,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from . import drain, growth, intake, lag, machine, merging, pod, processes, table, whole
+from . import drain, growth, intake, lag, machine, merging, pod, processes, readers, table, whole
 from .bench import Bench, Programs
 from .processes import Failed
 
-STAGES = (intake.run, drain.run, merging.run, growth.run, whole.run, pod.run, lag.run)
-SCENARIOS = range(1, 12)
+STAGES = (intake.run, drain.run, merging.run, growth.run, whole.run, pod.run, lag.run, readers.run)
+SCENARIOS = range(1, 13)
 
 
 def main() -> int:

@@ -12,8 +12,10 @@ mod drain;
 mod output;
 mod owner;
 mod place;
+mod read;
 mod serve;
 mod show_config;
+mod silent;
 mod start;
 mod supervisor;
 mod token;
@@ -26,7 +28,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches};
 
 use crate::cli::{Cli, Command};
-use crate::{batcher, books, buffer, compactor, config, dataset, failpoint, http, telemetry};
+use crate::{batcher, books, buffer, compactor, config, dataset, failpoint, http, query, telemetry};
 
 /// How a command that did its work ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +81,8 @@ fn run(arguments: &[OsString]) -> Outcome {
             Command::Serve(args) => serve::run(*args).await,
             Command::Batch(args) => batch::run(*args).await,
             Command::Compact(args) => compact::run(*args).await,
+            Command::Read(args) => read::run(*args).await,
+            Command::Silent(args) => silent::run(*args).await,
             Command::Audit(args) => audit::run(*args).await,
             Command::Verify(args) => verify::run(*args).await,
             Command::DeadLetters(args) => dead_letters::run(*args).await,
@@ -170,6 +174,19 @@ impl From<dataset::Error> for Failure {
         match error {
             Conflict { .. } | NoDataset { .. } | Unsupported { .. } => Self::Usage(error.to_string()),
             _ => Self::OutOfReach(error.to_string()),
+        }
+    }
+}
+
+impl From<query::Error> for Failure {
+    fn from(error: query::Error) -> Self {
+        match error {
+            query::Error::Buffer(error) => error.into(),
+            query::Error::Damaged(_) | query::Error::Files(_) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                Self::OutOfReach(format!("heartbeats cannot be read: {cause}"))
+            }
+            other => Self::OutOfReach(other.to_string()),
         }
     }
 }

@@ -27,6 +27,11 @@ fn write_all(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Says something beside the output.
+pub fn note(text: &str) {
+    error(text);
+}
+
 /// Prints the one line of an error. There is nobody to tell when that fails.
 pub fn error(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "systole: {text}");

@@ -11,7 +11,7 @@ use super::{Failure, owner};
 use crate::buffer::embedded::{self, EmbeddedBuffer};
 use crate::buffer::redis::RedisBuffer;
 use crate::buffer::socket::SocketBuffer;
-use crate::buffer::{Administer, Inspect, Tokens, options, redis};
+use crate::buffer::{Administer, Tokens, options, redis};
 use crate::dataset::{self, Dataset};
 
 /// Looks whether the embedded buffer of a dataset that has one is there: opening makes what is not, and an empty buffer in
@@ -71,7 +71,7 @@ pub async fn buffer_near(
     dataset: &dataset::Options,
     options: &options::Options,
     redis: &redis::Options,
-) -> Result<Arc<dyn Inspect>, Failure> {
+) -> Result<Arc<dyn Administer>, Failure> {
     if redis.buffer.is_some() {
         return Ok(reach_buffer(options, redis).await?);
     }

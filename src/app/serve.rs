@@ -7,16 +7,16 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::start::{finish, open_buffer, stop_on_signals};
+use super::start::{expect_dataset, finish, open_buffer, open_dataset_to_read, stop_on_signals};
 use super::{Done, Failure, Outcome};
 use crate::buffer::committer::{self, Committer};
 use crate::buffer::monitor::{self, Monitor};
 use crate::buffer::redis::RedisBuffer;
 use crate::buffer::spill::{self, TokenCopy};
-use crate::buffer::{Frames, Inlet};
+use crate::buffer::{self, Frames, Inlet};
 use crate::cli::Serve;
 use crate::config::relations;
-use crate::dataset::Dataset;
+use crate::dataset::{self, Dataset};
 use crate::http;
 use crate::http::Services;
 use crate::http::auth::Keeper;
@@ -35,6 +35,7 @@ pub async fn run(args: Serve) -> Outcome {
     let registry = metrics::registry()?;
     let health = Health::new();
     let buffer = open_buffer(&args.buffer, &args.redis).await?;
+    let dataset = open_files(&args, &buffer).await?;
     let Door { inlet, frames, buffer_affects, spill } = open_door(&buffer, &args, &health, &registry).await?;
 
     let stop_committer = CancellationToken::new();
@@ -54,7 +55,7 @@ pub async fn run(args: Serve) -> Outcome {
             role: Role::Serve,
             buffer: buffer.clone(),
             devices: buffer.clone(),
-            dataset: None,
+            dataset: dataset.clone(),
             snapshot: monitor.snapshot(),
             batcher_ttl: ttl,
             health: health.clone(),
@@ -69,7 +70,7 @@ pub async fn run(args: Serve) -> Outcome {
     let listen = args.http.listen;
     let copy = args.spill.spill_dir.as_deref().map(TokenCopy::beside);
     let read_metrics = query::Metrics::register(&registry)?;
-    let reading = Reading::new(frames, None, &args.reading, read_metrics);
+    let reading = Reading::new(frames, dataset, &args.reading, read_metrics);
     let services = Services { reading, devices: buffer.clone(), overview };
     let (gate, keeper) = Keeper::start(listen, &args.auth, buffer, copy, &health, &registry).await?;
     keeper.warn_without_tls(listen, args.http.tls.is_on());
@@ -94,6 +95,20 @@ pub async fn run(args: Serve) -> Outcome {
     served?;
     info!("stopped");
     Ok(Done::Well)
+}
+
+/// The files that answers are to cover: of the dataset that the buffer belongs to, and no other, from now on.
+async fn open_files(args: &Serve, buffer: &RedisBuffer) -> Result<Option<Dataset>, Failure> {
+    let Some(data) = args.data.clone() else { return Ok(None) };
+    let dataset = open_dataset_to_read(&dataset::Options { data, ..dataset::Options::default() }).await?;
+    buffer.expect_dataset(dataset.id());
+    match expect_dataset(buffer, &dataset).await {
+        // It may be registered, or come back, while this runs; another one is refused then as well.
+        Err(buffer::Error::NotRegistered) => {}
+        Err(error) if error.is_transient() => {}
+        judged => judged?,
+    }
+    Ok(Some(dataset))
 }
 
 /// Where heartbeats go.

@@ -11,7 +11,7 @@ use tracing::{error, info, warn};
 use super::Failure;
 use crate::buffer::Reach;
 use crate::buffer::redis::RedisBuffer;
-use crate::buffer::{options, redis};
+use crate::buffer::{self, options, redis};
 use crate::dataset::{self, Dataset, RealFs};
 
 /// How long a blocking task may go on after everything else has ended.
@@ -77,6 +77,24 @@ pub async fn open_dataset(options: &dataset::Options, born: bool) -> Result<Data
     opened
         .await
         .unwrap_or_else(|_| Err(dataset::Error::Unsupported { advice: "opening the dataset was cut off".into() }))
+}
+
+/// Opens the dataset, which must be there, without writing to it.
+pub async fn open_dataset_to_read(options: &dataset::Options) -> Result<Dataset, dataset::Error> {
+    let options = options.clone();
+    let opened = tokio::task::spawn_blocking(move || Dataset::open_to_read(&options, Arc::new(RealFs)));
+    opened
+        .await
+        .unwrap_or_else(|_| Err(dataset::Error::Unsupported { advice: "opening the dataset was cut off".into() }))
+}
+
+/// A buffer and files of different datasets make no sense together.
+pub async fn expect_dataset(buffer: &(impl Reach + ?Sized), dataset: &Dataset) -> Result<(), buffer::Error> {
+    match buffer.registration().await? {
+        None => Err(buffer::Error::NotRegistered),
+        Some(found) if found.dataset == dataset.id() => Ok(()),
+        Some(found) => Err(buffer::Error::ForeignDataset { expected: dataset.id(), found: found.dataset.to_string() }),
+    }
 }
 
 /// Waits for a part to end; one that panicked stops the whole process, so that its supervisor starts a sound one.

@@ -110,7 +110,11 @@ pub trait Frames: Reach {
 /// Which devices have beaten, and when last.
 ///
 /// A device was last seen at the latest `timestamp` of its heartbeats, or at their arrival where that was earlier. It is
-/// remembered for a bounded time, among a bounded number: the longest unseen are forgotten first.
+/// remembered for a bounded time, among a bounded number: the longest unseen are forgotten first. What a push was answered
+/// `Ok` for is seen, at the durability of the push; what was refused is not.
+///
+/// An answer holds [`DEVICES_AT_ONCE`](super::DEVICES_AT_ONCE) at most: one that holds fewer than that and than `limit` is the
+/// last.
 #[async_trait]
 pub trait Devices: Reach {
     /// Devices of one user in the order of their ids, those after `after`, at most `limit` of them.
@@ -120,10 +124,7 @@ pub trait Devices: Reach {
         user_id: &str,
         after: Option<&str>,
         limit: u32,
-    ) -> Result<Vec<SeenDevice>> {
-        let _ = (partition, user_id, after, limit);
-        Ok(Vec::new())
-    }
+    ) -> Result<Vec<SeenDevice>>;
 
     /// Devices of a partition that were last seen before `before` (ms since the Unix epoch), the longest unseen first, those
     /// after `after` in the order of (last seen, user, device), at most `limit` of them.
@@ -133,10 +134,7 @@ pub trait Devices: Reach {
         before: i64,
         after: Option<&SeenDevice>,
         limit: u32,
-    ) -> Result<Vec<SeenDevice>> {
-        let _ = (partition, before, after, limit);
-        Ok(Vec::new())
-    }
+    ) -> Result<Vec<SeenDevice>>;
 }
 
 /// All that people may ask and decide: what a control socket lets another process do.

@@ -12,6 +12,7 @@
 
 pub mod committer;
 mod contract;
+mod devices;
 pub mod drain;
 pub mod embedded;
 mod error;
@@ -25,8 +26,10 @@ pub mod redis;
 pub mod socket;
 pub mod spill;
 mod types;
+mod unseen;
 
 pub use contract::{Administer, Buffer, Devices, Frames, Inlet, Inspect, Reach, Tokens};
+pub use devices::DEVICES_AT_ONCE;
 pub use error::Error;
 pub use intake::{Intake, Parcel};
 pub use types::{
@@ -34,6 +37,7 @@ pub use types::{
     FramePage, InHand, Lease, LeaseAnswer, Ledger, PartitionStatus, Registration, Room, SeenDevice, StandingClaim,
     Witness,
 };
+pub use unseen::Unseen;
 
 /// The refusal of one token more.
 fn too_many_tokens() -> Error {

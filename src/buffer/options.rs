@@ -32,6 +32,12 @@ pub struct Options {
     /// A batcher without a sign of life for this long counts as dead
     #[arg(long, env = "SYSTOLE_BATCHER_TTL", default_value = "10s", value_name = "DURATION")]
     pub batcher_ttl: Span,
+    /// How long a device is remembered after it was last seen
+    #[arg(long, env = "SYSTOLE_REMEMBER_DEVICES", default_value = "7d", value_name = "DURATION")]
+    pub remember_devices: Span,
+    /// Devices that are remembered in all, the latest seen of each partition's equal share; 0 remembers none
+    #[arg(long, env = "SYSTOLE_MAX_DEVICES", default_value_t = 100_000, value_name = "N")]
+    pub max_devices: u64,
 }
 
 impl Default for Options {

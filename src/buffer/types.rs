@@ -266,6 +266,10 @@ pub struct PartitionStatus {
     pub cap_rows: u64,
     /// See `cap_rows`.
     pub cap_bytes: u64,
+    /// Devices that are remembered.
+    pub devices: u64,
+    /// Devices that were forgotten for want of room, rising; an embedded buffer counts from its opening.
+    pub devices_forgotten: u64,
 }
 
 /// What a process has seen of a partition itself, to hold the buffer's word against.

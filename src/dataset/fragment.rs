@@ -332,4 +332,21 @@ mod tests {
         assert_eq!(run("1"), run("7"));
         assert_eq!(run("1"), encode(&beats(20_000)).hash.to_string());
     }
+
+    #[test]
+    fn a_fragment_that_is_streamed_is_checked_row_group_by_row_group() {
+        let scratch = Scratch::new();
+        let rows = beats(300);
+        let name = scratch.dataset.store_fragment(BUCKET, ClaimId::from_u128(1), &encode(&rows)).unwrap();
+        assert_eq!(rows_of(&mut scratch.dataset.stream_fragment(BUCKET, &name).unwrap()), rows);
+        let other = FragmentName { rows: 299, ..name };
+        let path = |name| scratch.dataset.paths().fragment(BUCKET, name);
+        std::fs::copy(path(&name), path(&other)).unwrap();
+        assert!(matches!(scratch.dataset.stream_fragment(BUCKET, &other), Err(Error::Damaged { .. })));
+        File::options().write(true).open(path(&name)).unwrap().write_all_at(b"\xff", 50).unwrap();
+        let read = scratch.dataset.stream_fragment(BUCKET, &name).and_then(|mut reader| reader.next_batch());
+        assert!(matches!(read, Err(Error::Damaged { .. })));
+        let gone = FragmentName { rows: 7, ..name };
+        assert!(matches!(scratch.dataset.stream_fragment(BUCKET, &gone), Err(Error::NotFound { .. })));
+    }
 }

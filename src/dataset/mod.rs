@@ -36,6 +36,7 @@
 
 mod check;
 mod error;
+mod export;
 mod fragment;
 mod fs;
 mod hashing;
@@ -64,6 +65,7 @@ use std::time::Duration;
 
 pub use check::{Checked, check_rows};
 pub use error::{Error, Result};
+pub use export::{Export, ExportError};
 pub use fragment::{EncodedFragment, encode_fragment};
 pub use fs::{FileSystem, RealFs};
 pub use identity_index::IdentityLookup;
@@ -141,6 +143,20 @@ impl Dataset {
         Self::with_manifest(options, layout, fs, &manifest)
     }
 
+    /// Opens the dataset in `options.data`, which must be there, for somebody who only reads: nothing is written, so what
+    /// the file system can do is not found out, and this handle is of no use to whoever would write.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub fn open_to_read(options: &Options, fs: Arc<dyn FileSystem>) -> Result<Self> {
+        let layout = Self::layout(options)?;
+        let manifest = manifest::read(&layout)?.ok_or_else(|| Error::NoDataset {
+            path: layout.root().to_owned(),
+            advice: "`systole batch` makes one; or mend --data",
+        })?;
+        Self::of(options, layout, fs, &manifest, Capabilities { exchange: false })
+    }
+
     /// The folder of the dataset in which `folder` lies, or which it is; `None` for one outside of every dataset.
     pub fn around(folder: &Path) -> Option<PathBuf> {
         let folder = std::path::absolute(folder).ok()?;
@@ -166,16 +182,32 @@ impl Dataset {
         fs: Arc<dyn FileSystem>,
         manifest: &manifest::Manifest,
     ) -> Result<Self> {
-        if let Some(asked) = options.partitions.filter(|asked| *asked != manifest.partitions) {
-            return Err(Error::Conflict {
+        Self::expect_partitions(options, &layout, manifest)?;
+        let capabilities = Self::probe(&layout, fs.as_ref())?;
+        Self::of(options, layout, fs, manifest, capabilities)
+    }
+
+    fn expect_partitions(options: &Options, layout: &Layout, manifest: &manifest::Manifest) -> Result<()> {
+        match options.partitions.filter(|asked| *asked != manifest.partitions) {
+            None => Ok(()),
+            Some(asked) => Err(Error::Conflict {
                 advice: format!(
                     "--partitions is {asked}, but the dataset in {} was born with {}: leave the setting out",
                     layout.root().display(),
                     manifest.partitions
                 ),
-            });
+            }),
         }
-        let capabilities = Self::probe(&layout, fs.as_ref())?;
+    }
+
+    fn of(
+        options: &Options,
+        layout: Layout,
+        fs: Arc<dyn FileSystem>,
+        manifest: &manifest::Manifest,
+        capabilities: Capabilities,
+    ) -> Result<Self> {
+        Self::expect_partitions(options, &layout, manifest)?;
         let inner = Inner {
             layout,
             fs,

@@ -248,4 +248,21 @@ mod tests {
         scratch.dataset.ensure_folder(&scratch.dataset.paths().staging_folder(bucket)).unwrap();
         assert_eq!(scratch.steps(), [""; 0], "once a process is enough");
     }
+
+    #[test]
+    fn the_dates_of_a_partition_are_those_of_both_trees() {
+        let scratch = Scratch::new();
+        for folder in [
+            "heartbeats/date=2026-11-22/partition=7",
+            "heartbeats/date=2026-11-23/partition=6",
+            "staging/date=2026-11-22/partition=7",
+            "staging/date=2026-11-20/partition=7",
+            "staging/date=2026-11-2/partition=7",
+        ] {
+            fs::create_dir_all(scratch.dataset.root().join(folder)).unwrap();
+        }
+        let dates = scratch.dataset.dates(7).unwrap();
+        assert_eq!(dates.iter().map(ToString::to_string).collect::<Vec<_>>(), ["2026-11-20", "2026-11-22"]);
+        assert_eq!(scratch.dataset.dates(9).unwrap(), []);
+    }
 }

@@ -20,6 +20,7 @@ use lz4::block::{CompressionMode, compress_bound, compress_to_buffer, decompress
 
 use super::ids::{Partition, partition_of};
 use super::record::HeartbeatRef;
+use super::sighting::{Gathered, Packed};
 
 /// Bytes before the content of a block.
 pub(super) const BLOCK_HEADER_LEN: usize = 8;
@@ -43,6 +44,7 @@ pub struct Block {
     rows: u32,
     raw: u32,
     oldest: i64,
+    sightings: Packed,
 }
 
 impl Block {
@@ -54,6 +56,11 @@ impl Block {
     /// Bytes that it takes in a frame.
     pub fn stored_len(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// Bytes of memory that it takes: those, and what is known of its devices.
+    pub fn memory_len(&self) -> usize {
+        self.bytes.len() + self.sightings.len()
     }
 
     /// Bytes that its rows take once it is opened.
@@ -69,6 +76,10 @@ impl Block {
         self.oldest
     }
 
+    pub(super) fn sightings(&self) -> &Packed {
+        &self.sightings
+    }
+
     /// The rows, unless they are packed.
     pub fn plain(&self) -> Option<&[u8]> {
         self.bytes.get(BLOCK_HEADER_LEN..).filter(|content| content.len() == self.raw as usize)
@@ -80,7 +91,7 @@ impl Block {
         let mut rows = Rows::default();
         for block in blocks {
             match block.plain() {
-                Some(plain) => rows.append(plain, block.rows, block.oldest),
+                Some(plain) => rows.append(plain, &block),
                 None => {
                     joined.extend(rows.take(PACK_FROM));
                     joined.push(block);
@@ -149,11 +160,12 @@ struct Rows {
     bytes: Vec<u8>,
     count: u32,
     oldest: i64,
+    sightings: Gathered,
 }
 
 impl Default for Rows {
     fn default() -> Self {
-        Self { bytes: Vec::new(), count: 0, oldest: i64::MAX }
+        Self { bytes: Vec::new(), count: 0, oldest: i64::MAX, sightings: Gathered::default() }
     }
 }
 
@@ -162,12 +174,15 @@ impl Rows {
         self.count += 1;
         self.oldest = self.oldest.min(row.received_at);
         put_row(&mut self.bytes, row);
+        self.sightings.see(row);
     }
 
-    fn append(&mut self, rows: &[u8], count: u32, oldest: i64) {
-        self.count += count;
-        self.oldest = self.oldest.min(oldest);
+    /// Adds the rows of a block.
+    fn append(&mut self, rows: &[u8], block: &Block) {
+        self.count += block.rows;
+        self.oldest = self.oldest.min(block.oldest);
         self.bytes.extend_from_slice(rows);
+        self.sightings.add(&block.sightings);
     }
 
     fn is_full(&self) -> bool {
@@ -180,8 +195,9 @@ impl Rows {
     }
 
     fn end(self, pack_from: usize) -> Block {
-        let Self { bytes, count, oldest } = self;
-        Block { bytes: pack(&bytes, pack_from), rows: count, raw: bytes.len() as u32, oldest }
+        let Self { bytes, count, oldest, sightings } = self;
+        let (packed, raw) = (pack(&bytes, pack_from), bytes.len() as u32);
+        Block { bytes: packed, rows: count, raw, oldest, sightings: sightings.end() }
     }
 }
 

@@ -26,6 +26,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::block::{Block, open_all, take_row};
 use super::record::HeartbeatRef;
+use super::sighting::{Gathered, Sightings};
 
 /// The version that this binary writes, and the newest that it reads.
 pub const FRAME_VERSION: u8 = 2;
@@ -79,6 +80,8 @@ pub enum FrameError {
 pub struct Frame {
     bytes: Bytes,
     rows: u32,
+    /// Not in its bytes: whoever holds the frame keeps them beside it.
+    sightings: Sightings,
 }
 
 impl Frame {
@@ -101,7 +104,7 @@ impl Frame {
         blocks.iter().for_each(|block| bytes.extend_from_slice(block.bytes()));
         let checksum = checksum(&bytes);
         bytes[CHECKSUM_AT..CHECKSUM_END].copy_from_slice(&checksum.to_le_bytes());
-        Some(Self { bytes: bytes.into(), rows })
+        Some(Self { bytes: bytes.into(), rows, sightings: sightings_of(blocks) })
     }
 
     /// Encodes heartbeats that passed validation. `None` for none of them.
@@ -120,7 +123,13 @@ impl Frame {
             Err(FrameError::UnknownVersion(_)) => FrameHeader::peek(&bytes).map_or(0, |header| header.count),
             Err(error) => return Err(error),
         };
-        Ok(Self { bytes, rows })
+        let sightings = Self::sightings_in(&bytes);
+        Ok(Self { bytes, rows, sightings })
+    }
+
+    /// The devices of an encoded frame, by its rows: none where they cannot be read, and up to the first one that cannot.
+    pub fn sightings_in(bytes: &[u8]) -> Sightings {
+        OpenFrame::open(bytes).map(|open| Sightings::of(open.rows().map_while(Result::ok))).unwrap_or_default()
     }
 
     /// The encoded frame.
@@ -131,6 +140,22 @@ impl Frame {
     /// Heartbeats in it.
     pub fn rows(&self) -> u32 {
         self.rows
+    }
+
+    /// The devices in it.
+    pub fn sightings(&self) -> &Sightings {
+        &self.sightings
+    }
+}
+
+fn sightings_of(blocks: &[Block]) -> Sightings {
+    match blocks {
+        [only] => only.sightings().clone().into(),
+        _ => {
+            let mut gathered = Gathered::default();
+            blocks.iter().for_each(|block| gathered.add(block.sightings()));
+            gathered.end().into()
+        }
     }
 }
 

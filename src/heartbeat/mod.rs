@@ -11,6 +11,7 @@ mod ids;
 mod parse;
 mod record;
 mod reject;
+mod sighting;
 mod sort;
 mod text;
 
@@ -20,7 +21,9 @@ pub use ids::{BatcherId, ClaimId, DatasetId, Partition, partition_of};
 pub use parse::{Limits, Parsed, ParsedHeartbeat, parse_array, parse_one, parse_text};
 pub use record::{Heartbeat, HeartbeatRef};
 pub use reject::{RejectCode, Rejection};
+pub use sighting::{Sighting, Sightings};
 pub use sort::sort;
 pub use text::{
-    MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTE_LEVELS, MAX_ID_BYTES, MAX_NAME_BYTES, MIN_TIMESTAMP_NOT_SECONDS, check_user_id,
+    MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTE_LEVELS, MAX_ID_BYTES, MAX_NAME_BYTES, MIN_TIMESTAMP_NOT_SECONDS,
+    check_device_id, check_user_id, time_ms,
 };

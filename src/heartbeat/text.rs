@@ -35,6 +35,33 @@ pub fn check_user_id(text: &str) -> Result<(), Rejection> {
     check_name("user_id", text, MAX_NAME_BYTES)
 }
 
+/// Checks what is to be a `device_id` outside of a record.
+///
+/// # Errors
+/// What is wrong with it, and what is allowed.
+pub fn check_device_id(text: &str) -> Result<(), Rejection> {
+    check_name("device_id", text, MAX_NAME_BYTES)
+}
+
+/// Reads a time outside of a record as strictly as in one: RFC 3339 with offset, or integer milliseconds since the Unix
+/// epoch. `field` is what it is called there.
+///
+/// # Errors
+/// What is wrong with it, and what is allowed.
+pub fn time_ms(field: &str, text: &str) -> Result<i64, Rejection> {
+    let is_integer = {
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    let read = match text.parse() {
+        Ok(ms) if is_integer => check_not_seconds(ms).map(|()| ms),
+        _ => rfc3339_ms(text),
+    };
+    read.map_err(|Rejection { code, detail }| {
+        Rejection::new(code, detail.replacen("`timestamp`", &format!("`{field}`"), 1))
+    })
+}
+
 /// Reads an RFC 3339 timestamp with offset into milliseconds since the Unix epoch; digits below are cut.
 pub fn rfc3339_ms(text: &str) -> Result<i64, Rejection> {
     let refused = || {

@@ -53,6 +53,19 @@ impl Access {
     }
 }
 
+impl Access {
+    /// Says that an answer broke off after its head was sent.
+    pub(super) fn broke_off(&self, id: &RequestId, route: Route, cause: &str) {
+        if self.warnings.check().is_ok() {
+            let suppressed = self.suppressed.swap(0, Ordering::Relaxed);
+            let (id, route) = (id.as_str(), route.template());
+            tracing::warn!(request_id = id, route, cause, suppressed, "an answer broke off midway");
+        } else {
+            self.suppressed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
 /// The layer itself.
 pub(super) async fn layer(
     access: web::Data<Access>,

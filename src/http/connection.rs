@@ -26,13 +26,17 @@ use super::problem::Kind;
 pub(super) struct Deadlines {
     /// From the first byte of a head to the last; for the first head from the connection's begin.
     pub(super) head: Duration,
-    /// From the moment in which the client stops taking an answer until what was made of it is all taken.
+    /// From the moment in which the client stops taking an answer until what was made of it is all taken, or of one that is
+    /// made while it is taken [`STREAM_PROGRESS`] more.
     pub(super) answer: Duration,
 }
 
 /// The longest head, and about as much as is read ahead of an answer. A head begins in a buffer of 8 KiB, and what is
 /// longer than that takes one of 16 KiB; a limit just below keeps it the last.
 pub(super) const MAX_HEAD_BYTES: usize = 12 << 10;
+
+/// Bytes that the taker of a stream must take within the deadline, since what is made of it may never be all taken.
+pub(super) const STREAM_PROGRESS: usize = 32 << 10;
 
 /// What a connection's handlers tell of it.
 #[derive(Debug, Default)]
@@ -43,6 +47,8 @@ pub(super) struct Pulse {
     begun: Cell<u64>,
     /// What comes is a body that somebody reads, which has bounds of its own.
     body: Cell<bool>,
+    /// An answer leaves that is made while it is taken.
+    streams: Cell<bool>,
     /// Who would read on as soon as any of this changes.
     waiting: RefCell<Option<Waker>>,
 }
@@ -91,6 +97,30 @@ impl Drop for Reading {
     }
 }
 
+/// An answer that is made while it is taken, until this goes.
+#[derive(Debug)]
+pub(super) struct Streaming(Option<Rc<Pulse>>);
+
+impl Streaming {
+    /// The answer to this request.
+    pub(super) fn of(request: &HttpRequest) -> Self {
+        let pulse = request.conn_data::<Rc<Pulse>>().map(Rc::clone);
+        if let Some(pulse) = &pulse {
+            pulse.streams.set(true);
+        }
+        Self(pulse)
+    }
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        if let Some(pulse) = &self.0 {
+            pulse.streams.set(false);
+            pulse.wake();
+        }
+    }
+}
+
 /// One request in hand.
 #[derive(Debug)]
 pub(super) struct InHand(Rc<Pulse>);
@@ -110,6 +140,8 @@ pub(super) struct Guarded<T> {
     deadlines: Deadlines,
     head: Head,
     answer: Timer,
+    /// Bytes of a stream that were taken since the deadline for its answer began.
+    taken: usize,
 }
 
 /// What comes and is no body: the head that is on its way, and what a client sends ahead of its answers.
@@ -134,7 +166,7 @@ impl<T> Guarded<T> {
     pub(super) fn new(io: T, deadlines: Deadlines) -> Self {
         let mut head = Head::default();
         head.timer.start(deadlines.head);
-        Self { io, pulse: Rc::default(), deadlines, head, answer: Timer::default() }
+        Self { io, pulse: Rc::default(), deadlines, head, answer: Timer::default(), taken: 0 }
     }
 
     /// Where handlers say that they have a request of this connection.
@@ -142,10 +174,24 @@ impl<T> Guarded<T> {
         Rc::clone(&self.pulse)
     }
 
+    /// The client has taken so many bytes more.
+    fn progress(&mut self, length: usize) {
+        if !self.answer.runs() || !self.pulse.streams.get() {
+            return;
+        }
+        self.taken += length;
+        if self.taken >= STREAM_PROGRESS {
+            self.answer.stop();
+        }
+    }
+
     /// What becomes of a step of writing.
     fn written<R>(&mut self, step: Poll<io::Result<R>>, context: &mut Context<'_>) -> Poll<io::Result<R>> {
         if step.is_ready() {
             return step;
+        }
+        if !self.answer.runs() {
+            self.taken = 0;
         }
         self.answer.start(self.deadlines.answer);
         self.answer.poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
@@ -156,7 +202,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Guarded<T> {
     fn read_head(&mut self, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         // While an answer is made or taken, the framework gathers what is sent ahead, and parses it into requests of some 6 KiB
         // each, however short they came: so little of it is read then, and the rest stays with the client.
-        let busy = self.pulse.in_hand.get() > 0 || self.answer.runs();
+        let busy = self.pulse.in_hand.get() > 0 || self.pulse.streams.get() || self.answer.runs();
         let begun = self.pulse.begun.get();
         if !busy && begun != self.head.after {
             self.head.next(begun);
@@ -218,6 +264,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let step = Pin::new(&mut this.io).poll_write(context, bytes);
+        if let Poll::Ready(Ok(length)) = step {
+            this.progress(length);
+        }
         this.written(step, context)
     }
 
@@ -355,6 +404,32 @@ mod tests {
         let began = Instant::now();
         let error = server.write_all(&[7; 64 << 10]).await.unwrap_err();
         assert!(error.kind() == io::ErrorKind::TimedOut && began.elapsed() >= ANSWER, "{error}");
+    }
+
+    /// Writes more than is ever taken within the deadline, while the client takes `length` bytes a tick.
+    async fn write_while_taken_by(length: usize, streams: bool) -> io::Result<()> {
+        let (mut client, mut server) = connection();
+        server.pulse.streams.set(streams);
+        let take = async {
+            let mut bytes = vec![0; length];
+            while client.read_exact(&mut bytes).await.is_ok() {
+                tokio::time::sleep(TICK).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            written = server.write_all(&[7; 256 << 10]) => written,
+            () = take => unreachable!("it takes for ever"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_goes_on_as_long_as_it_is_taken_and_another_answer_has_its_deadline() {
+        write_while_taken_by(4 << 10, true).await.unwrap();
+        let error = write_while_taken_by(4 << 10, false).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let error = write_while_taken_by(256, true).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "a trickle is no progress");
     }
 
     #[tokio::test]

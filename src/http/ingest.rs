@@ -139,7 +139,7 @@ impl Edge {
         Ok(Head { form: Form { encoding, format }, address, pass })
     }
 
-    /// Charges the address of a request with one.
+    /// Takes a request from the allowance of its address.
     pub(super) fn judge_address(&self, request: &HttpRequest) -> Result<Option<Standing>, Problem> {
         let client = self.clients.of(request.peer_addr(), request.headers());
         match self.limits.check_address(client) {

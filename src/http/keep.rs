@@ -32,7 +32,7 @@ pub(super) struct Kept {
 impl Kept {
     /// Bytes of memory that the parcels take, and the list of what was refused.
     pub(super) fn bytes(&self) -> usize {
-        let parcels: usize = self.parcels.iter().map(|(_, block)| size_of::<Parcel>() + block.stored_len()).sum();
+        let parcels: usize = self.parcels.iter().map(|(_, block)| size_of::<Parcel>() + block.memory_len()).sum();
         parcels + listed_bytes(&self.rejected)
     }
 }

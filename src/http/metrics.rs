@@ -9,6 +9,7 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, PullingGauge, Registry};
 use super::answer::Rejected;
 use super::budget::ByteBudget;
 use super::limits::{Limits, Policy};
+use super::read::Reads;
 use super::routes::Route;
 use crate::heartbeat::RejectCode;
 use crate::telemetry::metrics::Register;
@@ -84,6 +85,17 @@ impl Metrics {
             "rate_limit_keys",
             "Addresses and users that rate limits count one by one.",
             Box::new(move || Policy::ALL.iter().map(|&policy| limits.keys(policy)).sum::<usize>() as f64),
+        )?;
+        registry.register(Box::new(gauge))
+    }
+
+    /// How many answers are being read, when it is scraped.
+    pub(super) fn register_reads(registry: &Registry, reads: Arc<Reads>) -> Result<(), prometheus::Error> {
+        let most = reads.free();
+        let gauge = PullingGauge::new(
+            "http_reads_in_flight",
+            "Answers of heartbeats under way; at read_streams, more are refused.",
+            Box::new(move || most.saturating_sub(reads.free()) as f64),
         )?;
         registry.register(Box::new(gauge))
     }

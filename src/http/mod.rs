@@ -13,8 +13,9 @@
 //! `routes` finds the handler → `ingest` asks `limits` about the client's address (`client`), then `auth` about its token →
 //! `body` reads, within `budget` and deadline → `digest` turns bytes into heartbeats by `inflate` and `split`, off the async
 //! threads when that is much work → `keep` leaves out users that the token is not about → `admit` asks `limits` about the
-//! others → the buffer → `answer` or `problem`.
+//! others → the buffer → `answer` or `problem`. A question goes from `limits` and `auth` to `read`, or to `devices`.
 
+mod accept;
 mod access;
 mod admit;
 mod answer;
@@ -23,6 +24,7 @@ mod body;
 mod budget;
 mod client;
 mod connection;
+mod devices;
 mod digest;
 mod error;
 mod inflate;
@@ -36,8 +38,10 @@ mod ops;
 mod options;
 mod outgoing;
 mod page;
+mod percent;
 mod preference;
 mod problem;
+mod read;
 mod request_id;
 mod routes;
 mod server;

@@ -14,7 +14,7 @@ use crate::settings;
 /// The edge's settings.
 ///
 /// How the timeouts relate: `head_deadline` and `body_deadline` bound one request's arrival, `answer_deadline` the leave of
-/// its answer, `keep_alive` the silence between two. A body still arriving when `shutdown_grace` ends is cut off, which
+/// its answer (of one that is made while it leaves: of each 32 KiB), `keep_alive` the silence between two. A body still arriving when `shutdown_grace` ends is cut off, which
 /// loses nothing: it has no answer yet.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "HTTP")]
@@ -56,6 +56,10 @@ pub struct Options {
     /// Time that requests in flight have to end when the process stops
     #[arg(long, env = "SYSTOLE_SHUTDOWN_GRACE", default_value = "8s", value_name = "DURATION")]
     pub shutdown_grace: humantime::Duration,
+    /// Answers of heartbeats that may be read at once; beyond it the answer is 503
+    #[arg(long, env = "SYSTOLE_READ_STREAMS", default_value_t = 8, value_name = "COUNT",
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub read_streams: u32,
     /// How far a timestamp may lie in the future
     #[arg(long, env = "SYSTOLE_MAX_CLOCK_SKEW", default_value = "5m", value_name = "DURATION")]
     pub max_clock_skew: humantime::Duration,

@@ -5,12 +5,15 @@ use actix_web::http::header::ALLOW;
 use actix_web::{HttpRequest, HttpResponse, Resource, guard, web};
 
 use super::problem::{Kind, Problem};
-use super::{body, ingest, login, openapi, ops, page, status};
+use super::{body, devices, ingest, login, openapi, ops, page, read, status};
 
 /// The paths, as metrics and logs name them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Route {
     Heartbeats,
+    UserHeartbeats,
+    UserDevices,
+    Silent,
     Status,
     History,
     Login,
@@ -27,8 +30,11 @@ pub(super) enum Route {
 }
 
 impl Route {
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 16] = [
         Self::Heartbeats,
+        Self::UserHeartbeats,
+        Self::UserDevices,
+        Self::Silent,
         Self::Status,
         Self::History,
         Self::Login,
@@ -47,6 +53,9 @@ impl Route {
     pub(super) const fn template(self) -> &'static str {
         match self {
             Self::Heartbeats => "/v1/heartbeats",
+            Self::UserHeartbeats => "/v1/users/{user}/heartbeats",
+            Self::UserDevices => "/v1/users/{user}/devices",
+            Self::Silent => "/v1/silent",
             Self::Status => "/v1/status",
             Self::History => "/v1/status/history",
             Self::Login => "/login",
@@ -99,6 +108,14 @@ pub(super) fn overview(config: &mut web::ServiceConfig) {
         .service(only(resource(Route::Logout).route(web::post().to(login::logout)), "POST"));
 }
 
+/// Where they are asked for, and their devices.
+pub(super) fn questions(config: &mut web::ServiceConfig) {
+    let heartbeats = web::resource(Route::UserHeartbeats.template()).route(read().to(read::get));
+    let of_user = web::resource(Route::UserDevices.template()).route(read().to(devices::of_user));
+    let silent = web::resource(Route::Silent.template()).route(read().to(devices::silent));
+    config.service(only(heartbeats, READ)).service(only(of_user, READ)).service(only(silent, READ));
+}
+
 /// Health, metrics and the document; anything else is 404.
 pub(super) fn ops(config: &mut web::ServiceConfig) {
     let resource = |route: Route| web::resource(route.template());
@@ -131,9 +148,31 @@ async fn not_found(request: HttpRequest, payload: web::Payload) -> HttpResponse 
     let hint = match *request.method() {
         Method::POST => "Heartbeats go to POST /v1/heartbeats.",
         _ => {
-            "There is POST /v1/heartbeats, and GET /v1/status, /health, /health/live, /health/ready, /metrics and \
-             /openapi.json, which describes them."
+            "There is POST /v1/heartbeats, and GET /v1/users/{user}/heartbeats, /v1/users/{user}/devices, /v1/silent, /v1/status, /health, \
+             /health/live, /health/ready, /metrics and /openapi.json."
         }
     };
     body::with_unread(&request, Problem::new(Kind::NotFound, hint).respond(&request), payload.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_is_known_by_its_template_and_no_user_stands_in_one() {
+        for route in Route::ALL.into_iter().filter(|route| *route != Route::Other) {
+            assert_eq!(Route::of(&route.template().replace("{user}", "a%2Fb")), route);
+        }
+        for stranger in [
+            "/v1/users//heartbeats",
+            "/v1/users/a/b/heartbeats",
+            "/v1/users/heartbeats",
+            "/v1/users/a/",
+            "/page/",
+            "/page/a/b",
+        ] {
+            assert_eq!(Route::of(stranger), Route::Other, "{stranger}");
+        }
+    }
 }

@@ -23,6 +23,7 @@ use super::body::Bounds;
 use super::budget::ByteBudget;
 use super::client::ClientAddresses;
 use super::connection::Guarded;
+use super::devices::Turns;
 use super::digest::{Digester, size};
 use super::ingest::Edge;
 use super::limits::{self, Limits};
@@ -30,6 +31,7 @@ use super::login::Login;
 use super::metrics::Metrics;
 use super::openapi::{self, Document};
 use super::ops::Ops;
+use super::read::Reads;
 use super::stream::{Accept, Stream};
 use super::tls::{self, Tls};
 use super::{Error, Options, Services, routes};
@@ -83,14 +85,18 @@ impl Server {
         });
         let access = web::Data::new(Access::new(Some(metrics)));
         let tls = Tls::open(&options.tls, &health, &registry)?;
+        let reads = web::Data::new(Reads::new(options.read_streams as usize));
+        Metrics::register_reads(&registry, reads.clone().into_inner())?;
         let ops = web::Data::new(Ops { health, registry, gate: gate.clone() });
         let document = web::Data::new(Document::new(Some(openapi::Bounds::of(options))));
         let services = web::Data::new(services.clone());
         let login = web::Data::new(Login { tls: tls.is_some() });
+        let turns = web::Data::new(Turns::default());
         let configure = move |config: &mut web::ServiceConfig| {
             config.app_data(document.clone()).app_data(services.clone()).app_data(login.clone());
             config.app_data(edge.clone()).app_data(ops.clone()).configure(routes::heartbeats);
-            config.configure(routes::page).configure(routes::overview).configure(routes::ops);
+            config.app_data(reads.clone()).app_data(turns.clone()).configure(routes::page);
+            config.configure(routes::questions).configure(routes::overview).configure(routes::ops);
         };
         Ok(Self { listener: Listener::bind(options, tls, access, Arc::new(configure))?, limits })
     }

@@ -14,6 +14,8 @@ pub(super) fn status(partition: u16, ledger: Ledger) -> PartitionStatus {
         claim: None,
         cap_rows: 100,
         cap_bytes: 1_000,
+        devices: 0,
+        devices_forgotten: 0,
     }
 }
 

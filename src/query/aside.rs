@@ -11,7 +11,7 @@ use super::Error;
 const NICENESS: i32 = 10;
 
 /// Runs `work`, which may block, on such a thread. It goes on where nobody waits for it any more.
-pub(super) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+pub(crate) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
     let (tell, told) = oneshot::channel();
     let run = move || {
         // Where that is refused, it reads as everything else does.

@@ -11,7 +11,7 @@ use std::collections::HashSet;
 
 use super::collect::{Collector, Rows};
 use super::place::Cut;
-use super::{Error, Query};
+use super::{Error, Query, reached};
 use crate::dataset::{self, Bucket, Dataset, RowReader};
 
 /// How often published files are listed anew: a bucket is consolidated every few minutes at most.
@@ -40,6 +40,7 @@ pub(super) fn collect(
     let collector = Collector::new(begin, end, COLLECT_BYTES);
     let mut visit = Visit { dataset, bucket, query, collector, looked_at: 0 };
     visit.staging()?;
+    reached("read.staging_read")?;
     visit.published()?;
     let (rows, end) = visit.collector.finish();
     Ok(Collected { rows, end, looked_at: visit.looked_at })
@@ -55,7 +56,9 @@ struct Visit<'a> {
 
 impl Visit<'_> {
     fn staging(&mut self) -> Result<(), Error> {
-        for name in self.dataset.list_fragments(self.bucket)? {
+        let names = self.dataset.list_fragments(self.bucket)?;
+        reached("read.staging_listed")?;
+        for name in names {
             let opened = self.dataset.stream_fragment(self.bucket, &name);
             match opened.and_then(|reader| self.read(reader, false)) {
                 Ok(()) | Err(dataset::Error::NotFound { .. }) => {}
@@ -74,7 +77,9 @@ impl Visit<'_> {
         let mut done = HashSet::new();
         for _ in 0..LISTINGS {
             let mut gone = false;
-            for name in self.dataset.list_published(self.bucket)? {
+            let names = self.dataset.list_published(self.bucket)?;
+            reached("read.published_listed")?;
+            for name in names {
                 if done.contains(&name) {
                     continue;
                 }

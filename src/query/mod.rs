@@ -31,25 +31,31 @@
 //!         buffer in a new one, with new lists of files
 //! ```
 //!
+//! Failpoints, in the order of its looks: `read.buffered`, and for each date `read.staging_listed`, `read.staging_read`,
+//! `read.published_listed`.
+//!
 //! # Memory
 //!
-//! While it works a walk takes 2 MiB for `waiting`, 4 MiB for what is collected and ready, a page of frames (1 MiB and one
-//! frame, opened), and one file: a row group compressed and a page of each column. That is some 12 MiB, for each of
-//! `reads-at-once` (2). Between two pages a walk keeps what it has only while all walks together keep less than
-//! [`KEPT_BYTES`]; others begin a new round behind their last row, which is slower and gives the same. A page has some
-//! 256 KiB at most, which is its holder's.
+//! While it works a walk takes 4 MiB for `waiting` and what is ready, and either a page of frames (1 MiB, and one frame
+//! opened) or one file (a row group compressed, and a page of each column). That is some 8 MiB, for each of `reads-at-once`
+//! (2). Between two pages a walk keeps what it has only while all walks together keep less than [`KEPT_BYTES`] (8 MiB);
+//! others begin a new round behind their last row, which is slower and gives the same. A page has some 256 KiB at most, which
+//! is its holder's.
 
 mod aside;
 mod collect;
+pub mod cursor;
 mod error;
 mod files;
 mod metrics;
 mod options;
+pub mod output;
 mod place;
 mod reading;
 mod scan;
 mod waiting;
 
+pub(crate) use aside::aside;
 pub use error::Error;
 pub use metrics::Metrics;
 pub use options::Options;
@@ -58,10 +64,11 @@ pub use reading::{Coverage, Reading};
 pub use scan::{Page, Scan};
 
 use self::place::Cut;
+use crate::failpoint;
 use crate::heartbeat::HeartbeatRef;
 
 /// Bytes that all walks together keep between their pages.
-pub const KEPT_BYTES: usize = 12 << 20;
+pub const KEPT_BYTES: usize = 8 << 20;
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +81,11 @@ pub struct Query {
     pub from: Option<i64>,
     /// To before this timestamp, ms since the Unix epoch.
     pub to: Option<i64>,
+}
+
+/// Marks a place between two looks, where a test can make what was seen change.
+fn reached(name: &str) -> Result<(), Error> {
+    failpoint::reached(name).map_err(|error| Error::CutOff { reason: error.to_string() })
 }
 
 impl Query {

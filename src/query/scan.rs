@@ -14,7 +14,7 @@ use super::files::{self, Collected};
 use super::place::Cut;
 use super::reading::{Shared, Turn};
 use super::waiting::{self, Waiting};
-use super::{Error, Position, Query};
+use super::{Error, Position, Query, reached};
 use crate::buffer;
 use crate::dataset::Bucket;
 use crate::heartbeat::{HeartbeatRef, Partition, partition_of};
@@ -161,7 +161,13 @@ impl Scan {
         self.skipped += waiting.skipped;
         let dates = match self.shared.dataset.clone() {
             None => VecDeque::new(),
-            Some(dataset) => aside(move || dataset.dates(partition)).await??.into(),
+            Some(dataset) => {
+                let look = move || {
+                    reached("read.buffered")?;
+                    Ok::<_, Error>(dataset.dates(partition)?)
+                };
+                aside(look).await??.into()
+            }
         };
         Ok(Round { partition, waiting, dates })
     }
@@ -179,13 +185,19 @@ impl Scan {
     }
 }
 
+/// The first and the last date have all that is too early or too late for any other.
 fn begin_of(date: Date) -> Cut {
+    if date <= Bucket::of(i64::MIN, 0).date {
+        return Cut::Start;
+    }
     let begin = date.to_zoned(TimeZone::UTC).map(|begin| begin.timestamp().as_millisecond());
-    // Earlier than any date goes what is too early for one.
-    begin.ok().filter(|_| date > Date::MIN).map_or(Cut::Start, Cut::before)
+    begin.map_or(Cut::End, Cut::before)
 }
 
 fn end_of(date: Date) -> Cut {
+    if date >= Bucket::of(i64::MAX, 0).date {
+        return Cut::End;
+    }
     date.tomorrow().map_or(Cut::End, begin_of)
 }
 

@@ -18,7 +18,7 @@ use bytesize::ByteSize;
 use systole::batcher::{self, Batcher, Metrics};
 use systole::buffer::embedded::{self, EmbeddedBuffer};
 use systole::buffer::redis::RedisBuffer;
-use systole::buffer::{self, Buffer, Lease, LeaseAnswer, PartitionStatus, Registration};
+use systole::buffer::{self, Buffer, Frames, Lease, LeaseAnswer, PartitionStatus, Registration};
 use systole::dataset::{self, Bucket, Dataset, FileSystem, FragmentName, RealFs};
 use systole::heartbeat::{BatcherId, Frame, Heartbeat, Partition, partition_of};
 use systole::telemetry::health::Health;
@@ -135,6 +135,7 @@ pub(crate) use {on_buffer, on_every_buffer};
 pub struct World {
     redis: Option<RedisServer>,
     pub buffer: Arc<dyn Buffer>,
+    pub frames: Arc<dyn Frames>,
     pub dataset: Dataset,
     pub options: batcher::Options,
     fragile: Mutex<Vec<Arc<FragileFs>>>,
@@ -153,9 +154,9 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let dataset = open(folder.path(), Arc::new(RealFs), ByteSize(0));
         let redis = (kind == Kind::Redis).then(RedisServer::start);
-        let buffer = redis.as_ref().map_or_else(|| embedded(folder.path()), connected);
+        let (buffer, frames) = redis.as_ref().map_or_else(|| embedded(folder.path()), connected);
         buffer.register(Registration { dataset: dataset.id(), partitions: PARTITIONS }).await.unwrap();
-        Self { redis, buffer, dataset, options: hasty(), fragile: Mutex::default(), folder }
+        Self { redis, buffer, frames, dataset, options: hasty(), fragile: Mutex::default(), folder }
     }
 
     /// Its Redis. For tests that speak of one.
@@ -252,15 +253,18 @@ impl World {
     }
 }
 
-fn connected(server: &RedisServer) -> Arc<dyn Buffer> {
+fn connected(server: &RedisServer) -> (Arc<dyn Buffer>, Arc<dyn Frames>) {
     let at = buffer::redis::Options { buffer: Some(server.url().parse().unwrap()), ..Default::default() };
-    Arc::new(RedisBuffer::connect(&buffer::options::Options::default(), &at).unwrap())
+    let buffer = Arc::new(RedisBuffer::connect(&buffer::options::Options::default(), &at).unwrap());
+    (buffer.clone(), buffer)
 }
 
-fn embedded(folder: &Path) -> Arc<dyn Buffer> {
+fn embedded(folder: &Path) -> (Arc<dyn Buffer>, Arc<dyn Frames>) {
     // A test's disk may have little room.
     let own = embedded::Options { buffer_min_free: ByteSize(0) };
-    Arc::new(EmbeddedBuffer::open(&folder.join("buffer"), &buffer::options::Options::default(), &own).unwrap())
+    let opened = EmbeddedBuffer::open(&folder.join("buffer"), &buffer::options::Options::default(), &own);
+    let buffer = Arc::new(opened.unwrap());
+    (buffer.clone(), buffer)
 }
 
 fn open(folder: &Path, fs: Arc<dyn FileSystem>, min_free: ByteSize) -> Dataset {

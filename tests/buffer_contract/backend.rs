@@ -10,7 +10,7 @@ use bytesize::ByteSize;
 use systole::buffer::embedded::{self, EmbeddedBuffer};
 use systole::buffer::options::Options;
 use systole::buffer::redis::{self, RedisBuffer};
-use systole::buffer::{Buffer, Frames, Registration, Tokens};
+use systole::buffer::{Buffer, Devices, Frames, Registration, Tokens};
 use systole::heartbeat::DatasetId;
 
 use tempfile::TempDir;
@@ -44,6 +44,9 @@ pub const AMPLE: Caps = Caps { heartbeats: 1_000_000, bytes: 1 << 30 };
 pub trait Backend {
     /// Another process's view of the same buffer: shares its content, not its memory.
     fn open(&self, caps: Caps) -> Arc<dyn Buffer>;
+
+    /// Another process's view of it, with these options, as a buffer and as what it remembers of devices.
+    fn remembering(&self, options: &Options) -> (Arc<dyn Buffer>, Arc<dyn Devices>);
 
     /// Another process's view of its tokens.
     fn tokens(&self) -> Arc<dyn Tokens>;
@@ -88,6 +91,11 @@ pub fn connect(options: &Options, place: &redis::Options) -> Arc<dyn Buffer> {
 impl Backend for Redis {
     fn open(&self, caps: Caps) -> Arc<dyn Buffer> {
         connect(&caps.options(), &self.place())
+    }
+
+    fn remembering(&self, options: &Options) -> (Arc<dyn Buffer>, Arc<dyn Devices>) {
+        let buffer = Arc::new(RedisBuffer::connect(options, &self.place()).unwrap());
+        (buffer.clone(), buffer)
     }
 
     fn tokens(&self) -> Arc<dyn Tokens> {
@@ -179,6 +187,11 @@ fn try_copy(from: &Path, to: &Path) -> io::Result<()> {
 impl Backend for Embedded {
     fn open(&self, caps: Caps) -> Arc<dyn Buffer> {
         Arc::new(self.buffer.another(&caps.options()))
+    }
+
+    fn remembering(&self, options: &Options) -> (Arc<dyn Buffer>, Arc<dyn Devices>) {
+        let buffer = Arc::new(self.buffer.another(options));
+        (buffer.clone(), buffer)
     }
 
     fn tokens(&self) -> Arc<dyn Tokens> {

@@ -8,6 +8,7 @@
 
 mod backend;
 mod committer;
+mod devices;
 mod drain;
 mod embedded_only;
 mod frames;
@@ -79,6 +80,15 @@ macro_rules! every_behaviour {
             the_living_are_known_and_the_retired_forgotten,
             a_restart_keeps_everything;
             on_it:
+            devices::a_device_was_last_seen_at_its_latest_heartbeat_or_its_arrival,
+            devices::a_refused_frame_leaves_no_device,
+            devices::devices_of_a_user_come_in_pages_by_their_ids_and_are_nobody_elses,
+            devices::the_longest_unseen_come_first_in_pages_that_stay_right_under_change,
+            devices::the_longest_unseen_are_forgotten_beyond_the_cap,
+            devices::a_device_is_forgotten_in_time,
+            devices::devices_survive_restarts_before_and_after_their_frames_are_gone,
+            devices::many_devices_are_kept_and_told_in_bounded_pages,
+            devices::an_unknown_buffer_or_partition_is_no_list_without_devices,
             frames::every_frame_that_is_pending_or_claimed_is_given,
             frames::nothing_that_stays_is_passed_over_while_others_move,
             frames::a_walk_ends_while_producers_go_on,

@@ -7,11 +7,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use systole::buffer::options::Options;
 use systole::buffer::socket::{ControlSocket, SocketBuffer};
 use systole::buffer::{
-    Administer, Batchers, Buffer, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, DeadLetterNote, Durability,
-    FrameMark, FramePage, Frames, Inlet, Inspect, Lease, LeaseAnswer, PartitionStatus, Reach, Registration, Result,
-    Room, Tokens,
+    Administer, Batchers, Buffer, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, DeadLetterNote, Devices,
+    Durability, FrameMark, FramePage, Frames, Inlet, Inspect, Lease, LeaseAnswer, PartitionStatus, Reach, Registration,
+    Result, Room, SeenDevice, Tokens,
 };
 use systole::heartbeat::{BatcherId, ClaimId, Frame, Partition};
 use systole::token::{StoredToken, TokenId, TokenList, TokenVersion};
@@ -32,6 +33,14 @@ impl Socket {
     pub fn start() -> Self {
         Self { inner: Embedded::start(), sockets: tempfile::tempdir().unwrap(), next: AtomicU32::new(0) }
     }
+
+    fn split(&self, options: &Options) -> Split {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let path = self.sockets.path().join(format!("{number}.sock"));
+        let buffer = Arc::new(self.inner.buffer.another(options));
+        let far = SocketBuffer::new(&path, options);
+        Split { server: Served::start(path, buffer.clone()), far, near: buffer }
+    }
 }
 
 impl Socket {
@@ -46,11 +55,12 @@ impl Socket {
 
 impl Backend for Socket {
     fn open(&self, caps: Caps) -> Arc<dyn Buffer> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let path = self.sockets.path().join(format!("{number}.sock"));
-        let buffer = Arc::new(self.inner.buffer.another(&caps.options()));
-        let far = SocketBuffer::new(&path, &caps.options());
-        Arc::new(Split { server: Served::start(path, buffer.clone()), far, near: buffer })
+        Arc::new(self.split(&caps.options()))
+    }
+
+    fn remembering(&self, options: &Options) -> (Arc<dyn Buffer>, Arc<dyn Devices>) {
+        let split = Arc::new(self.split(options));
+        (split.clone(), split)
     }
 
     fn tokens(&self) -> Arc<dyn Tokens> {
@@ -207,6 +217,29 @@ impl Inspect for Split {
 
     async fn drop_dead_letter(&self, partition: Partition, id: DeadLetterId) -> Result<bool> {
         self.far.drop_dead_letter(partition, id).await
+    }
+}
+
+#[async_trait]
+impl Devices for Split {
+    async fn devices_of(
+        &self,
+        partition: Partition,
+        user_id: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<SeenDevice>> {
+        self.far.devices_of(partition, user_id, after, limit).await
+    }
+
+    async fn devices_unseen(
+        &self,
+        partition: Partition,
+        before: i64,
+        after: Option<&SeenDevice>,
+        limit: u32,
+    ) -> Result<Vec<SeenDevice>> {
+        self.far.devices_unseen(partition, before, after, limit).await
     }
 }
 

@@ -8,10 +8,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use prometheus::Registry;
 use serde_json::Value;
-use systole::buffer::{self, Intake, Parcel};
+use systole::buffer::{self, Frames, Intake, Parcel};
 use systole::heartbeat::{Frame, Heartbeat, HeartbeatRef, OpenFrame, Partition};
 use systole::http::auth::Gate;
-use systole::http::{Error, Options, Server, limits};
+use systole::http::{Error, Options, Server, Services, limits};
 use systole::telemetry::health::Health;
 use systole::telemetry::metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -95,8 +95,18 @@ impl Edge {
         Self::behind(Gate::open(), set).await
     }
 
+    /// Before a buffer in which something lies.
+    pub async fn before(lying: Arc<dyn Frames>, set: impl FnOnce(&mut Options)) -> Self {
+        Self::whole(Gate::open(), nothing::services_of(lying), |options, _| set(options)).await
+    }
+
     /// Behind a gate of the test's own.
     pub async fn behind(gate: Gate, set: impl FnOnce(&mut Options, &mut limits::Options)) -> Self {
+        Self::whole(gate, nothing::services(), set).await
+    }
+
+    /// Behind that gate, before that buffer.
+    pub async fn whole(gate: Gate, services: Services, set: impl FnOnce(&mut Options, &mut limits::Options)) -> Self {
         let mut options = Options { listen: ([127, 0, 0, 1], 0).into(), http_workers: 2, ..Options::default() };
         let mut rates = limits::Options::default();
         set(&mut options, &mut rates);
@@ -109,8 +119,7 @@ impl Edge {
         let (health, registry) = (Health::new(), metrics::registry().unwrap());
         let intake: Arc<dyn Intake> = recorder.clone();
         let server =
-            Server::bind(&options, &rates, &gate, intake, &nothing::services(), health.clone(), registry.clone())
-                .unwrap();
+            Server::bind(&options, &rates, &gate, intake, &services, health.clone(), registry.clone()).unwrap();
         let address = server.address();
         let shutdown = CancellationToken::new();
         let running = tokio::spawn({

@@ -7,6 +7,7 @@ mod harness;
 mod limits;
 mod nothing;
 mod ops;
+mod reads;
 mod records;
 mod shutdown;
 mod tokens;

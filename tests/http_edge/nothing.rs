@@ -40,7 +40,22 @@ impl Frames for Nothing {
     }
 }
 
-impl Devices for Nothing {}
+#[async_trait]
+impl Devices for Nothing {
+    async fn devices_of(&self, _: Partition, _: &str, _: Option<&str>, _: u32) -> buffer::Result<Vec<SeenDevice>> {
+        Ok(Vec::new())
+    }
+
+    async fn devices_unseen(
+        &self,
+        _: Partition,
+        _: i64,
+        _: Option<&SeenDevice>,
+        _: u32,
+    ) -> buffer::Result<Vec<SeenDevice>> {
+        Ok(Vec::new())
+    }
+}
 
 #[async_trait]
 impl Inspect for Nothing {
@@ -75,6 +90,11 @@ impl Inspect for Nothing {
 
 /// What answers questions from it.
 pub fn services() -> Services {
+    services_of(Arc::new(Nothing))
+}
+
+/// The same of a buffer in which something lies.
+pub fn services_of(frames: Arc<dyn Frames>) -> Services {
     let (nothing, snapshot) = (Arc::new(Nothing), tokio::sync::watch::Sender::new(None).subscribe());
     let sources = Sources {
         role: Role::Serve,
@@ -87,6 +107,6 @@ pub fn services() -> Services {
     };
     let overview = Overview::new(sources, &Registry::new()).unwrap();
     let metrics = query::Metrics::register(&Registry::new()).unwrap();
-    let reading = Reading::new(nothing.clone(), None, &query::Options::default(), metrics);
+    let reading = Reading::new(frames, None, &query::Options::default(), metrics);
     Services { reading, devices: nothing, overview }
 }

@@ -16,8 +16,12 @@ use crate::harness::{Edge, PATIENCE, Wire, record, send};
 
 /// A token for everybody's heartbeats: as kept, and as presented.
 fn made(scope: Scope) -> (StoredToken, String) {
+    made_for(scope, if scope.is_about_users() { Users::All } else { Users::These([].into()) })
+}
+
+/// The same for these users.
+pub fn made_for(scope: Scope, users: Users) -> (StoredToken, String) {
     let (id, secret) = Secret::mint().unwrap();
-    let users = if scope.is_about_users() { Users::All } else { Users::These([].into()) };
     let (created, expires, note) = (jiff::Timestamp::UNIX_EPOCH, None, String::new());
     let token = Token { id, hash: secret.hash(), scopes: [scope].into(), users, created, expires, note };
     (token.store().unwrap(), format!("Bearer {}", secret.text(id)))
@@ -27,7 +31,7 @@ fn list(tokens: Vec<StoredToken>) -> TokenList {
     TokenList { version: Some(TokenVersion::new()), tokens }
 }
 
-fn gate(tokens: Vec<StoredToken>) -> Gate {
+pub fn gate(tokens: Vec<StoredToken>) -> Gate {
     let gate = Gate::shut(true, &metrics::registry().unwrap()).unwrap();
     gate.take(&list(tokens));
     gate

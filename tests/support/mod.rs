@@ -8,6 +8,7 @@
 #![allow(clippy::print_stderr, reason = "what a failed test shows")]
 
 pub mod address;
+pub mod authors;
 pub mod beats;
 pub mod browser;
 pub mod buffers;
@@ -39,6 +40,7 @@ pub mod wait;
 pub mod watch;
 pub mod world;
 
+pub use authors::Authors;
 pub use beats::{Beat, Beats};
 pub use browser::Browser;
 pub use buffers::Buffer;

@@ -16,9 +16,8 @@ pub struct Reader {
 impl Reader {
     /// Starts reading `dataset` with `engine`: `duckdb` or `pyarrow`.
     pub fn start(engine: &'static str, dataset: &Path) -> Self {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/readers.py");
-        let mut command = with_packages(Command::new(python()));
-        command.arg(script).arg(engine).arg(dataset);
+        let mut command = script("readers.py");
+        command.arg(engine).arg(dataset);
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         Self { child: child.expect("python3 is installed (scripts/test.sh sees to it)"), engine }
     }
@@ -45,22 +44,28 @@ impl Drop for Reader {
 
 /// What DuckDB counts in a dataset: rows and files by date, oldest first.
 pub fn duckdb_days(dataset: &Path) -> Vec<(String, u64, u64)> {
-    const QUERY: &str = "
-import duckdb, json, sys
-print(json.dumps(duckdb.sql(f'''
-    SELECT date::VARCHAR, count(*), count(DISTINCT filename)
-    FROM read_parquet('{sys.argv[1]}/heartbeats/**/*.parquet', hive_partitioning = true, filename = true)
-    GROUP BY 1 ORDER BY 1''').fetchall()))";
-    let output = with_packages(Command::new(python())).args(["-c", QUERY]).arg(dataset).output().unwrap();
-    let error = String::from_utf8_lossy(&output.stderr);
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("DuckDB (scripts/test.sh installs it): {error}"))
+    let output =
+        script("count_days.py").arg(dataset).output().expect("python3 is installed (scripts/test.sh sees to it)");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Finds what scripts/test.sh puts where it has to install it itself.
-fn with_packages(mut command: Command) -> Command {
+/// What another program reads in `file`: `csv`, `json` and `ndjson` by Python, Parquet by `duckdb` or `pyarrow`. Each row as
+/// user, device, timestamp, time of arrival (both in ms), id and attributes.
+pub fn read_back(format: &str, file: &Path) -> Vec<Value> {
+    let mut command = script("read_back.py");
+    let output = command.arg(format).arg(file).output().expect("python3 is installed (scripts/test.sh sees to it)");
+    assert!(output.status.success(), "{format}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn script(name: &str) -> Command {
+    let mut command = Command::new(python());
     if std::env::var_os("PYTHONPATH").is_none() {
+        // Where scripts/test.sh puts what it has to install itself.
         command.env("PYTHONPATH", Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-python"));
     }
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support").join(name));
     command
 }
 

@@ -145,7 +145,7 @@ struct Request {
 impl CommitterHandle {
     fn enqueue(&self, parcels: Vec<Parcel>, rows: usize) -> Result<oneshot::Receiver<Result<()>>> {
         let overloaded = |_| Error::Refused { reason: "overloaded: too much waits to be written".into() };
-        let bytes: usize = parcels.iter().map(|(_, block)| block.stored_len()).sum();
+        let bytes: usize = parcels.iter().map(|(_, block)| block.memory_len()).sum();
         let permits = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let share = self.heartbeats.clone().try_acquire_many_owned(permits(rows)).map_err(overloaded)?;
         let kib = self.kib.clone().try_acquire_many_owned(permits(bytes.div_ceil(1 << 10))).map_err(overloaded)?;

@@ -148,6 +148,8 @@ mod tests {
             claim: None,
             cap_rows: 0,
             cap_bytes: 0,
+            devices: 0,
+            devices_forgotten: 0,
         };
         let before = status(ledger);
         let after = |change: fn(&mut Ledger)| {

@@ -167,6 +167,7 @@ impl Moving<'_> {
         // Counted by going through them: adding what stands already changes nothing.
         let letters = self.letters(partition, filling).await?;
         if filling {
+            self.devices(partition).await?;
             let condemned = self.condemned(partition).await?;
             if partition == 0 {
                 self.from.set_mark(Mark { drain: self.id.drain, sealed: Some(self.id.target) }).await?;
@@ -207,6 +208,18 @@ impl Moving<'_> {
                 self.to.take_letters(partition, self.id, page.iter().map(|(_, letter)| letter)).await?;
                 reached("drain.page_copied").await?;
             }
+        }
+    }
+
+    /// What is newer in Redis already, by what was pushed there, stays.
+    async fn devices(&self, partition: Partition) -> Result<()> {
+        let mut last = None;
+        loop {
+            let page = self.from.page_of_devices(partition, last).await?;
+            let Some((name, _)) = page.last() else { return Ok(()) };
+            last = Some(name.clone());
+            self.to.take_devices(partition, self.id, &page).await?;
+            reached("drain.page_copied").await?;
         }
     }
 

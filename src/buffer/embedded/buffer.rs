@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::super::devices::Memory;
 use super::super::identity::Identity;
 use super::super::options::Options as BufferOptions;
 use super::super::{
@@ -120,14 +121,20 @@ impl Shared {
         caps(&self.options, registration)
     }
 
+    pub(super) fn memory(&self, registration: Registration) -> Memory {
+        Memory::of(&self.options, registration)
+    }
+
     fn push(&self, frames: &[(Partition, Frame)]) -> Result<Vec<Result<()>>> {
-        let caps = self.caps(self.registered()?);
+        let registration = self.registered()?;
+        let (caps, memory) = (self.caps(registration), self.memory(registration));
         self.store.check_free(frames.iter().map(|(_, frame)| frame.bytes().len() as u64).sum())?;
         self.store.steps(frames.iter().map(|(partition, _)| *partition), |drafts| {
             let outcomes = frames.iter().map(|(partition, frame)| {
                 let draft = drafts.get_mut(partition).ok_or(Error::NotRegistered)?;
                 let sequence = draft.state.push(*partition, Load::of(frame.bytes()), caps)?;
                 draft.writes.push(Write::Frame(*partition, sequence, frame.bytes().clone()));
+                draft.seen.push(memory, frame);
                 Ok(())
             });
             Ok(outcomes.collect())

@@ -70,6 +70,16 @@ impl EmbeddedBuffer {
         .await
     }
 
+    /// Devices in the order of their names, those behind `after`: each with the time at which it was last seen.
+    pub(in super::super) async fn page_of_devices(
+        &self,
+        partition: Partition,
+        after: Option<Vec<u8>>,
+    ) -> Result<Vec<(Vec<u8>, i64)>> {
+        self.step(move |store, _| store.look(partition, |kept, _| Ok(kept.roll.page(after.as_deref(), PAGE_ENTRIES))))
+            .await
+    }
+
     /// What the standing claim condemned, in the order of frames and rows, behind `after`: letters as they are kept.
     pub(in super::super) async fn page_of_condemned(
         &self,

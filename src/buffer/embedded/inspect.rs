@@ -74,7 +74,7 @@ impl Inspect for EmbeddedBuffer {
 }
 
 fn status(engine: &Engine, kept: &Kept, partition: Partition, caps: Caps) -> Result<PartitionStatus> {
-    let Kept { state, lease_until } = kept;
+    let Kept { state, lease_until, roll } = kept;
     let oldest = if state.pending == state.next {
         None
     } else {
@@ -101,5 +101,7 @@ fn status(engine: &Engine, kept: &Kept, partition: Partition, caps: Caps) -> Res
         claim,
         cap_rows: caps.rows,
         cap_bytes: caps.bytes,
+        devices: roll.len(),
+        devices_forgotten: roll.forgotten(),
     })
 }

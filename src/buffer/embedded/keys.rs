@@ -13,6 +13,9 @@
 //! | `books`  | `d`, partition u16, the letter's id as text            | a dead letter; ids sort by age                       |
 //! | `books`  | `k`, six bytes of the token's id                       | the record of a token (`token/`), JSON               |
 //! | `books`  | `v`                                                    | the version of the tokens, as text                   |
+//! | `books`  | `s`, partition u16, the device's name (`devices.rs`)   | when it was last seen: ms as i64 (`roll.rs`)         |
+//!
+//! A binary of format 1 from before devices leaves `s` alone; what it takes in meanwhile is seen by nobody.
 
 use std::ops::Range;
 
@@ -122,6 +125,23 @@ pub(super) fn dead_after(partition: Partition, after: Option<DeadLetterId>) -> R
     let mut to = tagged(b'd', partition);
     to.push(0xff);
     from..to
+}
+
+/// The devices of a partition.
+pub(super) fn devices_of(partition: Partition) -> Vec<u8> {
+    tagged(b's', partition)
+}
+
+/// A device.
+pub(super) fn device(partition: Partition, name: &[u8]) -> Vec<u8> {
+    let mut key = devices_of(partition);
+    key.extend_from_slice(name);
+    key
+}
+
+/// The name in a device's key.
+pub(super) fn read_device(key: &[u8]) -> Option<&[u8]> {
+    key.get(3..)
 }
 
 fn tagged(tag: u8, partition: Partition) -> Vec<u8> {

@@ -51,6 +51,9 @@ pub(super) struct State {
     /// Who took it last and has not given it back. Until when, only the running process knows.
     pub(super) owner: Option<BatcherId>,
     pub(super) claim: Option<Standing>,
+    /// The devices of frames from here on are not on disk by themselves yet (`roll.rs`). `None`: no device was ever seen.
+    #[serde(default)]
+    pub(super) unsaved_from: Option<u64>,
 }
 
 impl Standing {
@@ -82,6 +85,7 @@ impl State {
             epoch: 0,
             owner: None,
             claim: None,
+            unsaved_from: None,
         }
     }
 
@@ -251,6 +255,13 @@ mod tests {
         state.hand_over();
         let text = serde_json::to_vec(&state).unwrap();
         assert_eq!(serde_json::from_slice::<State>(&text).unwrap(), state);
+    }
+
+    #[test]
+    fn a_record_from_before_devices_is_read() {
+        let text = serde_json::to_string(&state()).unwrap().replace(",\"unsaved_from\":null", "");
+        assert!(!text.contains("unsaved_from"));
+        assert_eq!(serde_json::from_str::<State>(&text).unwrap(), state());
     }
 
     #[test]

@@ -20,6 +20,7 @@ use super::commits::GroupCommit;
 use super::engine::{Engine, Marks, Write};
 use super::keys;
 use super::lock::DirectoryLock;
+use super::roll::{Roll, Seen};
 use super::state::State;
 use crate::failpoint;
 use crate::heartbeat::{BatcherId, Partition};
@@ -81,6 +82,8 @@ pub(super) struct Kept {
     pub(super) state: State,
     /// Until when its lease holds. `None` after a restart: the process that held it is gone.
     pub(super) lease_until: Option<tokio::time::Instant>,
+    /// Its devices.
+    pub(super) roll: Roll,
 }
 
 /// A step on its way: what its partition will be, and what is written besides the record.
@@ -90,6 +93,8 @@ pub(super) struct Draft<'a> {
     pub(super) state: State,
     pub(super) lease_until: Option<tokio::time::Instant>,
     pub(super) writes: Vec<Write>,
+    /// The devices of the frames that it pushes.
+    pub(super) seen: Seen,
     pub(super) engine: &'a Engine,
 }
 
@@ -190,14 +195,15 @@ impl Store {
                 return Err(wrong(format!("that of {partition} is missing")));
             }
             self.marks.set(partition, state.first);
-            states.push(state);
+            let roll = Roll::load(engine, partition, &state)?;
+            states.push((state, roll));
         }
         let Some(first) = states.first() else {
             // Where there were partitions, an empty store is an alarm and no fresh start.
             return if self.slots.get().is_none() { Ok(()) } else { Err(Error::NotRegistered) };
         };
-        let registration = first.registration;
-        let whole = states.iter().all(|state| state.registration == registration);
+        let registration = first.0.registration;
+        let whole = states.iter().all(|(state, _)| state.registration == registration);
         if !whole || states.len() != usize::from(registration.partitions) {
             return Err(Error::Corrupt { detail: "the records of the partitions do not belong together".into() });
         }
@@ -205,20 +211,21 @@ impl Store {
     }
 
     /// Keeps what the disk holds. No step is under way.
-    fn keep(&self, states: Vec<State>) -> Result<()> {
+    fn keep(&self, states: Vec<(State, Roll)>) -> Result<()> {
         if let Some(slots) = self.slots.get() {
             if slots.len() != states.len() {
                 return Err(Error::Corrupt { detail: "the number of partitions has changed".into() });
             }
-            for (slot, state) in slots.iter().zip(states) {
+            for (slot, (state, roll)) in slots.iter().zip(states) {
                 slot.bytes.store(state.ledger.bytes, Ordering::Relaxed);
-                lock(&slot.kept).state = state;
+                let mut kept = lock(&slot.kept);
+                (kept.state, kept.roll) = (state, roll);
             }
             return Ok(());
         }
-        let slots = states.into_iter().map(|state| Slot {
+        let slots = states.into_iter().map(|(state, roll)| Slot {
             bytes: state.ledger.bytes.into(),
-            kept: Mutex::new(Kept { state, lease_until: None }),
+            kept: Mutex::new(Kept { state, lease_until: None, roll }),
         });
         self.slots.get_or_init(|| slots.collect());
         Ok(())
@@ -251,7 +258,7 @@ impl Store {
         let record = encode(&state)?;
         let writes = (0..registration.partitions).map(|partition| Write::Put(keys::record(partition), record.clone()));
         self.commit(&engine, writes.collect())?;
-        self.keep(vec![state; registration.partitions.into()])
+        self.keep((0..registration.partitions).map(|_| (state.clone(), Roll::default())).collect())
     }
 
     fn slot(&self, partition: Partition) -> Result<&Slot> {
@@ -294,7 +301,8 @@ impl Store {
             let Ok(slot) = self.slot(partition) else { continue };
             let kept = lock(&slot.kept);
             let (state, lease_until) = (kept.state.clone(), kept.lease_until);
-            drafts.insert(partition, Draft { partition, state, lease_until, writes: Vec::new(), engine: &engine });
+            let (writes, seen) = (Vec::new(), Seen::default());
+            drafts.insert(partition, Draft { partition, state, lease_until, writes, seen, engine: &engine });
             held.push((slot, kept));
         }
         // Looked at while the partitions are held, so that no step slips in behind the mark.
@@ -302,6 +310,7 @@ impl Store {
         let answer = step(&mut drafts)?;
         let mut writes = Vec::new();
         for (draft, (_, kept)) in drafts.values_mut().zip(&held) {
+            kept.roll.save(draft, &kept.state);
             writes.append(&mut draft.writes);
             if draft.state != kept.state {
                 writes.push(Write::Put(keys::record(draft.partition), encode(&draft.state)?));
@@ -313,6 +322,7 @@ impl Store {
         for (draft, (slot, mut kept)) in drafts.into_values().zip(held) {
             self.marks.set(draft.partition, draft.state.first);
             slot.bytes.store(draft.state.ledger.bytes, Ordering::Relaxed);
+            kept.roll.take_in(draft.seen);
             (kept.state, kept.lease_until) = (draft.state, draft.lease_until);
         }
         Ok(answer)

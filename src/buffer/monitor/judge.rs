@@ -70,7 +70,17 @@ mod tests {
 
     fn idle(partition: u16) -> PartitionStatus {
         let ledger = Ledger::default();
-        PartitionStatus { partition, ledger, oldest_pending: None, owner: None, claim: None, cap_rows: 9, cap_bytes: 9 }
+        PartitionStatus {
+            partition,
+            ledger,
+            oldest_pending: None,
+            owner: None,
+            claim: None,
+            cap_rows: 9,
+            cap_bytes: 9,
+            devices: 0,
+            devices_forgotten: 0,
+        }
     }
 
     #[test]

@@ -65,6 +65,8 @@ pub struct Metrics {
     oldest_pending: GaugeVec,
     claim_age: GaugeVec,
     ledger: IntGaugeVec,
+    devices: IntGaugeVec,
+    devices_forgotten: IntCounterVec,
     gone_back: IntCounterVec,
     batchers_alive: IntGauge,
     reachable: IntGauge,
@@ -99,6 +101,12 @@ impl Metrics {
                 "buffer_ledger_heartbeats",
                 "The books: accepted = pending + claimed + acked + dead + dropped",
                 &["partition", "column"],
+            )?,
+            devices: by_partition("devices_remembered", "Devices that are remembered, by when they were last seen")?,
+            devices_forgotten: register.counters(
+                "devices_forgotten_total",
+                "Devices that were forgotten for want of room, before remember-devices had passed",
+                &["partition"],
             )?,
             gone_back: register.counters(
                 "buffer_gone_back_heartbeats_total",
@@ -318,6 +326,9 @@ impl Metrics {
         self.held_bytes.with_label_values(label).set(number(ledger.bytes));
         self.max.with_label_values(label).set(number(status.cap_rows));
         self.max_bytes.with_label_values(label).set(number(status.cap_bytes));
+        self.devices.with_label_values(label).set(number(status.devices));
+        let forgotten = self.devices_forgotten.with_label_values(label);
+        forgotten.inc_by(status.devices_forgotten.saturating_sub(forgotten.get()));
         let waited = status.oldest_pending.unwrap_or_default();
         self.oldest_pending.with_label_values(label).set(waited.as_secs_f64());
         let age = status.claim.map(|claim| claim.age).unwrap_or_default();

@@ -99,6 +99,21 @@ impl RedisBuffer {
         reply.await?.only("done")
     }
 
+    /// Takes devices in, at least one: names, and when each was last seen.
+    pub(in super::super) async fn take_devices(
+        &self,
+        partition: Partition,
+        drain: Move,
+        devices: &[(Vec<u8>, i64)],
+    ) -> Result<()> {
+        let reply = self.fill(&script::DRAIN_DEVICES, partition, drain, |command| {
+            for (name, last_seen) in devices {
+                command.arg(last_seen).arg(&name[..]);
+            }
+        });
+        reply.await?.only("done")
+    }
+
     /// Takes in what the standing claim condemned, at least one entry.
     pub(in super::super) async fn take_condemned(
         &self,

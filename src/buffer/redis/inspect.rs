@@ -117,5 +117,16 @@ fn read_status(mut reply: Reply, partition: Partition, (cap_rows, cap_bytes): (u
     let (owner, claim) = (reply.id_or_none()?, reply.id_or_none()?);
     let (rows, age, deaths) = (reply.count()?, Duration::from_millis(reply.count()?), reply.small()?);
     let claim = claim.map(|id| StandingClaim { id, rows, age, deaths });
-    Ok(PartitionStatus { partition, ledger, oldest_pending, owner, claim, cap_rows, cap_bytes })
+    let (devices, devices_forgotten) = (reply.count()?, reply.count()?);
+    Ok(PartitionStatus {
+        partition,
+        ledger,
+        oldest_pending,
+        owner,
+        claim,
+        cap_rows,
+        cap_bytes,
+        devices,
+        devices_forgotten,
+    })
 }

@@ -1,6 +1,6 @@
 //! The names of the keys. Operators may look at them, and backups and tests rely on them: changing one is a format change.
 //!
-//! A partition's four keys share one hash tag, so that a script may touch all of them on a Redis Cluster.
+//! A partition's five keys share one hash tag, so that a script may touch all of them on a Redis Cluster.
 //!
 //! | key                          | type       | holds                                                                     |
 //! | ---------------------------- | ---------- | ------------------------------------------------------------------------- |
@@ -8,11 +8,13 @@
 //! | `systole:{p7}:pending`       | list       | frames that wait, oldest first                                            |
 //! | `systole:{p7}:processing`    | list       | the frames of the standing claim                                          |
 //! | `systole:{p7}:dead`          | sorted set | dead letters, all of score 0, so in the order of their ids, that is by age |
+//! | `systole:{p7}:devices`     | sorted set | devices, `user NUL device`, by when they were last seen in ms             |
 //! | `systole:batchers`           | sorted set | batchers by last sign of life, ms by Redis's clock                        |
 //! | `systole:tokens`             | hash       | tokens by id (`token/`), and `version`, another with each change          |
 //!
 //! Fields of the state, all text or decimal numbers: `dataset`, `partitions`; the ledger's columns `accepted`, `pending`,
-//! `claimed`, `acked`, `dead`, `dropped` (heartbeats) and `bytes`; `lease_owner`, `lease_from_ms`, `lease_until_ms`,
+//! `claimed`, `acked`, `dead`, `dropped` (heartbeats) and `bytes`;
+//! `forgotten` (devices, for want of room); `lease_owner`, `lease_from_ms`, `lease_until_ms`,
 //! `lease_epoch`; while a claim stands `claim_id`, `claim_rows`, `claim_bytes`, `claim_since`, `claim_epoch` (the epoch
 //! that it was last handed to), `claim_left` (1 when that one released it), `claim_deaths`, `hand_frame` (being worked on),
 //! `hand_last` (in hand at the last death), `hand_deaths` (`17:2 40:1`), `condemned` (how many) and one
@@ -54,6 +56,11 @@ pub(super) fn dead(partition: Partition) -> String {
     of(partition, "dead")
 }
 
+/// The sorted set of devices.
+pub(super) fn devices(partition: Partition) -> String {
+    of(partition, "devices")
+}
+
 fn of(partition: Partition, what: &str) -> String {
     format!("systole:{{p{partition}}}:{what}")
 }
@@ -68,5 +75,6 @@ mod tests {
         assert_eq!(pending(0), "systole:{p0}:pending");
         assert_eq!(processing(15), "systole:{p15}:processing");
         assert_eq!(dead(65535), "systole:{p65535}:dead");
+        assert_eq!(devices(3), "systole:{p3}:devices");
     }
 }

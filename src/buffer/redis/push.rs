@@ -4,18 +4,21 @@ use std::collections::BTreeMap;
 
 use redis::Value;
 
+use super::super::devices::Memory;
 use super::super::{Error, Result};
 use super::buffer::RedisBuffer;
 use super::connection::{Call, Outcome};
 use super::marks::Known;
 use super::reply::{Asked, Reply};
 use super::script::{self, Script};
-use crate::heartbeat::{Frame, Partition};
+use crate::heartbeat::{Frame, Partition, Sighting, Sightings};
 
 /// Frames of one call at most,
 const MAX_FRAMES: usize = 128;
-/// and bytes with which it is full: Redis serves nobody else meanwhile, for a millisecond or two.
+/// bytes with which it is full: Redis serves nobody else meanwhile, for a millisecond or two,
 const MAX_BYTES: usize = 1 << 20;
+/// and devices in them, unless one frame alone has more: some milliseconds more for so many.
+const MAX_DEVICES: usize = 4_096;
 
 /// The frames of one call, by their place in what is pushed.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -24,6 +27,7 @@ struct Batch {
     /// The frame, and the number of its partition in `partitions`, from 1.
     frames: Vec<(usize, usize)>,
     bytes: usize,
+    devices: usize,
 }
 
 impl Batch {
@@ -35,11 +39,13 @@ impl Batch {
         });
         self.frames.push((place, number + 1));
         self.bytes += frame.bytes().len();
+        self.devices += frame.sightings().count();
     }
 
-    fn has_room(&self, partition: Partition, one_partition: bool) -> bool {
+    fn has_room(&self, partition: Partition, frame: &Frame, one_partition: bool) -> bool {
         let foreign = one_partition && self.partitions.first().is_some_and(|own| *own != partition);
-        !foreign && self.frames.len() < MAX_FRAMES && self.bytes < MAX_BYTES
+        let few = self.devices + frame.sightings().count() <= MAX_DEVICES;
+        !foreign && few && self.frames.len() < MAX_FRAMES && self.bytes < MAX_BYTES
     }
 }
 
@@ -47,7 +53,7 @@ impl Batch {
 fn batches(frames: &[(Partition, Frame)], one_partition: bool) -> Vec<Batch> {
     let mut batches: Vec<Batch> = Vec::new();
     for (place, (partition, frame)) in frames.iter().enumerate() {
-        match batches.last_mut().filter(|last| last.has_room(*partition, one_partition)) {
+        match batches.last_mut().filter(|last| last.has_room(*partition, frame, one_partition)) {
             Some(last) => last.add(place, *partition, frame),
             None => {
                 let mut next = Batch::default();
@@ -63,14 +69,21 @@ impl RedisBuffer {
     pub(super) async fn push_all(&self, frames: &[(Partition, Frame)]) -> Result<Vec<Result<()>>> {
         let registration = self.registered().await?;
         let (cap_rows, cap_bytes) = self.caps(registration);
+        let memory = Memory::of(&self.common, registration);
         let dataset = registration.dataset.to_string();
         let batches = batches(frames, self.connections.to_cluster());
         let script: &'static Script = &script::PUSH;
         let call = |batch: &Batch| {
             let mut command = script.call_on(&batch.partitions);
-            command.arg(&dataset).arg(cap_rows).arg(cap_bytes);
+            command.arg(&dataset).arg(cap_rows).arg(cap_bytes).arg(memory.for_ms).arg(memory.devices);
             for (place, number) in &batch.frames {
-                command.arg(number).arg(&frames[*place].1.bytes()[..]);
+                let frame = &frames[*place].1;
+                command.arg(number).arg(&frame.bytes()[..]);
+                let seen = (memory.devices > 0).then(|| frame.sightings());
+                command.arg(seen.map_or(0, Sightings::count));
+                for Sighting { name, last_seen } in seen.into_iter().flat_map(Sightings::iter) {
+                    command.arg(last_seen).arg(name);
+                }
             }
             let key = batch.partitions.first().map(|first| script.first_key(*first)).unwrap_or_default();
             Call { script, command, key }
@@ -161,5 +174,18 @@ mod tests {
         let sizes: Vec<_> = batches(&frames, false).iter().map(|batch| batch.frames.len()).collect();
         assert_eq!(sizes, [MAX_FRAMES, MAX_FRAMES, 1]);
         assert_eq!(batches(&[], false), []);
+    }
+
+    #[test]
+    fn a_call_carries_the_devices_of_many_frames_or_of_one_that_has_more() {
+        let frame = |devices: usize| {
+            let names: Vec<String> = (0..devices).map(|nth| nth.to_string()).collect();
+            let row =
+                HeartbeatRef { user_id: "u", timestamp: 1, device_id: "d", id: None, received_at: 1, attributes: None };
+            (7, Frame::encode(names.iter().map(|device_id| HeartbeatRef { device_id, ..row })).unwrap())
+        };
+        let frames = [frame(4_000), frame(96), frame(1), frame(5_000), frame(1)];
+        let sizes: Vec<_> = batches(&frames, false).iter().map(|batch| batch.devices).collect();
+        assert_eq!(sizes, [4_096, 1, 5_000, 1]);
     }
 }

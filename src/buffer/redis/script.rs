@@ -45,7 +45,7 @@ macro_rules! scripts {
 }
 
 scripts! {
-    PUSH = "push" [state, pending];
+    PUSH = "push" [state, pending, devices];
     ROOM = "room" [state];
     PING = "ping" [state];
     CLAIM = "claim" [state, pending, processing];
@@ -57,7 +57,9 @@ scripts! {
     RELEASE = "release" [state];
     ANNOUNCE = "announce" [batchers];
     BATCHERS = "batchers" [batchers];
-    STATUS = "status" [state, pending];
+    STATUS = "status" [state, pending, devices];
+    DEVICES_OF = "devices_of" [state, devices];
+    DEVICES_UNSEEN = "devices_unseen" [state, devices];
     FRAMES = "frames" [state, pending, processing];
     REGISTER = "register" [state];
     DEAD_LIST = "dead_list" [state, dead];
@@ -67,10 +69,11 @@ scripts! {
     DEAD_DROP = "dead_drop" [state, dead];
     TOKEN_CREATE = "token_create" [tokens];
     TOKEN_REVOKE = "token_revoke" [tokens];
-    DRAIN_LOOK = "drain_look" [state, pending, processing, dead];
-    DRAIN_BEGIN = "drain_begin" [state, pending, processing, dead];
+    DRAIN_LOOK = "drain_look" [state, pending, processing, dead, devices];
+    DRAIN_BEGIN = "drain_begin" [state, pending, processing, dead, devices];
     DRAIN_FRAMES = "drain_frames" [state, pending, processing];
     DRAIN_LETTERS = "drain_letters" [state, dead];
+    DRAIN_DEVICES = "drain_devices" [state, devices];
     DRAIN_CONDEMNED = "drain_condemned" [state];
     DRAIN_TOKENS = "drain_tokens" [tokens];
     DRAIN_FINISH = "drain_finish" [state, pending, processing, dead];
@@ -158,6 +161,7 @@ mod tests {
             "drain_begin",
             "drain_frames",
             "drain_letters",
+            "drain_devices",
             "drain_condemned",
             "drain_tokens",
         ];

@@ -177,6 +177,12 @@ impl Desk {
                 None => Answer::SameTokens,
             },
             Call::CreateToken(token) => Answer::Settled(buffer.create_token(&token).await?),
+            Call::DevicesOf { partition, user_id, after, limit } => {
+                Answer::Devices(buffer.devices_of(partition, &user_id, after.as_deref(), limit).await?)
+            }
+            Call::DevicesUnseen { partition, before, after, limit } => {
+                Answer::Devices(buffer.devices_unseen(partition, before, after.as_ref(), limit).await?)
+            }
             Call::RevokeToken { id } => Answer::Settled(buffer.revoke_token(id).await?),
             Call::Frames { partition, from } => return Ok(Answer::frames(buffer.frames(partition, from).await?)),
         };

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::super::letter::MAX_LISTED_BYTES;
 use super::super::{
     Batchers, DeadLetter, DeadLetterId, DeadLetterNote, Durability, Error, FrameMark, FramePage, PartitionStatus,
-    Registration, Result,
+    Registration, Result, SeenDevice,
 };
 use crate::heartbeat::{ClaimId, Partition};
 use crate::token::{StoredToken, TokenId, TokenList, TokenVersion};
@@ -48,6 +48,8 @@ pub(super) enum Call {
     Tokens { known: Option<TokenVersion> },
     CreateToken(StoredToken),
     RevokeToken { id: TokenId },
+    DevicesOf { partition: Partition, user_id: String, after: Option<String>, limit: u32 },
+    DevicesUnseen { partition: Partition, before: i64, after: Option<SeenDevice>, limit: u32 },
     Frames { partition: Partition, from: Option<FrameMark> },
 }
 
@@ -81,6 +83,8 @@ pub(super) enum Answer {
     },
     /// Those of the version that is known.
     SameTokens,
+    /// Some hundred KiB.
+    Devices(Vec<SeenDevice>),
     /// Whether there was such a letter, or such a token; whether a token was new.
     Settled(bool),
     /// They are the tail.
@@ -304,6 +308,10 @@ mod tests {
         StoredToken { id: TokenId::from_bytes([0, 0, 0, 0, 0, 7]), text: text.into() }
     }
 
+    fn device() -> SeenDevice {
+        SeenDevice { last_seen: 5, user_id: "u".into(), device_id: "d".into() }
+    }
+
     async fn through<T: DeserializeOwned>(message: &Message, bounds: Bounds) -> Result<(T, Bytes)> {
         let mut written = Vec::new();
         message.write(&mut written).await.unwrap();
@@ -357,6 +365,17 @@ mod tests {
                 r#"{"tokens":{"known":"00000000-0000-0000-0000-00000000000e"}}"#,
             ),
             (Call::CreateToken(token("{}")), r#"{"create_token":{"id":"000000000007","text":"{}"}}"#),
+            (
+                Call::DevicesOf { partition: 7, user_id: "u".into(), after: None, limit: 9 },
+                r#"{"devices_of":{"partition":7,"user_id":"u","after":null,"limit":9}}"#,
+            ),
+            (
+                Call::DevicesUnseen { partition: 7, before: -1, after: Some(device()), limit: 9 },
+                concat!(
+                    r#"{"devices_unseen":{"partition":7,"before":-1,"#,
+                    r#""after":{"last_seen":5,"user_id":"u","device_id":"d"},"limit":9}}"#
+                ),
+            ),
             (Call::RevokeToken { id: token("").id }, r#"{"revoke_token":{"id":"000000000007"}}"#),
             (Call::Frames { partition: 7, from: None }, r#"{"frames":{"partition":7,"from":null}}"#),
             (
@@ -374,6 +393,8 @@ mod tests {
             claim: Some(StandingClaim { id: ClaimId::from_u128(0xc), rows: 3, age: Duration::from_secs(1), deaths: 2 }),
             cap_rows: 8,
             cap_bytes: 9,
+            devices: 10,
+            devices_forgotten: 11,
         };
         let registration = Registration { dataset: DatasetId::from_u128(0xd), partitions: 4 };
         for (answer, text) in [
@@ -382,6 +403,7 @@ mod tests {
                 r#"{"durability":{"level":"always","window":"none","wait_replicas":1}}"#,
             ),
             (Answer::Reached, r#""reached""#),
+            (Answer::Devices(vec![device()]), r#"{"devices":[{"last_seen":5,"user_id":"u","device_id":"d"}]}"#),
             (Answer::Registration(None), r#"{"registration":null}"#),
             (
                 Answer::Registration(Some(registration)),
@@ -393,7 +415,7 @@ mod tests {
                     r#"{"status":{"partition":7,"ledger":{"accepted":18446744073709551615,"pending":2,"claimed":3,"#,
                     r#""acked":4,"dead":5,"dropped":6,"bytes":7},"oldest_pending":{"secs":1,"nanos":500000000},"#,
                     r#""owner":"00000000-0000-0000-0000-00000000000b","claim":{"id":"00000000-0000-0000-0000-00000000000c","#,
-                    r#""rows":3,"age":{"secs":1,"nanos":0},"deaths":2},"cap_rows":8,"cap_bytes":9}}"#
+                    r#""rows":3,"age":{"secs":1,"nanos":0},"deaths":2},"cap_rows":8,"cap_bytes":9,"devices":10,"devices_forgotten":11}}"#
                 ),
             ),
             (

@@ -33,9 +33,13 @@ impl Store {
     /// # Errors
     /// [`Error::Unsafe`] when another process has it, naming its id; else as [`EmbeddedBuffer::open`].
     pub(super) async fn open(dir: &Path, max_bytes: ByteSize, common: &Common) -> Result<Self> {
-        // The bound is one for all, so the partitions get none of their own.
-        let unbounded =
-            Common { buffer_max_heartbeats: u64::MAX, buffer_max_bytes: ByteSize::b(u64::MAX), ..common.clone() };
+        // The bound is one for all, so the partitions get none of their own. Devices are seen when Redis takes the frames.
+        let unbounded = Common {
+            buffer_max_heartbeats: u64::MAX,
+            buffer_max_bytes: ByteSize::b(u64::MAX),
+            max_devices: 0,
+            ..common.clone()
+        };
         let dir = dir.to_owned();
         let opened =
             tokio::task::spawn_blocking(move || EmbeddedBuffer::open(&dir, &unbounded, &embedded::Options::default()));

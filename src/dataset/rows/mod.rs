@@ -9,8 +9,8 @@
 //! Format: the columns `user_id` string, `device_id` string, `timestamp` timestamp[ms, UTC], `received_at` timestamp[ms,
 //! UTC], `id` string or null, `attributes` string or null (JSON), in this order; each in the encoding that suits it, and
 //! zstd at level 1 (`encode`); full statistics; a row group ends at 128 × 1024 rows or with the row that reaches 8 MiB of
-//! raw data, a page at about 128 KiB. Key-value metadata: `systole.format_version`, `systole.content` (`fragment` or
-//! `published`), `systole.row_groups` (for each row group `<end>-<hash>`, separated by commas: where it ends in the file,
+//! raw data, a page at about 128 KiB. Key-value metadata: `systole.format_version`, `systole.content` (`fragment`,
+//! `published`, or `export` for what a reader asked for), `systole.row_groups` (for each row group `<end>-<hash>`, separated by commas: where it ends in the file,
 //! and the xxh3_64, as 16 hexadecimal digits, of all bytes since the end of the one before, or the start of the file), and
 //! what [`super::PublishRecord`] adds. No embedded Arrow schema, so that every engine maps the plain Parquet types to its
 //! own usual ones. A file of no rows has no row group.
@@ -28,7 +28,7 @@ mod writer;
 
 pub use batch::RowBatch;
 pub use reader::RowReader;
-pub(super) use writer::{RowWriter, WriteError};
+pub(super) use writer::{GroupBounds, RowWriter, WriteError};
 
 /// The metadata key of the format version.
 pub(super) const VERSION_KEY: &str = "systole.format_version";

@@ -232,3 +232,86 @@ fn a_file_of_a_newer_format_or_another_schema_is_told_apart() {
     let error = read(renamed).unwrap_err();
     assert!(error.to_string().contains("device_ix"), "{error}");
 }
+
+/// What a reader that seeks gives is what stands at or behind the place, in a file of several row groups and many pages.
+#[test]
+fn seeking_leads_to_the_first_row_at_or_behind_a_place_and_leaves_out_none() {
+    let attributes = "a".repeat(1_000);
+    let names: Vec<String> = (0..40).map(|user| format!("user-{:02}", user * 2)).collect();
+    let rows: Vec<HeartbeatRef<'_>> = names
+        .iter()
+        .flat_map(|user_id| {
+            // The tenth fills row groups of its own.
+            let many = if user_id == "user-20" { 20_000 } else { 150 };
+            (0..many).map(|n| HeartbeatRef {
+                user_id,
+                timestamp: n * 10,
+                device_id: "d",
+                id: (n % 7 == 0).then_some("i"),
+                received_at: n,
+                attributes: (n % 3 > 0).then_some(attributes.as_str()),
+            })
+        })
+        .collect();
+    let mut reader = read(encode_fragment(&rows).unwrap().bytes).unwrap();
+    assert!(reader.row_groups() > 2, "{}", reader.row_groups());
+    let all = reader.bytes_read();
+    assert_eq!(all, 0, "opening reads no row");
+    let mut seek = |user_id: &str, timestamp: i64| {
+        let before = reader.bytes_read();
+        reader.seek(user_id, timestamp).unwrap();
+        let batch = reader.next_batch().unwrap();
+        let read = reader.bytes_read() - before;
+        let expected = rows.iter().position(|row| (row.user_id, row.timestamp) >= (user_id, timestamp));
+        match (batch, expected) {
+            (None, None) => {}
+            (Some(batch), Some(at)) => {
+                assert!(batch.rows().eq(rows[at..at + batch.len()].iter().copied()), "{user_id} {timestamp}");
+                let mut rest = batch.len();
+                while let Some(batch) = reader.next_batch().unwrap() {
+                    assert_eq!(batch.row(0), rows[at + rest]);
+                    rest += batch.len();
+                }
+                assert_eq!(at + rest, rows.len(), "{user_id} {timestamp}");
+            }
+            (found, expected) => panic!("{user_id} {timestamp}: {found:?} {expected:?}"),
+        }
+        read
+    };
+    for name in ["", "user-00", "user-01", "user-18", "user-20", "user-21", "user-40", "user-78", "user-79", "v"] {
+        for timestamp in [i64::MIN, -1, 0, 1, 690, 700, 1_490, 1_491, 99_990, 123_455, 199_990, 199_991, i64::MAX] {
+            seek(name, timestamp);
+        }
+    }
+    let one_group = seek("user-78", 0);
+    let first = seek("", i64::MIN);
+    assert!(one_group > 0 && one_group <= first, "only what can hold it is read: {one_group} of {first} bytes");
+    assert_eq!(seek("v", 0), 0, "nothing can hold it");
+    for (name, may) in [("user-20", true), ("user-78", true), ("v", false), ("", false)] {
+        assert_eq!(reader.may_hold_user(name), may, "{name}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn seeking_anywhere_leaves_out_none(
+        mut rows in proptest::collection::vec(heartbeat(), 1..40),
+        (user, timestamp) in ("[a-zé]{0,2}", any::<i64>()),
+        known in proptest::option::of(any::<proptest::sample::Index>()),
+    ) {
+        rows.sort_by(|a, b| a.as_ref().cmp(&b.as_ref()));
+        let (user, timestamp) = match known {
+            Some(known) => { let row = known.get(&rows); (row.user_id.clone(), row.timestamp) }
+            None => (user, timestamp),
+        };
+        let mut reader = read(encode(&rows)).unwrap();
+        reader.seek(&user, timestamp).unwrap();
+        let expected: Vec<_> =
+            rows.iter().filter(|row| (&row.user_id, row.timestamp) >= (&user, timestamp)).cloned().collect();
+        let holds = rows.iter().any(|row| row.user_id == user);
+        prop_assert!(!holds || reader.may_hold_user(&user));
+        prop_assert_eq!(rows_of(&mut reader), expected);
+    }
+}

@@ -21,6 +21,21 @@ const ROW_GROUP_ROWS: usize = 128 * 1024;
 /// or with the row that reaches this many raw bytes ([`HeartbeatRef::raw_len`]).
 const ROW_GROUP_BYTES: usize = 8 << 20;
 
+/// How much a row group holds.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) struct GroupBounds {
+    /// It ends at this many rows,
+    pub(in super::super) rows: usize,
+    /// or with the row that reaches this many raw bytes ([`HeartbeatRef::raw_len`]).
+    pub(in super::super) bytes: usize,
+}
+
+impl Default for GroupBounds {
+    fn default() -> Self {
+        Self { rows: ROW_GROUP_ROWS, bytes: ROW_GROUP_BYTES }
+    }
+}
+
 /// Why rows were not written.
 #[derive(Debug)]
 pub(in super::super) enum WriteError {
@@ -36,6 +51,7 @@ pub(in super::super) struct RowWriter<W: Write> {
     sink: Sink<W>,
     pages: Pages,
     columns: Columns,
+    bounds: GroupBounds,
     raw_bytes: usize,
     rows: u64,
     /// Where each row group ended, and the hash of its bytes.
@@ -48,6 +64,11 @@ pub(in super::super) struct RowWriter<W: Write> {
 
 impl<W: Write> RowWriter<W> {
     pub(in super::super) fn new(sink: W) -> Result<Self, WriteError> {
+        Self::with_groups(sink, GroupBounds::default())
+    }
+
+    /// With row groups of another size than those of the dataset.
+    pub(in super::super) fn with_groups(sink: W, bounds: GroupBounds) -> Result<Self, WriteError> {
         let sink = Sink(Arc::new(Mutex::new(SinkState { inner: Some(sink), fault: None, hash: Xxh3::new(), len: 0 })));
         let begin = || {
             let schema = schema::schema().to_arrow(CompatLevel::newest());
@@ -59,6 +80,7 @@ impl<W: Write> RowWriter<W> {
             sink,
             pages,
             columns: Columns::default(),
+            bounds,
             raw_bytes: 0,
             rows: 0,
             groups: Vec::new(),
@@ -76,7 +98,7 @@ impl<W: Write> RowWriter<W> {
         self.columns.push(row);
         self.rows += 1;
         self.raw_bytes += row.raw_len();
-        if self.columns.len() >= ROW_GROUP_ROWS || self.raw_bytes >= ROW_GROUP_BYTES {
+        if self.columns.len() >= self.bounds.rows || self.raw_bytes >= self.bounds.bytes {
             self.end_row_group()?;
         }
         Ok(())
@@ -115,7 +137,7 @@ impl<W: Write> RowWriter<W> {
         let (mut start, mut raw_bytes) = (0, 0);
         for (at, row) in rows.iter().enumerate() {
             raw_bytes += row.raw_len();
-            if at + 1 - start >= ROW_GROUP_ROWS || raw_bytes >= ROW_GROUP_BYTES {
+            if at + 1 - start >= self.bounds.rows || raw_bytes >= self.bounds.bytes {
                 self.write_row_group(&&rows[start..=at])?;
                 (start, raw_bytes) = (at + 1, 0);
             }

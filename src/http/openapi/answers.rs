@@ -10,6 +10,7 @@ use utoipa::openapi::{
 use utoipa::{PartialSchema, ToSchema};
 
 use super::super::answer::{Accepted, Rejected};
+use super::super::devices::{SilentDevice, SilentDevices, UserDevice, UserDevices};
 use super::super::ops::{Part, Report};
 use super::super::problem::{Kind, Problem};
 use crate::heartbeat::RejectCode;
@@ -19,8 +20,10 @@ pub(super) const REQUEST_ID: &str = "RequestId";
 const REQUEST_ID_IF_ANY: &str = "RequestIdIfAny";
 pub(super) const RETRY_AFTER: &str = "RetryAfter";
 pub(super) const CACHE_CONTROL: &str = "CacheControl";
-const RATE_LIMIT: &str = "RateLimit";
-const RATE_LIMIT_POLICY: &str = "RateLimitPolicy";
+pub(super) const COVERS: &str = "Covers";
+pub(super) const LINK: &str = "Link";
+pub(super) const RATE_LIMIT: &str = "RateLimit";
+pub(super) const RATE_LIMIT_POLICY: &str = "RateLimitPolicy";
 const SET_COOKIE: &str = "SetCookie";
 const LOCATION: &str = "Location";
 const PREFERENCE_APPLIED: &str = "PreferenceApplied";
@@ -49,6 +52,10 @@ pub(super) fn add_to(components: ComponentsBuilder) -> ComponentsBuilder {
         .schema_from::<RejectCode>()
         .schema_from::<Report>()
         .schema_from::<Part>()
+        .schema_from::<UserDevices>()
+        .schema_from::<UserDevice>()
+        .schema_from::<SilentDevices>()
+        .schema_from::<SilentDevice>()
         .schema(PROBLEM, problem())
         .header(
             REQUEST_ID,
@@ -58,6 +65,11 @@ pub(super) fn add_to(components: ComponentsBuilder) -> ComponentsBuilder {
         .header(RETRY_AFTER, seconds("Seconds to wait before the same is sent again."))
         .header(CACHE_CONTROL, header("Never to be kept."))
         .header(ETAG, header("Of this very text."))
+        .header(
+            COVERS,
+            header("`all`; or `buffer` where the process sees no files, so that only what still waits in the buffer is here."),
+        )
+        .header(LINK, header("The next page, with `rel=\"next\"` (RFC 8288). Absent at the end."))
         .header(
             RATE_LIMIT,
             header(r#"What is left of the tightest limit, as in `"user";r=50;t=30`. Absent without limits."#),
@@ -175,6 +187,18 @@ pub(super) fn report(description: &str) -> Response {
     response(description)
         .header_ref("Cache-Control", header_reference(CACHE_CONTROL))
         .content("application/json", ContentBuilder::new().schema(Some(reference::<Report>())).build())
+        .build()
+}
+
+/// 200 with this, never to be kept.
+pub(super) fn found<T: ToSchema>(description: &str, name: &'static str, value: Value) -> Response {
+    let content = ContentBuilder::new()
+        .schema(Some(reference::<T>()))
+        .examples_from_iter([example((name, "An answer", value))])
+        .build();
+    response(description)
+        .header_ref("Cache-Control", header_reference(CACHE_CONTROL))
+        .content("application/json", content)
         .build()
 }
 

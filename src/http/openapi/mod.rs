@@ -10,8 +10,10 @@
 //! - Anybody may read it: it holds nothing of this server but its bounds.
 
 mod answers;
+mod devices;
 mod operations;
 mod overview;
+mod reading;
 mod record;
 
 use std::fmt;
@@ -31,8 +33,14 @@ use super::problem::{Kind, Problem};
 use super::routes::Route;
 
 /// Headers of answers that are always there where the document names them. The library cannot say so.
-const HEADERS_ALWAYS_THERE: [&str; 5] =
-    [answers::REQUEST_ID, answers::RETRY_AFTER, answers::CACHE_CONTROL, answers::CHALLENGE, answers::ETAG];
+const HEADERS_ALWAYS_THERE: [&str; 6] = [
+    answers::REQUEST_ID,
+    answers::RETRY_AFTER,
+    answers::CACHE_CONTROL,
+    answers::CHALLENGE,
+    answers::COVERS,
+    answers::ETAG,
+];
 
 /// The bounds that the document states.
 #[derive(Debug, Clone)]
@@ -130,7 +138,8 @@ fn document(bounds: Option<&Bounds>, hour: Timestamp) -> OpenApi {
     }
     let mut components = answers::add_to(ComponentsBuilder::new());
     if let Some(bounds) = bounds {
-        components = overview::add_to(record::add_to(components, bounds));
+        components = reading::add_to(record::add_to(components, bounds));
+        components = overview::add_to(components);
     }
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(BEARER)).build();
     components = components.security_scheme(operations::BEARER, SecurityScheme::Http(bearer));
@@ -145,7 +154,8 @@ const DESCRIPTION: &str = "Collects heartbeats and lays them down as Parquet. A 
     which are to be sent again. 5xx: send the same again, after `Retry-After`. Wherever GET is answered, HEAD is as well; \
     any other method is answered 405 with `Allow`, any other path 404.";
 
-const BEARER: &str = "A token as `systole token create` prints it, of the scope `write` for heartbeats and `admin` for metrics and the parts of \
+const BEARER: &str = "A token as `systole token create` prints it, of the scope `write` for sending \
+    heartbeats, `read` for asking for them, and `admin` for metrics and the parts of \
     the health. Where no token was made none is asked for.";
 
 const COOKIE: &str = "The same token, as `POST /login` has a browser keep it. For GET and HEAD.";

@@ -13,7 +13,7 @@ use super::super::page;
 use super::super::problem::Kind;
 use super::super::routes::Route;
 use super::super::split::LINE_TYPES;
-use super::{Bounds, answers, overview, record};
+use super::{Bounds, answers, devices, overview, reading, record};
 use crate::telemetry::metrics::CONTENT_TYPE as EXPOSITION;
 
 /// The name of the security scheme.
@@ -30,6 +30,12 @@ pub(super) fn of(route: Route, bounds: Option<&Bounds>, hour: Timestamp) -> Opti
         Route::History => (HttpMethod::Get, overview::history()),
         Route::Login => (HttpMethod::Post, overview::login()),
         Route::Logout => (HttpMethod::Post, overview::logout()),
+        Route::UserHeartbeats => {
+            bounds?;
+            (HttpMethod::Get, reading::get(hour))
+        }
+        Route::UserDevices => bounds.map(|_| (HttpMethod::Get, devices::of_user(hour)))?,
+        Route::Silent => bounds.map(|_| (HttpMethod::Get, devices::silent(hour)))?,
         Route::Health => (HttpMethod::Get, health()),
         Route::Live => (HttpMethod::Get, live()),
         Route::Ready => (HttpMethod::Get, ready()),

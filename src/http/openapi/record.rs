@@ -57,6 +57,16 @@ fn name(what: &str, max_bytes: usize, nullable: bool) -> Object {
         .build()
 }
 
+/// A time as text.
+pub(super) const fn date_time() -> SchemaFormat {
+    SchemaFormat::KnownFormat(KnownFormat::DateTime)
+}
+
+/// A name that is always there, outside of a record.
+pub(super) fn plain_name(what: &str, max_bytes: usize) -> Object {
+    name(what, max_bytes, false)
+}
+
 fn of_type(of: Type, nullable: bool) -> SchemaType {
     if nullable { SchemaType::from_iter([of, Type::Null]) } else { of.into() }
 }
@@ -69,7 +79,7 @@ fn timestamp(bounds: &Bounds) -> OneOfBuilder {
     );
     let text = ObjectBuilder::new()
         .schema_type(Type::String)
-        .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+        .format(Some(date_time()))
         .description(Some("RFC 3339 with an offset"));
     let number = ObjectBuilder::new()
         .schema_type(Type::Integer)

@@ -26,6 +26,12 @@ pub(in crate::http) enum Kind {
     CrossSite,
     /// Who may come in is not known at this moment: not read yet, or erased.
     TokensUnavailable,
+    /// A path or a parameter that is not understood; `detail` names it.
+    InvalidParameter,
+    /// A cursor that this server did not give for this question.
+    InvalidCursor,
+    /// No format that `Accept` asks for; `detail` lists those that there are.
+    NotAcceptable,
     /// A content type that is neither JSON nor NDJSON.
     UnsupportedMediaType,
     /// A content encoding that is none of gzip, zstd, identity.
@@ -53,8 +59,10 @@ pub(in crate::http) enum Kind {
     StrictRefused,
     /// Too many requests from one address, or too many heartbeats of a user. None was kept.
     RateLimited,
-    /// The byte budget is in use.
+    /// The byte budget, or every place of a read, is in use.
     Overloaded,
+    /// Files of the dataset cannot be read.
+    FilesUnreadable,
     /// The buffer has no room until the batchers have drained it.
     BufferFull,
     /// The buffer did not answer in time: whether it holds the heartbeats is unknown.
@@ -77,7 +85,7 @@ pub(in crate::http) enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub(in crate::http) const ALL: [Self; 32] = [
+    pub(in crate::http) const ALL: [Self; 36] = [
         Self::HeadTimeout,
         Self::HeadTooLarge,
         Self::NotFound,
@@ -87,6 +95,9 @@ impl Kind {
         Self::ForbiddenUser,
         Self::CrossSite,
         Self::TokensUnavailable,
+        Self::InvalidParameter,
+        Self::InvalidCursor,
+        Self::NotAcceptable,
         Self::UnsupportedMediaType,
         Self::UnsupportedEncoding,
         Self::BodyTooLarge,
@@ -101,6 +112,7 @@ impl Kind {
         Self::StrictRefused,
         Self::RateLimited,
         Self::Overloaded,
+        Self::FilesUnreadable,
         Self::BufferFull,
         Self::BufferTimeout,
         Self::BufferUnreachable,
@@ -125,6 +137,9 @@ impl Kind {
             Self::ForbiddenUser => ("forbidden-user", S::FORBIDDEN, "The token is not for these users"),
             Self::CrossSite => ("cross-site", S::FORBIDDEN, "Another site sent it"),
             Self::TokensUnavailable => ("tokens-unavailable", S::SERVICE_UNAVAILABLE, "Tokens not known"),
+            Self::InvalidParameter => ("invalid-parameter", S::UNPROCESSABLE_ENTITY, "Parameter not understood"),
+            Self::InvalidCursor => ("invalid-cursor", S::UNPROCESSABLE_ENTITY, "Cursor of something else"),
+            Self::NotAcceptable => ("not-acceptable", S::NOT_ACCEPTABLE, "No such format"),
             Self::UnsupportedMediaType => {
                 ("unsupported-media-type", S::UNSUPPORTED_MEDIA_TYPE, "Content type not supported")
             }
@@ -145,6 +160,7 @@ impl Kind {
             Self::StrictRefused => ("strict-refused", S::UNPROCESSABLE_ENTITY, "Not every heartbeat is valid"),
             Self::RateLimited => ("rate-limited", S::TOO_MANY_REQUESTS, "Rate limit exceeded"),
             Self::Overloaded => ("overloaded", S::SERVICE_UNAVAILABLE, "Too much under way"),
+            Self::FilesUnreadable => ("files-unreadable", S::SERVICE_UNAVAILABLE, "Files not readable"),
             Self::BufferFull => ("buffer-full", S::SERVICE_UNAVAILABLE, "Buffer full"),
             Self::BufferTimeout => ("buffer-timeout", S::SERVICE_UNAVAILABLE, "Buffer too slow"),
             Self::BufferUnreachable => ("buffer-unreachable", S::SERVICE_UNAVAILABLE, "Buffer out of reach"),
@@ -176,22 +192,65 @@ impl Kind {
             Self::NotFound => matches!(route, Route::PageFile | Route::Other),
             // By no method that the route has.
             Self::MethodNotAllowed => false,
-            Self::Internal => matches!(route, Route::Heartbeats | Route::Metrics | Route::OpenApi),
+            Self::Internal => {
+                matches!(route, Route::Heartbeats | Route::UserHeartbeats | Route::Metrics | Route::OpenApi)
+            }
             Self::Unauthorized | Self::MissingScope | Self::TokensUnavailable => {
-                matches!(route, Route::Heartbeats | Route::Metrics | Route::Status | Route::History | Route::Login)
+                matches!(
+                    route,
+                    Route::Heartbeats
+                        | Route::UserHeartbeats
+                        | Route::UserDevices
+                        | Route::Silent
+                        | Route::Metrics
+                        | Route::Status
+                        | Route::History
+                        | Route::Login
+                )
             }
             Self::CrossSite => matches!(route, Route::Login | Route::Logout),
+            Self::NotAcceptable | Self::FilesUnreadable => matches!(route, Route::UserHeartbeats),
+            Self::InvalidParameter | Self::InvalidCursor => {
+                matches!(route, Route::UserHeartbeats | Route::UserDevices | Route::Silent)
+            }
             Self::UnsupportedMediaType
             | Self::BodyTooLarge
             | Self::BodyTimeout
             | Self::BodyIncomplete
             | Self::MalformedBody => matches!(route, Route::Heartbeats | Route::Login),
             Self::RateLimited => {
-                matches!(route, Route::Heartbeats | Route::Status | Route::History | Route::Login)
+                matches!(
+                    route,
+                    Route::Heartbeats
+                        | Route::UserHeartbeats
+                        | Route::UserDevices
+                        | Route::Silent
+                        | Route::Status
+                        | Route::History
+                        | Route::Login
+                )
             }
-            Self::Overloaded => matches!(route, Route::Heartbeats | Route::Status | Route::Login),
+            Self::Overloaded => {
+                matches!(
+                    route,
+                    Route::Heartbeats
+                        | Route::UserHeartbeats
+                        | Route::UserDevices
+                        | Route::Silent
+                        | Route::Status
+                        | Route::Login
+                )
+            }
             Self::ForbiddenUser
-            | Self::UnsupportedEncoding
+            | Self::BufferTimeout
+            | Self::BufferUnreachable
+            | Self::BufferRefused
+            | Self::BufferNotRegistered
+            | Self::ForeignBuffer
+            | Self::BufferUnusable => {
+                matches!(route, Route::Heartbeats | Route::UserHeartbeats | Route::UserDevices | Route::Silent)
+            }
+            Self::UnsupportedEncoding
             | Self::TooManyHeartbeats
             | Self::ExceedsBurst
             | Self::MalformedEncoding
@@ -199,13 +258,7 @@ impl Kind {
             | Self::NoneAccepted
             | Self::StrictRefused
             | Self::BufferFull
-            | Self::BufferTimeout
-            | Self::BufferUnreachable
-            | Self::BufferRefused
-            | Self::TooFewReplicas
-            | Self::BufferNotRegistered
-            | Self::ForeignBuffer
-            | Self::BufferUnusable => matches!(route, Route::Heartbeats),
+            | Self::TooFewReplicas => matches!(route, Route::Heartbeats),
         }
     }
 
@@ -226,7 +279,7 @@ impl Kind {
     pub(super) const fn retry_after_s(self) -> Option<u64> {
         match self {
             Self::Overloaded | Self::BufferTimeout | Self::BufferRefused | Self::TooFewReplicas => Some(1),
-            Self::BufferUnreachable | Self::BufferFull | Self::TokensUnavailable => Some(5),
+            Self::BufferUnreachable | Self::BufferFull | Self::TokensUnavailable | Self::FilesUnreadable => Some(5),
             Self::BufferNotRegistered | Self::ForeignBuffer | Self::BufferUnusable => Some(15),
             _ => None,
         }

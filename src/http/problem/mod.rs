@@ -7,7 +7,6 @@
 mod kind;
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 
 use actix_web::http::header::{HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpRequest, HttpResponse};
@@ -19,7 +18,7 @@ use super::auth::Refusal;
 use super::budget::{NoRoom, Reservation};
 use super::connection::MAX_HEAD_BYTES;
 use super::request_id::RequestId;
-use crate::buffer;
+use crate::{buffer, query};
 
 impl Kind {
     /// The whole answer, as it goes over the wire, where there is no request that the framework could answer.
@@ -177,23 +176,63 @@ const RESEND: &str = "Some of the heartbeats may be held already; sending all of
 
 impl From<buffer::Error> for Problem {
     fn from(error: buffer::Error) -> Self {
-        use buffer::Error as E;
-        let (kind, reason) = match &error {
-            E::Full { .. } => (Kind::BufferFull, "The buffer is full until batchers have drained it."),
-            E::TimedOut { .. } => (Kind::BufferTimeout, "The buffer did not answer in time."),
-            E::Unreachable { .. } => (Kind::BufferUnreachable, "The buffer is out of reach."),
-            E::Refused { .. } => (Kind::BufferRefused, "The buffer refuses writes for the moment."),
-            E::TooFewReplicas { .. } => (Kind::TooFewReplicas, "Too few replicas of the buffer confirmed in time."),
-            E::NotRegistered => (Kind::BufferNotRegistered, "The buffer is not registered for a dataset yet."),
-            E::ForeignDataset { .. } => (Kind::ForeignBuffer, "The buffer belongs to another dataset."),
-            // Steps of batchers do not come up here; were they to, they would be as little the client's to mend.
-            E::BeingMoved | E::Fenced { .. } | E::NotStanding | E::Corrupt { .. } | E::Unsafe { .. } => {
-                (Kind::BufferUnusable, "The buffer cannot be used until somebody has looked at it.")
+        let (kind, reason) = why(&error);
+        Self::new(kind, format!("{reason} {RESEND}")).with_cause(error)
+    }
+}
+
+impl Problem {
+    /// A question that the buffer did not answer.
+    pub(super) fn unanswered(error: buffer::Error) -> Self {
+        let (kind, reason) = why(&error);
+        Self::new(kind, reason).with_cause(error)
+    }
+
+    /// There is no place for one more read.
+    pub(super) fn overloaded_reads(cause: impl ToString) -> Self {
+        Self::new(Kind::Overloaded, "Too many answers are being read at this moment.").with_cause(cause)
+    }
+
+    /// Heartbeats that cannot be read.
+    pub(super) fn unread(error: query::Error) -> Self {
+        match &error {
+            query::Error::Buffer(of_buffer) => {
+                let (kind, reason) = why(of_buffer);
+                Self::new(kind, reason).with_cause(error)
             }
-        };
-        let mut detail = String::from(reason);
-        let _ = write!(detail, " {RESEND}");
-        Self::new(kind, detail).with_cause(error)
+            query::Error::Busy { .. } | query::Error::CutOff { .. } => Self::overloaded_reads(error),
+            query::Error::Damaged(cause) | query::Error::Files(cause) => {
+                Self::new(Kind::FilesUnreadable, sentence(&error)).with_cause(cause)
+            }
+            query::Error::Moving | query::Error::Newer => {
+                Self::new(Kind::FilesUnreadable, sentence(&error)).with_cause(&error)
+            }
+        }
+    }
+}
+
+/// What is said of it, as a sentence.
+fn sentence(error: &query::Error) -> String {
+    let text = error.to_string();
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).chain(['.']).collect()).unwrap_or_default()
+}
+
+/// What a fault of the buffer is to a client.
+const fn why(error: &buffer::Error) -> (Kind, &'static str) {
+    use buffer::Error as E;
+    match error {
+        E::Full { .. } => (Kind::BufferFull, "The buffer is full until batchers have drained it."),
+        E::TimedOut { .. } => (Kind::BufferTimeout, "The buffer did not answer in time."),
+        E::Unreachable { .. } => (Kind::BufferUnreachable, "The buffer is out of reach."),
+        E::Refused { .. } => (Kind::BufferRefused, "The buffer refuses for the moment."),
+        E::TooFewReplicas { .. } => (Kind::TooFewReplicas, "Too few replicas of the buffer confirmed in time."),
+        E::NotRegistered => (Kind::BufferNotRegistered, "The buffer is not registered for a dataset yet."),
+        E::ForeignDataset { .. } => (Kind::ForeignBuffer, "The buffer belongs to another dataset."),
+        // Steps of batchers do not come up here; were they to, they would be as little the client's to mend.
+        E::BeingMoved | E::Fenced { .. } | E::NotStanding | E::Corrupt { .. } | E::Unsafe { .. } => {
+            (Kind::BufferUnusable, "The buffer cannot be used until somebody has looked at it.")
+        }
     }
 }
 

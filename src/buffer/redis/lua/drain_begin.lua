@@ -1,7 +1,7 @@
 #!lua
 -- Marks a new partition as being filled by a drain.
 --
--- KEYS  state, pending, processing, dead
+-- KEYS  state, pending, processing, dead, devices
 -- ARGV  mark of the drain
 -- Gives {'begun'}, or {'finished'} when this drain has done all of it; refusals: taken
 --

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom,no-writes
 -- Tells what a partition holds, to a drain that has touched nothing yet.
 --
--- KEYS  state, pending, processing, dead
+-- KEYS  state, pending, processing, dead, devices
 -- ARGV  none
 -- Gives {'found', how many of the keys there are, dataset or '', mark of a drain or ''}
 local found = redis.call('HMGET', KEYS[1], 'dataset', 'drain')

@@ -1,27 +1,40 @@
 #!lua
--- Appends frames to the pending lists of their partitions, each unless that would pass a cap.
+-- Appends frames to the pending lists of their partitions, each unless that would pass a cap, and remembers their devices.
 --
--- KEYS  state, pending
+-- KEYS  state, pending, devices
 --       … of as many partitions as the frames belong to; on a Cluster, of one
--- ARGV  dataset, cap of a partition in heartbeats, in bytes, then of each frame the number of its partition among KEYS
---       (from 1) and the frame
+-- ARGV  dataset, cap of a partition in heartbeats, in bytes, ms for which a device is remembered, devices of a partition at
+--       most (0 to remember none), then of each frame the number of its partition among KEYS (from 1), the frame, how many
+--       devices are in it, and of each when it was last seen and its name (some 4,000 of them in all, or those of one frame)
 -- Gives for each frame {'held', heartbeats that the partition has accepted up to and with it}, or its refusal:
 --       unregistered, foreign, full, corrupt
 --
--- Promises: the caps are exact under any number of producers; a refused frame leaves no trace. It is the one script
--- without allow-oom: a Redis at its maxmemory refuses it before it begins, and everything that drains goes on.
+-- Promises: the caps are exact under any number of producers; a refused frame leaves no trace, in `devices` neither. A device
+-- is never set back. It is the one script without allow-oom: a Redis at its maxmemory refuses it before it begins, and
+-- everything that drains goes on.
 -- Every heartbeat passes here, so a partition is read once and written once, whatever it is given.
 local dataset, cap_rows, cap_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local remembered_ms, most_devices = tonumber(ARGV[4]), tonumber(ARGV[5])
+-- Devices that are forgotten in one call at most, besides as many as come.
+local FORGET_AT_ONCE = 1000
+-- What `unpack` is given at a time: Lua's stack has room for some 8,000.
+local UNPACK_AT_ONCE = 4000
 
 local books = {}
-for at = 1, #KEYS, 2 do
+for at = 1, #KEYS, 3 do
   local found = redis.call('HMGET', KEYS[at], 'dataset', 'accepted', 'pending', 'claimed', 'dead', 'bytes')
-  books[#books + 1] = {
-    state = KEYS[at], list = KEYS[at + 1], frames = {}, places = {},
+  local book = {
+    state = KEYS[at], list = KEYS[at + 1], devices = KEYS[at + 2], frames = {}, places = {}, seen = {},
     refused = found[1] ~= dataset and check_dataset(KEYS[at], dataset),
     accepted = count(found, 2, 'accepted'), pending = count(found, 3, 'pending'), bytes = count(found, 6, 'bytes'),
     others = count(found, 4, 'claimed') + count(found, 5, 'dead'),
   }
+  book.before = book.accepted
+  if most_devices > 0 and not book.refused then
+    book.known = redis.pcall('ZCARD', book.devices)
+    if type(book.known) ~= 'number' then book.refused = { 'corrupt', book.known.err } end
+  end
+  books[#books + 1] = book
 end
 
 local function judge(book, frame)
@@ -33,15 +46,38 @@ local function judge(book, frame)
   return { 'held', book.accepted }
 end
 
-local answers = {}
-for at = 4, #ARGV, 2 do
-  local book = books[tonumber(ARGV[at])]
-  local answer = judge(book, ARGV[at + 1])
+local answers, at = {}, 6
+while at <= #ARGV do
+  local book, frame, devices = books[tonumber(ARGV[at])], ARGV[at + 1], tonumber(ARGV[at + 2])
+  local answer = judge(book, frame)
   answers[#answers + 1] = answer
   if answer[1] == 'held' then
-    book.frames[#book.frames + 1] = ARGV[at + 1]
+    book.frames[#book.frames + 1] = frame
     book.places[#book.places + 1] = #answers
+    for part = at + 3, at + 2 + 2 * devices do book.seen[#book.seen + 1] = ARGV[part] end
   end
+  at = at + 3 + 2 * devices
+end
+
+local function forget(devices, count)
+  if count > 0 then return redis.call('ZREMRANGEBYRANK', devices, 0, count - 1) end
+  return 0
+end
+
+local function remember(book)
+  local added = 0
+  for from = 1, #book.seen, UNPACK_AT_ONCE do
+    local to = math.min(from + UNPACK_AT_ONCE - 1, #book.seen)
+    added = added + redis.call('ZADD', book.devices, 'GT', unpack(book.seen, from, to))
+  end
+  -- Looked for with each thousandth heartbeat or so, and readers pass over those that are left.
+  if math.floor(book.before / 1000) ~= math.floor(book.accepted / 1000) then
+    local old = redis.call('ZCOUNT', book.devices, '-inf', '(' .. whole(now_ms() - remembered_ms))
+    added = added - forget(book.devices, math.min(old, FORGET_AT_ONCE))
+  end
+  local over = book.known + added - most_devices
+  local forgotten = forget(book.devices, math.min(over, math.max(added, 0) + FORGET_AT_ONCE))
+  if forgotten > 0 then redis.call('HINCRBY', book.state, 'forgotten', forgotten) end
 end
 
 for _, book in ipairs(books) do
@@ -50,6 +86,7 @@ for _, book in ipairs(books) do
     if type(pushed) == 'number' then
       redis.call('HSET', book.state, 'accepted', whole(book.accepted), 'pending', whole(book.pending),
         'bytes', whole(book.bytes))
+      if #book.seen > 0 then remember(book) end
     else
       for _, place in ipairs(book.places) do answers[place] = { 'corrupt', pushed.err } end
     end

@@ -1,10 +1,11 @@
 #!lua flags=allow-oom,no-writes
 -- Tells the state of a partition at one instant.
 --
--- KEYS  state, pending
+-- KEYS  state, pending, devices
 -- ARGV  dataset
 -- Gives {'status', accepted, pending, claimed, acked, dead, dropped, bytes, ms the oldest pending has waited or -1,
---       owner or '', claim or '', its heartbeats, ms it has stood, its deaths}; refusals: unregistered, foreign
+--       owner or '', claim or '', its heartbeats, ms it has stood, its deaths, devices that are
+--       remembered, devices forgotten for want of room}; refusals: unregistered, foreign
 local state, pending = KEYS[1], KEYS[2]
 local refused = check_dataset(state, ARGV[1])
 if refused then return refused end
@@ -28,4 +29,6 @@ status[#status + 1] = claim or ''
 status[#status + 1] = number(state, 'claim_rows')
 status[#status + 1] = claim and math.max(now - number(state, 'claim_since'), 0) or 0
 status[#status + 1] = number(state, 'claim_deaths')
+status[#status + 1] = redis.call('ZCARD', KEYS[3])
+status[#status + 1] = number(state, 'forgotten')
 return status

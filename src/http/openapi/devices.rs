@@ -1,0 +1,95 @@
+//! What can be asked about devices.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::Type;
+use utoipa::openapi::{ObjectBuilder, Required};
+
+use super::super::devices::{DEFAULT_LIMIT, MAX_LIMIT, SilentDevices, UserDevices};
+use super::answers;
+use super::operations::{guarded, operation};
+
+pub(super) fn of_user(hour: Timestamp) -> OperationBuilder {
+    let answer = json!({
+        "devices": [
+            {"device_id": "desktop", "last_seen": minutes_before(hour, 1_520), "state": "silent"},
+            {"device_id": "laptop", "last_seen": minutes_before(hour, 1), "state": "beating"},
+        ],
+        "silent_after": "5m",
+        "next": null,
+    });
+    let user = ParameterBuilder::new()
+        .name("user")
+        .parameter_in(ParameterIn::Path)
+        .required(Required::True)
+        .description(Some("The user, percent-encoded."))
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String).max_length(Some(128))))
+        .example(Some(json!("ada")));
+    let operation = operation("getUserDevices", "The devices of a user, and when each was last seen")
+        .description(Some(
+            "Devices that have beaten within `remember-devices` (7 days unless set), by their ids. A device is seen at the \
+             `timestamp` of its heartbeat, or at its arrival where that was earlier: late heartbeats make nobody look alive.",
+        ))
+        .parameter(user)
+        .parameter(after())
+        .parameter(limit())
+        .parameter(cursor())
+        .response("200", answers::found::<UserDevices>("They, a page at a time.", "devices", answer));
+    guarded(operation)
+}
+
+pub(super) fn silent(hour: Timestamp) -> OperationBuilder {
+    let answer = json!({
+        "devices": [{"user_id": "ada", "device_id": "desktop", "last_seen": minutes_before(hour, 1_520)}],
+        "silent_after": "5m",
+        "next": "/v1/silent?after=5m&limit=1&cursor=AWd8tGFcbmZs",
+    });
+    let user =
+        query("user", "Of this user only.", ObjectBuilder::new().schema_type(Type::String).max_length(Some(128)));
+    let operation = operation("getSilent", "Devices that have stopped beating")
+        .description(Some(
+            "Devices that have beaten within `remember-devices` (7 days unless set) and not within `after`, the longest silent \
+             first. With a token that is bound to users, only theirs.",
+        ))
+        .parameter(after())
+        .parameter(user)
+        .parameter(limit())
+        .parameter(cursor())
+        .response("200", answers::found::<SilentDevices>("They, a page at a time.", "silent", answer));
+    guarded(operation)
+}
+
+fn minutes_before(hour: Timestamp, minutes: i64) -> Value {
+    let time = hour.checked_sub(SignedDuration::from_mins(minutes)).unwrap_or(hour);
+    json!(format!("{time:.3}"))
+}
+
+fn query(name: &str, description: &str, schema: ObjectBuilder) -> Parameter {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Query)
+        .required(Required::False)
+        .description(Some(description))
+        .schema(Some(schema))
+        .build()
+}
+
+fn after() -> Parameter {
+    let schema = ObjectBuilder::new().schema_type(Type::String).default(Some(json!("5m")));
+    query("after", "Without a heartbeat for longer than this a device is silent, as in `30s`, `5m`, `2h 30m`.", schema)
+}
+
+fn limit() -> Parameter {
+    let schema = ObjectBuilder::new()
+        .schema_type(Type::Integer)
+        .minimum(Some(1))
+        .maximum(Some(MAX_LIMIT))
+        .default(Some(json!(DEFAULT_LIMIT)));
+    query("limit", "Devices of a page at most.", schema)
+}
+
+fn cursor() -> Parameter {
+    let schema = ObjectBuilder::new().schema_type(Type::String);
+    query("cursor", "Where to go on: as it stands in `next` of the page before.", schema)
+}

@@ -1,0 +1,170 @@
+//! `GET /v1/users/{user}/heartbeats`: what a user's devices have reported, wherever it lies by now.
+//!
+//! Constraints: with `limit`, and for JSON always, the answer is one page, made before its head is sent. Else it is the whole
+//! range as a stream in bounded memory. At most `read_streams` answers are under way at once; one that finds no place within
+//! [`PLACE_WAIT`] is 503. Encoding runs on threads that give way to those that serve connections.
+
+mod page;
+mod params;
+mod stream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::body::{BodyStream, BoxBody};
+use actix_web::http::Method;
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, LINK};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use self::page::Paged;
+use self::params::Asked;
+pub(super) use self::params::{DEFAULT_LIMIT, MAX_LIMIT};
+use self::stream::{Leaving, Walk};
+use super::accept;
+use super::answer::RateFields;
+use super::ingest::Edge;
+use super::problem::{Kind, Problem};
+use super::services::Services;
+use crate::query::output::{ExportError, Format};
+use crate::query::{self, Coverage, Reading};
+use crate::token::Scope;
+
+/// How long a read waits for its place.
+const PLACE_WAIT: Duration = Duration::from_secs(1);
+
+/// What an answer covers.
+const SYSTOLE_COVERS: HeaderName = HeaderName::from_static("systole-covers");
+
+/// The places of reads.
+#[derive(Debug)]
+pub(super) struct Reads {
+    places: Arc<Semaphore>,
+}
+
+impl Reads {
+    pub(super) fn new(at_once: usize) -> Self {
+        Self { places: Arc::new(Semaphore::new(at_once)) }
+    }
+
+    /// Places that are free.
+    pub(super) fn free(&self) -> usize {
+        self.places.available_permits()
+    }
+
+    async fn place(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        match tokio::time::timeout(PLACE_WAIT, self.places.clone().acquire_owned()).await {
+            Ok(Ok(place)) => Ok(place),
+            _ => Err(Problem::overloaded_reads("read_streams answers are under way")),
+        }
+    }
+}
+
+/// Why an answer cannot be made.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    /// It cannot be read.
+    #[error(transparent)]
+    Unread(#[from] query::Error),
+    /// It cannot be written in its format.
+    #[error(transparent)]
+    Unwritten(#[from] ExportError),
+}
+
+impl From<Fault> for Problem {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Unread(error) => Self::unread(error),
+            Fault::Unwritten(_) => {
+                Self::new(Kind::Internal, "The heartbeats cannot be written in this format.").with_cause(fault)
+            }
+        }
+    }
+}
+
+/// Where it takes nothing from the door.
+async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T, Fault> + Send + 'static) -> Result<T, Fault> {
+    query::aside(work).await?
+}
+
+/// The handler, of GET and HEAD.
+pub(super) async fn get(
+    request: HttpRequest,
+    edge: web::Data<Edge>,
+    services: web::Data<Services>,
+    reads: web::Data<Reads>,
+) -> HttpResponse {
+    match answer(&request, &edge, &services.reading, &reads).await {
+        Ok(response) => response,
+        Err(problem) => problem.respond(&request),
+    }
+}
+
+async fn answer(request: &HttpRequest, edge: &Edge, reading: &Reading, reads: &Reads) -> Result<HttpResponse, Problem> {
+    let standing = edge.judge_address(request)?;
+    let pass = edge.gate.judge(request, Scope::Read)?;
+    let asked = Asked::read(request.uri().path(), request.uri().query().unwrap_or_default())?;
+    if !pass.is_about(&asked.query.user_id) {
+        return Err(Problem::new(Kind::ForbiddenUser, "The token may not read heartbeats of this user."));
+    }
+    let format = accept::choose(request.headers(), &Format::ALL, Format::media_type).ok_or_else(not_acceptable)?;
+    let place = reads.place().await?;
+
+    let mut response = head(format, reading);
+    if let Some(rate) = RateFields::of(standing, &edge.limits) {
+        rate.insert(&mut response);
+    }
+    let mut scan = reading.scan(asked.query.clone(), asked.after.clone());
+    let limit = asked.limit.or_else(|| (format == Format::Json).then_some(DEFAULT_LIMIT));
+    let Some(limit) = limit else {
+        let walk = Walk::begin(scan, format).await?;
+        if request.method() == Method::HEAD {
+            // The framework would go through all of it to throw it away.
+            let nothing = futures::stream::empty::<Result<_, std::io::Error>>();
+            return Ok(response.body(BoxBody::new(BodyStream::new(nothing))));
+        }
+        return Ok(response.body(walk.body(Leaving::new(place, request), request)));
+    };
+    let paged = page::read(&mut scan, &asked.query, format, limit).await?;
+    if let Some(next) = paged.next.as_deref().and_then(|next| link(&asked, next)) {
+        response.insert_header((LINK, next));
+    }
+    let bytes = if format == Format::Json { framed(paged, reading.coverage()) } else { paged.rows };
+    Ok(response.body(stream::whole(bytes, Leaving::new(place, request))))
+}
+
+fn head(format: Format, reading: &Reading) -> HttpResponseBuilder {
+    let content_type = match format {
+        Format::Csv => "text/csv; charset=utf-8; header=present",
+        other => other.media_type(),
+    };
+    let mut response = HttpResponse::Ok();
+    response
+        .insert_header((CONTENT_TYPE, content_type))
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .insert_header((SYSTOLE_COVERS, covers(reading.coverage())));
+    response
+}
+
+const fn covers(coverage: Coverage) -> &'static str {
+    match coverage {
+        Coverage::All => "all",
+        Coverage::BufferOnly => "buffer",
+    }
+}
+
+fn link(asked: &Asked, next: &str) -> Option<HeaderValue> {
+    HeaderValue::try_from(format!("<{}>; rel=\"next\"", asked.next(next))).ok()
+}
+
+/// A page of JSON. No cursor holds a character that JSON would write otherwise.
+fn framed(paged: Paged, coverage: Coverage) -> Vec<u8> {
+    let next = paged.next.map_or_else(|| "null".to_owned(), |next| format!("\"{next}\""));
+    let tail = format!(",\"next\":{next},\"covers\":\"{}\"}}\n", covers(coverage));
+    [&b"{\"heartbeats\":"[..], &paged.rows, tail.as_bytes()].concat()
+}
+
+fn not_acceptable() -> Problem {
+    let offered = Format::ALL.map(Format::media_type).join(", ");
+    Problem::new(Kind::NotAcceptable, format!("There is none of what `Accept` asks for; there are {offered}."))
+}
