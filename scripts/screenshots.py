@@ -138,14 +138,17 @@ class Browser:
     def devtools(self, command, **parameters):
         return self.ask("POST", "/goog/cdp/execute", {"cmd": command, "params": parameters})
 
-    def picture(self, url, file, width, height, scheme, scale=1):
+    def picture(self, url, file, width, height, scheme, scale=1, look="well"):
         self.devtools("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=False)
         self.devtools("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self.ask("POST", "/url", {"url": url})
-        drawn = "return document.documentElement.dataset.state === 'live' && document.querySelectorAll('.line').length === 4"
-        until("the page to be drawn", lambda: self.ask("POST", "/execute/sync", {"script": drawn, "args": []}))
+        script = ("const { state } = document.documentElement.dataset; const { look } = document.querySelector('#verdict').dataset;"
+                  f" return state === 'live' && document.querySelectorAll('.line').length === 4 && look === '{look}'")
+        drawn = lambda: self.ask("POST", "/execute/sync", {"script": script, "args": []})
+        until("the page to be drawn", drawn)
         # Its second answer has settled what the first one moved.
         time.sleep(2.5)
+        until("the same", drawn)
         with open(file, "wb") as picture:
             picture.write(base64.b64decode(self.devtools("Page.captureScreenshot")["data"]))
 
@@ -192,7 +195,7 @@ def of_a_bad_hour(binary, browser, folder, images):
             time.sleep(1)
         unwell = lambda: not collector.get("/v1/status")["verdict"]["well"]
         until("something to be wrong", unwell, 120)
-        browser.picture(f"http://{collector.address}/", f"{images}/page-unwell.png", 1280, 900, "light")
+        browser.picture(f"http://{collector.address}/", f"{images}/page-unwell.png", 1280, 900, "light", look="unwell")
     finally:
         collector.stop()
 
