@@ -15,9 +15,9 @@ use serde_json::Value;
 use super::auth::{Credentials, Pass, cookie};
 use super::body::{self, declared_length};
 use super::budget::Reservation;
-use super::pulse::Reading;
 use super::ingest::Edge;
 use super::problem::{Kind, Problem};
+use super::pulse::Reading;
 use crate::token::Scope;
 
 /// A form with a token takes 100 bytes.
