@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::report::{DeadLetters, Letter, Silent, SilentDevice};
+use super::report::{DeadLetters, Letter, Silent, StoppedDevice};
 use crate::buffer::{Devices, Inspect, PartitionStatus, Result, SeenDevice, Unseen};
 use crate::heartbeat::Partition;
 
@@ -53,7 +53,7 @@ pub(super) async fn silent(devices: Arc<dyn Devices>, partitions: Partition, now
         if silent.len() == TOLD {
             return Ok(Silent { after_s: SILENT_AFTER.as_secs(), devices: silent, more: true });
         }
-        silent.push(SilentDevice { user_id, device_id, last_seen });
+        silent.push(StoppedDevice { user_id, device_id, last_seen });
     }
     Ok(Silent { after_s: SILENT_AFTER.as_secs(), devices: silent, more: false })
 }
