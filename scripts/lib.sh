@@ -62,19 +62,36 @@ need_rust() {
   need make make
 }
 
-# Other people's Parquet readers, into a folder of their own: neither the system's Python nor the user's is touched.
-PYTHON_PACKAGES=(duckdb pyarrow)
+# Python packages go into a folder of their own: neither the system's Python nor the user's is touched.
 PYTHON_FOLDER=$PWD/target/test-python
 
-readers_there() { python3 -c 'import duckdb, pyarrow.dataset' 2>/dev/null; }
-
-install_readers() {
-  export PYTHONPATH=$PYTHON_FOLDER${PYTHONPATH:+:$PYTHONPATH}
-  readers_there && return
+# need_python MODULES PACKAGE…: installs the packages when the modules (apart by commas) cannot be imported.
+need_python() {
+  local modules=$1
+  shift
+  [[ :${PYTHONPATH:-}: == *:$PYTHON_FOLDER:* ]] || export PYTHONPATH=$PYTHON_FOLDER${PYTHONPATH:+:$PYTHONPATH}
+  python3 -c "import $modules" 2>/dev/null && return
   python3 -m pip --version >/dev/null 2>&1 || install_packages python3-pip
-  say "installing ${PYTHON_PACKAGES[*]} into $PYTHON_FOLDER"
+  say "installing $* into $PYTHON_FOLDER"
   mkdir -p "$PYTHON_FOLDER"
   PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check \
-    --target "$PYTHON_FOLDER" --upgrade "${PYTHON_PACKAGES[@]}"
-  readers_there || die "python3 cannot import ${PYTHON_PACKAGES[*]} from $PYTHON_FOLDER"
+    --target "$PYTHON_FOLDER" --upgrade "$@"
+  python3 -c "import $modules" || die "python3 cannot import $modules from $PYTHON_FOLDER"
+}
+
+# Other people's Parquet readers.
+install_readers() { need_python duckdb,pyarrow.dataset duckdb pyarrow; }
+
+# What judges the files under deploy/. Of Debian's package for Prometheus only promtool is taken out: installing it whole would
+# start a server on this machine. Where it cannot be had its tests are skipped, and said so.
+install_judges() {
+  need_python yaml,kubernetes_validate PyYAML kubernetes-validate
+  local folder=$PWD/target/test-tools
+  have promtool || [ -x "$folder/usr/bin/promtool" ] && return
+  have apt-get && have dpkg-deb || return 0
+  say "unpacking promtool into $folder"
+  mkdir -p "$folder"
+  (cd "$folder" && { apt-get download prometheus || { as_root apt-get update && apt-get download prometheus; }; } &&
+    dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool && rm prometheus_*.deb) >&2 ||
+    say "promtool cannot be had here"
 }

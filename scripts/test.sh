@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # All tests and checks, on a bare Debian or Ubuntu with Rust. Installs what is missing: redis-server, faketime and the like by
-# apt-get, DuckDB and PyArrow into target/. Arguments go to the test runner: scripts/test.sh -E 'binary(cap)'.
+# apt-get; DuckDB, PyArrow, promtool and the like into target/. Arguments go to the test runner: scripts/test.sh -E 'binary(cap)'.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/lib.sh
@@ -59,6 +59,7 @@ need faketime faketime
 need prlimit util-linux
 PATH=$PATH:/usr/sbin:/sbin need mkfs.ext4 e2fsprogs
 install_readers
+install_judges
 
 rm -f "$SKIPPED" "$FIGURES"
 cargo fmt --check

@@ -6,7 +6,7 @@ pub mod token;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{batcher, buffer, compactor, dataset, http, query, telemetry};
+use crate::{batcher, buffer, compactor, dataset, http, query, silence, telemetry};
 
 /// Collects heartbeats over HTTP and lays them down as sorted, deduplicated Parquet
 #[derive(Debug, Parser)]
@@ -143,6 +143,12 @@ pub struct Up {
     pub reading: query::Options,
     /// See there.
     #[command(flatten)]
+    pub silence: silence::Options,
+    /// What `[[silence]]` in the file says; no flag can.
+    #[arg(skip)]
+    pub rules: Vec<silence::Rule>,
+    /// See there.
+    #[command(flatten)]
     pub common: Common,
 }
 
@@ -176,6 +182,12 @@ pub struct Serve {
     /// See there.
     #[command(flatten)]
     pub reading: query::Options,
+    /// See there.
+    #[command(flatten)]
+    pub silence: silence::Options,
+    /// What `[[silence]]` in the file says; no flag can.
+    #[arg(skip)]
+    pub rules: Vec<silence::Rule>,
     /// See there.
     #[command(flatten)]
     pub common: Common,

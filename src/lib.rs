@@ -1,7 +1,7 @@
 //! Systole collects heartbeats: acknowledged means kept, published means once, and the books balance.
 //!
 //! ARCHITECTURE.md is the map. Imports go down only: edge (`cli`, `app`, `config`, `http`) → services (`batcher`,
-//! `compactor`, `books`, `query`, `overview`) → stores (`buffer`, `dataset`) → vocabulary (`heartbeat`, `token`); `telemetry`, `settings`,
+//! `compactor`, `books`, `query`, `silence`, `overview`) → stores (`buffer`, `dataset`) → vocabulary (`heartbeat`, `token`); `telemetry`, `settings`,
 //! `failpoint` and `backoff` stand at the bottom and import nothing of ours. `fuzzing`, above all, exists for tests alone.
 
 pub mod app;
@@ -22,5 +22,6 @@ pub mod http;
 pub mod overview;
 pub mod query;
 pub mod settings;
+pub mod silence;
 pub mod telemetry;
 pub mod token;

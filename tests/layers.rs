@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Each module with what it may import of ours.
-const LAYERS: [(&str, &[&str]); 18] = [
+const LAYERS: [(&str, &[&str]); 19] = [
     ("backoff", &[]),
     ("failpoint", &[]),
     ("settings", &[]),
@@ -19,12 +19,25 @@ const LAYERS: [(&str, &[&str]); 18] = [
     ("compactor", &["dataset", "heartbeat", "telemetry", "failpoint", "settings"]),
     ("books", &["buffer", "dataset", "heartbeat"]),
     ("query", &["buffer", "dataset", "heartbeat", "telemetry", "settings", "failpoint"]),
+    ("silence", &["buffer", "heartbeat", "telemetry", "failpoint", "settings", "backoff"]),
     ("overview", &["books", "buffer", "dataset", "heartbeat", "telemetry"]),
     ("http", &["overview", "query", "buffer", "heartbeat", "token", "telemetry", "failpoint", "settings"]),
-    ("config", &["buffer", "batcher", "compactor", "dataset", "http", "query", "telemetry"]),
+    ("config", &["buffer", "batcher", "compactor", "dataset", "http", "query", "silence", "telemetry"]),
     (
         "cli",
-        &["config", "heartbeat", "buffer", "batcher", "compactor", "dataset", "http", "query", "telemetry", "token"],
+        &[
+            "config",
+            "heartbeat",
+            "buffer",
+            "batcher",
+            "compactor",
+            "dataset",
+            "http",
+            "query",
+            "silence",
+            "telemetry",
+            "token",
+        ],
     ),
     (
         "app",
@@ -39,6 +52,7 @@ const LAYERS: [(&str, &[&str]); 18] = [
             "http",
             "query",
             "overview",
+            "silence",
             "heartbeat",
             "telemetry",
             "token",

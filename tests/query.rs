@@ -1,6 +1,7 @@
 //! Live reads in one process: while everything moves, nothing that was accepted is missed, doubled or out of order.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
+#![allow(clippy::print_stderr, reason = "figures for the docs")]
 
 mod batcher_support;
 
@@ -169,7 +170,7 @@ async fn what_is_accepted_is_in_the_very_next_answer(mut world: World) {
     });
     let authors = futures::future::join_all(authors.collect::<Vec<_>>()).await;
     let (checks, reads) = (checks.load(Ordering::Relaxed), reads.load(Ordering::Relaxed));
-    println!("{checks} heartbeats looked for in {reads} reads");
+    eprintln!("FIGURES live reads: {checks} heartbeats looked for in {reads} reads");
     assert!(checks > 1_000, "{checks} heartbeats in {reads} reads are hardly a test");
     moving.stop().await;
     for author in authors {

@@ -24,6 +24,8 @@ fn what_was_answered_202_is_in_the_very_next_answer(buffer: Buffer) {
     let world = World::on(buffer);
     let mut collector = world.collector().batcher_args(BATCHER).compactor_args(COMPACTOR);
     if buffer == Buffer::Redis {
+        // Makes the dataset, too.
+        world.register();
         collector = collector.door_args([data(&world)]);
     }
     let collector = collector.start();

@@ -72,6 +72,8 @@ fn every_role_works_under_its_user() {
     let client = world.client(&serve);
     let beats = Beats::new(3, 5);
     client.must_keep(&beats.take(2));
+    let read = serve.get("/v1/users/user-0/heartbeats").unwrap();
+    assert_eq!((read.status, read.body["covers"].as_str()), (200, Some("buffer")), "{}", read.text);
     wait::until("two dead letters", SOON, || world.held("dead") == 2);
     wait::until("a server to tell of them", SOON, || {
         let status = serve.get("/v1/status").expect("an answer").body;
@@ -137,6 +139,29 @@ fn people_move_in_and_adopt_under_their_user() {
     people(world.launch("adopt").args([data])).run().expect_code(0);
     let audit = people(world.books(&["audit", "--json"])).run().expect_code(0).json();
     assert_eq!(audit["verdict"], "surplus");
+    assert_eq!(refusals(world.redis()), "");
+}
+
+#[test]
+fn the_door_watches_over_silence_under_its_user() {
+    let (redis, secrets) = guarded();
+    let world = World::on_redis(redis);
+    let login = |launch: Launch, user: &str| as_user(launch, user, world.redis(), secrets.path());
+    let rules = secrets.path().join("systole.toml");
+    // Nobody listens there: what is told stays in the buffer.
+    let rule = "[[silence]]\nmatch = \"*\"\nafter = \"1s\"\nwebhook = \"http://127.0.0.1:9/\"\n";
+    std::fs::write(&rules, rule).unwrap();
+    let batch = login(world.batch(), "systole-batch").start();
+    let flags = [format!("--config={}", rules.display()), "--silence-every=100ms".to_owned()];
+    let serve = login(world.serve().args(flags), "systole-serve").start();
+    serve.await_status("/health/ready", 200, SOON);
+    wait::until("the watch", SOON, || serve.metrics().sum("systole_silence_watching") == Some(1.0));
+    for _ in 0..2 {
+        world.client(&serve).must_keep(&[support::Beat::of("ada", "device")]);
+        wait::until("it to fall silent", SOON, || serve.metrics().sum("systole_silence_raised") == Some(1.0));
+    }
+    serve.stop();
+    batch.stop();
     assert_eq!(refusals(world.redis()), "");
 }
 

@@ -15,6 +15,7 @@ mod place;
 mod read;
 mod serve;
 mod show_config;
+mod silence;
 mod silent;
 mod start;
 mod supervisor;
@@ -66,8 +67,13 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
 
 fn run(arguments: &[OsString]) -> Outcome {
     failpoint::arm_from_env()?;
-    let (matches, _) = config::matches(Cli::command(), &with_command(arguments))?;
-    let cli = Cli::from_arg_matches(&matches).map_err(|error| Failure::Usage(error.to_string()))?;
+    let (matches, file) = config::matches(Cli::command(), &with_command(arguments))?;
+    let mut cli = Cli::from_arg_matches(&matches).map_err(|error| Failure::Usage(error.to_string()))?;
+    match &mut cli.command {
+        Command::Up(args) => args.rules = file.silence().to_vec(),
+        Command::Serve(args) => args.rules = file.silence().to_vec(),
+        _ => {}
+    }
     if let Some(logs) = cli.command.logs() {
         telemetry::logs::init(logs)?;
     }
@@ -130,6 +136,12 @@ impl From<telemetry::logs::Error> for Failure {
 impl From<prometheus::Error> for Failure {
     fn from(error: prometheus::Error) -> Self {
         Self::OutOfReach(format!("metrics: {error}"))
+    }
+}
+
+impl From<crate::silence::Error> for Failure {
+    fn from(error: crate::silence::Error) -> Self {
+        Self::Usage(error.to_string())
     }
 }
 

@@ -7,6 +7,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use super::silence::{self, Detour};
 use super::start::{expect_dataset, finish, open_buffer, open_dataset_to_read, stop_on_signals};
 use super::{Done, Failure, Outcome};
 use crate::buffer::committer::{self, Committer};
@@ -35,6 +36,7 @@ pub async fn run(args: Serve) -> Outcome {
     let registry = metrics::registry()?;
     let health = Health::new();
     let buffer = open_buffer(&args.buffer, &args.redis).await?;
+    let rules = silence::open(args.rules.clone(), &args.silence, &args.buffer).await?;
     let dataset = open_files(&args, &buffer).await?;
     let Door { inlet, frames, buffer_affects, spill } = open_door(&buffer, &args, &health, &registry).await?;
 
@@ -69,12 +71,22 @@ pub async fn run(args: Serve) -> Outcome {
 
     let listen = args.http.listen;
     let copy = args.spill.spill_dir.as_deref().map(TokenCopy::beside);
+    let detour = spill.as_ref().map(Spilling::detour);
+    let watching = silence::start(rules, buffer.clone(), detour, &health, &registry)?;
     let read_metrics = query::Metrics::register(&registry)?;
     let reading = Reading::new(frames, dataset, &args.reading, read_metrics);
     let services = Services { reading, devices: buffer.clone(), overview };
     let (gate, keeper) = Keeper::start(listen, &args.auth, buffer, copy, &health, &registry).await?;
     keeper.warn_without_tls(listen, args.http.tls.is_on());
-    let server = http::Server::bind(&args.http, &args.limits, &gate, Arc::new(intake), &services, health, registry)?;
+    let server = http::Server::bind(
+        &args.http,
+        &args.limits,
+        &gate,
+        watching.attend(Arc::new(intake)),
+        &services,
+        health,
+        registry,
+    )?;
     let stop_keeper = CancellationToken::new();
     let keeper = tokio::spawn({
         let stop = stop_keeper.clone();
@@ -83,6 +95,7 @@ pub async fn run(args: Serve) -> Outcome {
     info!(address = %server.address(), scheme = server.scheme(), "listening");
     let served = server.run(stop).await;
 
+    watching.stop().await?;
     stop_committer.cancel();
     finish("committer", committer).await?;
     if let Some(spill) = spill {
@@ -161,6 +174,12 @@ impl Spilling {
             async move { service.run(stop).await }
         });
         Self { service, stop, task }
+    }
+
+    /// Whether heartbeats go into the spill now.
+    fn detour(&self) -> Detour {
+        let service = self.service.clone();
+        Box::new(move || !service.is_direct())
     }
 
     async fn stop(self) -> Result<(), Failure> {

@@ -20,9 +20,15 @@ pub fn run(args: &Config) -> Outcome {
     let Some((name, matches)) = matches.subcommand() else {
         return Err(config::Error::new("config: name a command, such as `systole config batch`").into());
     };
+    let rules = if matches!(name, "up" | "serve") { file.silence() } else { &[] };
     let settings = config::in_force(&command, name, matches, &file);
     if args.output.json {
-        output::json(&settings)?;
+        let rules = rules.iter().map(|rule| config::Setting {
+            name: "silence".into(),
+            value: Some(rule.redacted()),
+            source: file.source(),
+        });
+        output::json(&settings.into_iter().chain(rules).collect::<Vec<_>>())?;
         return Ok(Done::Well);
     }
     output::line(format!("[{name}]"))?;
@@ -31,6 +37,9 @@ pub fn run(args: &Config) -> Outcome {
             Some(value) => format!("{} = {value:?}  # {}", setting.name, setting.source),
             None => format!("# {} is not set", setting.name),
         })?;
+    }
+    for rule in rules {
+        output::line(format!("\n{}", rule.redacted().trim_end()))?;
     }
     Ok(Done::Well)
 }

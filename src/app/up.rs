@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use super::start::{open_dataset, stop_on_signals};
 use super::supervisor::{Part, Supervisor};
-use super::{Done, Failure, Outcome, output, owner, place};
+use super::{Done, Failure, Outcome, output, owner, place, silence};
 use crate::batcher::{self, Batcher};
 use crate::buffer::committer::{self, Committer};
 use crate::buffer::embedded::EmbeddedBuffer;
@@ -32,6 +32,7 @@ use crate::http::{Server, Services};
 use crate::overview::report::Role;
 use crate::overview::{Overview, Sources};
 use crate::query::{self, Reading};
+use crate::silence::Watcher;
 use crate::telemetry::health::{Affects, Health};
 use crate::telemetry::metrics;
 
@@ -42,6 +43,7 @@ pub async fn run(args: Up) -> Outcome {
     relations::check_batch(&args.buffer, &args.batcher)?;
     relations::check_compact(&args.dataset)?;
     relations::check_up(&args.monitor, &args.batcher, &args.embedded, &args.dataset)?;
+    let rules = silence::open(args.rules.clone(), &args.silence, &args.buffer).await?;
     let stop = stop_on_signals()?;
     let (registry, health) = (metrics::registry()?, Health::new());
     let dataset = open_dataset(&args.dataset, true).await?;
@@ -67,14 +69,16 @@ pub async fn run(args: Up) -> Outcome {
         },
         &registry,
     )?;
+    let watching = silence::watcher(rules, shared.clone(), None, &health, &registry)?;
+    let attended = silence::attend(watching.as_ref().map(|(_, door)| door), intake.clone());
     let read_metrics = query::Metrics::register(&registry)?;
     let reading = Reading::new(shared.clone(), Some(dataset.clone()), &args.reading, read_metrics);
     let services = Services { reading, devices: shared, overview: overview.clone() };
     let (health_of_server, registry_of_server) = (health.clone(), registry.clone());
     let server =
-        Server::bind(&args.http, &args.limits, &gate, intake.clone(), &services, health_of_server, registry_of_server)?;
+        Server::bind(&args.http, &args.limits, &gate, attended, &services, health_of_server, registry_of_server)?;
     let (scheme, address) = (server.scheme(), server.address());
-    let behind = [
+    let mut behind = vec![
         keep_watching(&supervisor, monitor),
         keep_history(&supervisor, overview),
         keep_batching(&supervisor, &args, &buffer, &dataset, &health, &registry)?,
@@ -82,6 +86,7 @@ pub async fn run(args: Up) -> Outcome {
         keep_answering(&supervisor, &buffer, &dataset),
         keep_tokens(&supervisor, keeper),
     ];
+    behind.extend(watching.map(|(watcher, _)| keep_watching_over_silence(&supervisor, watcher)));
     let door = keep_serving(&supervisor, server);
     info!(%address, scheme, "listening");
     if output::line(welcome(scheme, address, &dataset)).is_err() {
@@ -93,7 +98,7 @@ pub async fn run(args: Up) -> Outcome {
     door.stop().await;
     committer.stop().await;
     drop(intake);
-    futures::future::join_all(behind.map(Part::stop)).await;
+    futures::future::join_all(behind.into_iter().map(Part::stop)).await;
     close(buffer).await;
     info!("stopped");
     Ok(Done::Well)
@@ -222,6 +227,17 @@ fn keep_tokens(supervisor: &Supervisor, keeper: Keeper) -> Part {
         let keeper = keeper.clone();
         async move {
             keeper.run(stop).await;
+            Ok::<_, Infallible>(())
+        }
+    })
+}
+
+fn keep_watching_over_silence(supervisor: &Supervisor, watcher: Watcher) -> Part {
+    let watcher = Arc::new(watcher);
+    supervisor.keep("silence", move |stop| {
+        let watcher = watcher.clone();
+        async move {
+            watcher.run(stop).await;
             Ok::<_, Infallible>(())
         }
     })

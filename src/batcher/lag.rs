@@ -1,4 +1,4 @@
-//! Noticing that nobody compacts: fragments that wait too long to be published.
+//! Noticing that nobody compacts: fragments that wait too long to be published; and how much room the disk has left.
 //!
 //! Constraints: the cost of a look does not grow with the dataset. Each look visits the buckets that are known to hold
 //! fragments (this process's own, and those met before) and a bounded stretch of all the others, in turn.
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::Metrics;
 use crate::dataset::{self, Bucket, Dataset};
 use crate::telemetry::health::{Affects, Health, Reporter};
 
@@ -45,6 +46,7 @@ impl Stored {
 pub(super) struct LagWatch {
     scan: Scan,
     publish_lag: Duration,
+    metrics: Metrics,
     reporter: Reporter,
 }
 
@@ -57,10 +59,17 @@ struct Scan {
 }
 
 impl LagWatch {
-    pub(super) fn new(dataset: Dataset, stored: Stored, publish_lag: Duration, health: &Health) -> Self {
+    pub(super) fn new(
+        dataset: Dataset,
+        stored: Stored,
+        publish_lag: Duration,
+        metrics: Metrics,
+        health: &Health,
+    ) -> Self {
+        metrics.disk_min_free.set(number(dataset.min_free_bytes()));
         let reporter = health.part("publish lag", Affects::Health, LOOK_DEADLINE);
         let scan = Scan { dataset, stored, holding: BTreeSet::new(), swept_to: None };
-        Self { scan, publish_lag, reporter }
+        Self { scan, publish_lag, metrics, reporter }
     }
 
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
@@ -74,9 +83,15 @@ impl LagWatch {
 
     async fn look(&mut self) {
         let mut scan = self.scan.clone();
-        match tokio::task::spawn_blocking(move || scan.look().map(|oldest| (scan, oldest))).await {
-            Ok(Ok((scan, oldest))) => {
+        let look = move || {
+            let (oldest, free) = (scan.look()?, scan.dataset.free_bytes()?);
+            Ok::<_, dataset::Error>((scan, oldest, free))
+        };
+        match tokio::task::spawn_blocking(look).await {
+            Ok(Ok((scan, oldest, free))) => {
                 self.scan = scan;
+                self.metrics.disk_free.set(number(free));
+                self.metrics.oldest_fragment_age.set(number(oldest.map_or(0, |(_, age)| age.as_secs())));
                 self.report(oldest);
             }
             Ok(Err(error)) => self.reporter.unwell(format!("cannot look for fragments: {error}")),
@@ -94,6 +109,11 @@ impl LagWatch {
             None => self.reporter.well("no fragment waits"),
         }
     }
+}
+
+/// A gauge of the crate is signed; no size of a disk comes near its bound.
+fn number(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 impl Scan {

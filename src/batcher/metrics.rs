@@ -27,6 +27,12 @@ pub struct Metrics {
     pub retries: IntCounterVec,
     /// Partitions left to other batchers because their claim was not finished in time.
     pub yields: IntCounter,
+    /// Age of the oldest fragment that was met, in seconds; 0 when none waits.
+    pub oldest_fragment_age: IntGauge,
+    /// Bytes free on the disk of the dataset.
+    pub disk_free: IntGauge,
+    /// Free bytes below which nothing is claimed.
+    pub disk_min_free: IntGauge,
 }
 
 impl Metrics {
@@ -53,6 +59,13 @@ impl Metrics {
             )?,
             yields: register
                 .counter("batcher_yields_total", "Partitions left to other batchers for want of progress")?,
+            oldest_fragment_age: register.gauge(
+                "batcher_oldest_fragment_age_seconds",
+                "Age of the oldest unpublished fragment that this batcher met; 0 when none waits",
+            )?,
+            disk_free: register.gauge("batcher_disk_free_bytes", "Bytes free on the disk of the dataset")?,
+            disk_min_free: register
+                .gauge("batcher_disk_min_free_bytes", "Free bytes below which no new data is claimed")?,
         };
         for fault in ["disk", "buffer", "format", "panic"] {
             metrics.retries.with_label_values(&[fault]);

@@ -114,7 +114,8 @@ impl Batcher {
         self.shared.options.check(Duration::ZERO, self.batcher_ttl).map_err(Error::Options)?;
         tracing::info!(batcher = %self.id, partitions = self.shared.dataset.partitions(), "batching");
         let (dataset, stored) = (self.shared.dataset.clone(), self.shared.stored.clone());
-        let lag = LagWatch::new(dataset, stored, *self.shared.options.publish_lag, &self.health);
+        let (metrics, publish_lag) = (self.shared.metrics.clone(), *self.shared.options.publish_lag);
+        let lag = LagWatch::new(dataset, stored, publish_lag, metrics, &self.health);
         tokio::join!(self.lead(&shutdown), lag.run(shutdown.clone()));
         self.stop().await;
         tracing::info!(batcher = %self.id, "stopped batching");

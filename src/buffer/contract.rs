@@ -8,8 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    Batchers, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, DeadLetterNote, Durability, FrameMark,
-    FramePage, Lease, LeaseAnswer, PartitionStatus, Registration, Result, Room, SeenDevice, Witness,
+    Batchers, Change, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, DeadLetterNote, Durability, FrameMark,
+    FramePage, Lease, LeaseAnswer, Marks, PartitionStatus, Queued, Raised, Registration, Result, Room, SeenDevice,
+    Watch, WatcherId, Witness,
 };
 use crate::heartbeat::{BatcherId, ClaimId, Frame, Partition};
 use crate::token::{StoredToken, TokenId, TokenList, TokenVersion};
@@ -135,6 +136,42 @@ pub trait Devices: Reach {
         after: Option<&SeenDevice>,
         limit: u32,
     ) -> Result<Vec<SeenDevice>>;
+}
+
+/// What is kept of silence: who watches, which devices are raised, and the events that wait to be delivered.
+///
+/// It belongs to no dataset, as the tokens. Every step but [`watch`](Self::watch) and the looks fails with
+/// [`Error::Unwatched`](super::Error::Unwatched) for who is not, or not any more, the one that watches; so of any number of
+/// processes one alone raises and clears.
+#[async_trait]
+pub trait Alarms: Devices {
+    /// Takes the watch for `ttl` when nobody has it, or goes on with it; by the buffer's clock. `looked` is the time of the last
+    /// look that came to its end, to be kept for whoever watches next.
+    async fn watch(&self, watcher: WatcherId, ttl: Duration, looked: Option<i64>) -> Result<Watch>;
+
+    /// Gives the watch back. That of another is left alone.
+    async fn unwatch(&self, watcher: WatcherId) -> Result<()>;
+
+    /// Says that these rules are in force, and no others. Answers since when each has been, without a break, in ms since the
+    /// Unix epoch.
+    async fn rules(&self, watcher: WatcherId, names: &[String]) -> Result<Vec<i64>>;
+
+    /// Makes at most [`MAX_CHANGES`](super::MAX_CHANGES) changes, each with its event in the same atomic step. Made again,
+    /// they change nothing. At most [`MAX_RAISED`](super::MAX_RAISED) devices are raised; of more than
+    /// [`MAX_QUEUED`](super::MAX_QUEUED) events the oldest give way.
+    async fn mark(&self, watcher: WatcherId, changes: &[Change]) -> Result<Marks>;
+
+    /// When each of these devices of a partition was last seen, ms since the Unix epoch; `None` for one that is forgotten.
+    async fn last_seen(&self, partition: Partition, devices: &[Raised]) -> Result<Vec<Option<i64>>>;
+
+    /// Devices that are raised, in an order of the backend's own, those after `after`, at most `limit` of them.
+    async fn raised(&self, after: Option<&Raised>, limit: u32) -> Result<Vec<Raised>>;
+
+    /// Events that wait to be delivered, oldest first, those after the number `after`, at most `limit` of them.
+    async fn outbox(&self, after: Option<u64>, limit: u32) -> Result<Vec<Queued>>;
+
+    /// Takes events out of the outbox: they were delivered, or are given up.
+    async fn settle(&self, watcher: WatcherId, numbers: &[u64]) -> Result<()>;
 }
 
 /// All that people may ask and decide: what a control socket lets another process do.

@@ -63,6 +63,9 @@ pub enum Error {
         /// Which one.
         partition: Partition,
     },
+    /// Another process watches over silence by now.
+    #[error("another process watches over silence by now")]
+    Unwatched,
     /// No claim with this id stands: acknowledged before, or fenced.
     #[error("the claim does not stand any more")]
     NotStanding,

@@ -10,6 +10,7 @@
 //! This module is the contract: the trait and its words. Backends implement it below; they share one contract suite.
 //! The buffer knows nothing of files, dates or HTTP.
 
+mod alarm;
 pub mod committer;
 mod contract;
 mod devices;
@@ -28,7 +29,11 @@ pub mod spill;
 mod types;
 mod unseen;
 
-pub use contract::{Administer, Buffer, Devices, Frames, Inlet, Inspect, Reach, Tokens};
+pub use alarm::{
+    Change, Event, EventId, EventKind, MAX_CHANGES, MAX_QUEUED, MAX_RAISED, Marked, Marks, Queued, Raised, Watch,
+    WatcherId,
+};
+pub use contract::{Administer, Alarms, Buffer, Devices, Frames, Inlet, Inspect, Reach, Tokens};
 pub use devices::DEVICES_AT_ONCE;
 pub use error::Error;
 pub use intake::{Intake, Parcel};

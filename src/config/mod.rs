@@ -6,7 +6,8 @@
 //! of what is in force with secrets redacted.
 //!
 //! The file: `key = value` with the names of the flags (`max-delay` or `max_delay`), for every command; a table with the
-//! name of a command (`[batch]`) holds what is for that command only. A key that no command knows is refused.
+//! name of a command (`[batch]`) holds what is for that command only. A key that no command knows is refused. Each table
+//! `[[silence]]` is a rule (`silence/rule.rs`): the one thing that the file alone can say.
 
 pub mod relations;
 
@@ -19,11 +20,15 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 
 use crate::buffer::redis::BufferUrls;
+use crate::silence::Rule;
 
 /// The file that is read when none is named and it is there.
 pub const DEFAULT_FILE: &str = "systole.toml";
 /// The variable that names the file.
 pub const FILE_VARIABLE: &str = "SYSTOLE_CONFIG";
+
+/// The tables of the file that are rules.
+const SILENCE: &str = "silence";
 
 /// What was wrong with the settings, in one line; exit code 2.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +48,7 @@ pub struct File {
     path: Option<PathBuf>,
     common: Values,
     by_command: BTreeMap<String, Values>,
+    silence: Vec<Rule>,
 }
 
 type Values = BTreeMap<String, Vec<String>>;
@@ -75,7 +81,18 @@ impl File {
         };
         let mut whole = table(&self.common);
         whole.extend(self.by_command.iter().map(|(name, values)| (name.clone(), table(values).into())));
-        whole.to_string()
+        let rules: String = self.silence.iter().map(Rule::print).collect();
+        whole.to_string() + &rules
+    }
+
+    /// How the file is called.
+    pub fn source(&self) -> String {
+        self.path.as_ref().map_or_else(|| DEFAULT_FILE.to_owned(), |path| path.display().to_string())
+    }
+
+    /// The rules about silence, in the order of the file.
+    pub fn silence(&self) -> &[Rule] {
+        &self.silence
     }
 
     pub(crate) fn parse(text: &str, command: &Command) -> Result<Self, String> {
@@ -83,6 +100,7 @@ impl File {
         let mut file = Self::default();
         for (key, value) in table {
             match value {
+                rules if key == SILENCE => file.silence = Rule::read_all(rules)?,
                 toml::Value::Table(section) => {
                     let subcommand = command
                         .find_subcommand(&key)
@@ -222,9 +240,7 @@ pub fn in_force(command: &Command, name: &str, matches: &ArgMatches, file: &File
             let source = match matches.value_source(id) {
                 Some(ValueSource::CommandLine) => "flag".to_owned(),
                 Some(ValueSource::EnvVariable) => arg.get_env().unwrap_or_default().to_string_lossy().into_owned(),
-                Some(_) if from_file => {
-                    file.path.as_ref().map_or_else(|| DEFAULT_FILE.to_owned(), |path| path.display().to_string())
-                }
+                Some(_) if from_file => file.source(),
                 _ => "default".to_owned(),
             };
             Setting { name: flag.to_owned(), value, source }
@@ -335,6 +351,18 @@ mod tests {
         assert!(parse("[bach]\nx = 7", &["systole", "batch"]).unwrap_err().contains("bach"));
         assert!(parse("[serve]\nmax-delay = 7", &["systole", "batch"]).unwrap_err().contains("max-delay"));
         assert!(parse("x = [", &["systole", "batch"]).is_err());
+    }
+
+    #[test]
+    fn rules_about_silence_stand_beside_settings_and_are_read_back() {
+        let rule = "[[silence]]\nmatch = \"ada\"\nafter = \"1m\"\nwebhook = \"https://h/\"\n";
+        let file = File::parse(&format!("max-delay = 7\n{rule}{}", rule.replace("ada", "bob")), &command()).unwrap();
+        assert_eq!(file.silence().len(), 2);
+        assert_eq!(File::parse(&file.print(), &command()), Ok(file));
+        let error = File::parse(&rule.replace("after", "aftr"), &command()).unwrap_err();
+        assert!(error.contains("number 1") && error.contains("aftr"), "{error}");
+        assert!(File::parse("silence = 1", &command()).unwrap_err().contains("[[silence]]"));
+        assert!(File::parse(&rule.replace("[[silence]]", "[silence]"), &command()).is_err());
     }
 
     #[test]

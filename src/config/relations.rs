@@ -8,6 +8,7 @@
 //!                                                                   is spilled before its producer is given up
 //! max-delay < drain-lag                                             a batch that is due is no lag (checked for `up`; in
 //!                                                                   processes apart the defaults agree: 5 s < 10 s)
+//! silence-every ≤ after ≤ remember-devices                         of each rule: who is forgotten is not missed (`silence/rule.rs`)
 //! min-free < buffer-min-free                                        `up`: on a disk that fills, what waits is drained
 //! lock-deadline < 60 s                                          the compactor's health part would call a wait a death
 //! batcher-ttl + 2 × monitor-every < 15 s                            /health tells of a dead batcher within 15 s

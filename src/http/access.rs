@@ -1,21 +1,24 @@
 //! Around every request: its id, its count, its time, its line in the log.
 
 use std::num::NonZeroU32;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use actix_web::body::MessageBody;
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage, web};
+use bytes::Bytes;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tracing::Instrument;
 
-use super::connection::Pulse;
 use super::metrics::Metrics;
 use super::problem::Cause;
+use super::pulse::{InHand, Pulse};
 use super::request_id::{RequestId, X_REQUEST_ID};
 use super::routes::Route;
 
@@ -70,7 +73,7 @@ impl Access {
 pub(super) async fn layer(
     access: web::Data<Access>,
     request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
+    next: Next<BoxBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
     let began = Instant::now();
     let route = Route::of(request.path());
@@ -84,14 +87,35 @@ pub(super) async fn layer(
     let mut response = next.call(request).instrument(span).await?;
 
     response.headers_mut().insert(X_REQUEST_ID, id.header());
-    drop((in_flight, in_hand));
+    drop(in_flight);
     let (status, took) = (response.status().as_u16(), began.elapsed());
     if let Some(metrics) = &access.metrics {
         metrics.answered(route, status, took.as_secs_f64());
     }
     let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     access.log(&id, route, status, took_ms, response.response().extensions().get::<Cause>());
-    Ok(response)
+    Ok(response.map_body(|_, body| Answer { body, _in_hand: in_hand }))
+}
+
+/// The body of an answer. Its request is in hand until the framework has taken the last of it.
+struct Answer {
+    body: BoxBody,
+    _in_hand: Option<InHand>,
+}
+
+impl MessageBody for Answer {
+    type Error = <BoxBody as MessageBody>::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, <BoxBody as MessageBody>::Error>>> {
+        Pin::new(&mut self.body).poll_next(context)
+    }
 }
 
 fn now_ms() -> u64 {

@@ -2,19 +2,17 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use actix_web::HttpResponse;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::Payload;
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
-use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 
 use super::budget::{BoundedBytes, NoRoom, Reservation, Stop};
-use super::connection::Pulse;
 use super::problem::{Kind, Problem};
 
 /// A refused body up to this length is read and thrown away, so that the connection lives on: a client that is told to
@@ -115,7 +113,7 @@ pub(super) fn overloaded() -> Problem {
 ///
 /// A chunked body whose reader is gone the framework would go on reading for as long as the client sends. While its reader
 /// lives it closes the connection instead, after a linger in which the client can read the answer.
-pub(super) fn with_unread(request: &HttpRequest, response: HttpResponse, mut payload: Payload) -> HttpResponse {
+pub(super) fn with_unread(response: HttpResponse, mut payload: Payload) -> HttpResponse {
     // What has arrived is little: the framework reads no further ahead than its own buffer.
     while let Some(piece) = payload.next().now_or_never() {
         match piece {
@@ -123,10 +121,6 @@ pub(super) fn with_unread(request: &HttpRequest, response: HttpResponse, mut pay
             // It has come to its end, or to one that the framework knows of.
             Some(Err(_)) | None => return response,
         }
-    }
-    if let Some(pulse) = request.conn_data::<Rc<Pulse>>() {
-        // The framework throws it away, and then ends the connection.
-        pulse.reads_body(true);
     }
     response.map_body(|_, body| BoxBody::new(Unread { body, _payload: payload }))
 }

@@ -28,6 +28,11 @@ impl ByteBudget {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// Bytes that may be reserved.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Whether so much would fit now: a cheap look before reading a body that says how long it is.
     pub(super) fn has_room_for(&self, bytes: usize) -> bool {
         self.used().saturating_add(bytes) <= self.limit

@@ -1,25 +1,32 @@
 //! A connection with the bounds that the framework lacks.
 //!
 //! The framework bounds the time of a connection's first head, and the silence between two requests. It does not bound a
-//! later head that comes byte by byte (its first byte ends the silence), nor an answer that nobody reads; and it takes heads
-//! of 128 KiB. Each would hold a connection, and its buffers, for as long as a client likes; with enough of them nobody else
-//! is served. So the stream itself keeps time and measure, since it alone sees every byte.
+//! later head that comes byte by byte (its first byte ends the silence), nor an answer that nobody reads; it takes heads of
+//! 128 KiB; and it parses all that it has read into requests of some 6 KiB each, however short they came, before it works on
+//! the second. Each would hold a connection, and memory, for as long as a client likes; with enough of them nobody else is
+//! served. So the stream itself keeps time and measure, since it alone sees every byte, and hands the framework one request
+//! at a time: what comes behind its end (`framing`) waits here, a few KiB at most, until its answer is taken. The rest stays
+//! with the client.
+//!
+//! All bytes are handed on, in their order. Where a request was thought to end too early, the framework is asked once, takes
+//! nothing in hand, and is handed more.
 //!
 //! Whoever passes a bound is cut off: with an answer where it is the first head of the connection, else without a word, as
 //! what was answered before may still be on its way.
 
-use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use actix_web::HttpRequest;
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use super::framing::Framing;
 use super::problem::Kind;
+use super::pulse::Pulse;
 
 /// What a connection may take.
 #[derive(Debug, Clone, Copy)]
@@ -31,106 +38,15 @@ pub(super) struct Deadlines {
     pub(super) answer: Duration,
 }
 
-/// The longest head, and about as much as is read ahead of an answer. A head begins in a buffer of 8 KiB, and what is
-/// longer than that takes one of 16 KiB; a limit just below keeps it the last.
+/// Bytes that the taker of a stream must take within the deadline, since what is made of it may never be all taken.
+const STREAM_PROGRESS: usize = 32 << 10;
+
+/// The longest head. A head begins in a buffer of 8 KiB, and what is longer than that takes one of 16 KiB; a limit just below
+/// keeps it the last.
 pub(super) const MAX_HEAD_BYTES: usize = 12 << 10;
 
-/// Bytes that the taker of a stream must take within the deadline, since what is made of it may never be all taken.
-pub(super) const STREAM_PROGRESS: usize = 32 << 10;
-
-/// What a connection's handlers tell of it.
-#[derive(Debug, Default)]
-pub(super) struct Pulse {
-    /// Requests in the hands of a handler.
-    in_hand: Cell<u32>,
-    /// Requests that ever were.
-    begun: Cell<u64>,
-    /// What comes is a body that somebody reads, which has bounds of its own.
-    body: Cell<bool>,
-    /// An answer leaves that is made while it is taken.
-    streams: Cell<bool>,
-    /// Who would read on as soon as any of this changes.
-    waiting: RefCell<Option<Waker>>,
-}
-
-impl Pulse {
-    /// A request begins; it ends with what is handed back.
-    pub(super) fn begin(self: &Rc<Self>) -> InHand {
-        self.in_hand.set(self.in_hand.get() + 1);
-        self.begun.set(self.begun.get() + 1);
-        InHand(Rc::clone(self))
-    }
-
-    /// From now on, and until said otherwise, what comes is the body of the request in hand.
-    pub(super) fn reads_body(&self, yes: bool) {
-        self.body.set(yes);
-        self.wake();
-    }
-
-    fn wake(&self) {
-        if let Some(waker) = self.waiting.take() {
-            waker.wake();
-        }
-    }
-}
-
-/// A body that is read, until this goes.
-#[derive(Debug)]
-pub(super) struct Reading(Option<Rc<Pulse>>);
-
-impl Reading {
-    /// The body of this request.
-    pub(super) fn of(request: &HttpRequest) -> Self {
-        let pulse = request.conn_data::<Rc<Pulse>>().map(Rc::clone);
-        if let Some(pulse) = &pulse {
-            pulse.reads_body(true);
-        }
-        Self(pulse)
-    }
-}
-
-impl Drop for Reading {
-    fn drop(&mut self) {
-        if let Some(pulse) = &self.0 {
-            pulse.reads_body(false);
-        }
-    }
-}
-
-/// An answer that is made while it is taken, until this goes.
-#[derive(Debug)]
-pub(super) struct Streaming(Option<Rc<Pulse>>);
-
-impl Streaming {
-    /// The answer to this request.
-    pub(super) fn of(request: &HttpRequest) -> Self {
-        let pulse = request.conn_data::<Rc<Pulse>>().map(Rc::clone);
-        if let Some(pulse) = &pulse {
-            pulse.streams.set(true);
-        }
-        Self(pulse)
-    }
-}
-
-impl Drop for Streaming {
-    fn drop(&mut self) {
-        if let Some(pulse) = &self.0 {
-            pulse.streams.set(false);
-            pulse.wake();
-        }
-    }
-}
-
-/// One request in hand.
-#[derive(Debug)]
-pub(super) struct InHand(Rc<Pulse>);
-
-impl Drop for InHand {
-    fn drop(&mut self) {
-        self.0.in_hand.set(self.0.in_hand.get().saturating_sub(1));
-        self.0.wake();
-    }
-}
+/// Read at most beyond what is known to belong to the request on hand: what the framework's buffer holds when it is empty.
+const MAX_AHEAD_BYTES: usize = 8 << 10;
 
 /// See the module.
 #[derive(Debug)]
@@ -138,35 +54,25 @@ pub(super) struct Guarded<T> {
     io: T,
     pulse: Rc<Pulse>,
     deadlines: Deadlines,
-    head: Head,
+    framing: Framing,
+    /// What came behind the end of the request that was handed on.
+    ahead: BytesMut,
+    /// A request was handed on to its end, and the framework has had no time yet to look at it.
+    is_whole: bool,
+    head: Timer,
+    /// Requests that had begun when the present head was waited for.
+    begun: u64,
     answer: Timer,
     /// Bytes of a stream that were taken since the deadline for its answer began.
     taken: usize,
 }
 
-/// What comes and is no body: the head that is on its way, and what a client sends ahead of its answers.
-#[derive(Debug, Default)]
-struct Head {
-    timer: Timer,
-    bytes: usize,
-    /// Requests that had begun when its first byte was waited for.
-    after: u64,
-    /// The framework was asked once more whether what it has is a whole request.
-    asked_again: bool,
-}
-
-impl Head {
-    fn next(&mut self, after: u64) {
-        self.timer.stop();
-        (self.bytes, self.after, self.asked_again) = (0, after, false);
-    }
-}
-
 impl<T> Guarded<T> {
     pub(super) fn new(io: T, deadlines: Deadlines) -> Self {
-        let mut head = Head::default();
-        head.timer.start(deadlines.head);
-        Self { io, pulse: Rc::default(), deadlines, head, answer: Timer::default(), taken: 0 }
+        let mut head = Timer::default();
+        head.start(deadlines.head);
+        let (pulse, framing, ahead, answer) = Default::default();
+        Self { io, pulse, deadlines, framing, ahead, is_whole: false, head, begun: 0, answer, taken: 0 }
     }
 
     /// Where handlers say that they have a request of this connection.
@@ -176,7 +82,7 @@ impl<T> Guarded<T> {
 
     /// The client has taken so many bytes more.
     fn progress(&mut self, length: usize) {
-        if !self.answer.runs() || !self.pulse.streams.get() {
+        if !self.answer.runs() || !self.pulse.streams() {
             return;
         }
         self.taken += length;
@@ -199,49 +105,79 @@ impl<T> Guarded<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Guarded<T> {
-    fn read_head(&mut self, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        // While an answer is made or taken, the framework gathers what is sent ahead, and parses it into requests of some 6 KiB
-        // each, however short they came: so little of it is read then, and the rest stays with the client.
-        let busy = self.pulse.in_hand.get() > 0 || self.pulse.streams.get() || self.answer.runs();
-        let begun = self.pulse.begun.get();
-        if !busy && begun != self.head.after {
-            self.head.next(begun);
-        }
-        if self.head.bytes > MAX_HEAD_BYTES {
-            return self.too_much(busy, context);
+    /// Hands on what comes next, no further than to the end of a request.
+    fn hand_on(&mut self, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.begun != self.pulse.begun() {
+            self.begun = self.pulse.begun();
+            self.head.stop();
         }
         let before = into.filled().len();
-        match Pin::new(&mut self.io).poll_read(context, into) {
-            Poll::Pending if busy => Poll::Pending,
-            Poll::Pending => self.head.timer.poll(context).map(|()| Err(self.refuse(context, Kind::HeadTimeout))),
-            step => {
-                let came = into.filled().len() - before;
-                self.head.bytes += came;
-                if came > 0 && !busy {
-                    self.head.timer.start(self.deadlines.head);
-                }
-                step
+        if self.ahead.is_empty() {
+            let most = self.framing.announced().saturating_add(MAX_AHEAD_BYTES);
+            match self.fill(context, into, most) {
+                Poll::Ready(outcome) => outcome?,
+                Poll::Pending if self.pulse.is_body_read() => return Poll::Pending,
+                Poll::Pending => return self.head.poll(context).map(|()| Err(self.refuse(context, Kind::HeadTimeout))),
+            }
+            let came = &into.filled()[before..];
+            let cut = self.framing.cut(came);
+            self.is_whole = cut.ends;
+            self.ahead.extend_from_slice(&came[cut.bytes..]);
+            into.set_filled(before + cut.bytes);
+        } else {
+            let most = self.ahead.len().min(into.remaining());
+            let cut = self.framing.cut(&self.ahead[..most]);
+            self.is_whole = cut.ends;
+            into.put_slice(&self.ahead[..cut.bytes]);
+            self.ahead.advance(cut.bytes);
+            if self.ahead.is_empty() {
+                // Its memory is for those who send ahead.
+                self.ahead = BytesMut::new();
             }
         }
-    }
-
-    fn too_much(&mut self, busy: bool, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if busy {
-            self.pulse.waiting.replace(Some(context.waker().clone()));
-            return Poll::Pending;
+        if self.pulse.is_body_read() {
+            return Poll::Ready(Ok(()));
         }
-        if self.head.asked_again {
+        if self.framing.head_bytes() > MAX_HEAD_BYTES {
             return Poll::Ready(Err(self.refuse(context, Kind::HeadTooLarge)));
         }
-        // It may be many short requests in a row.
-        self.head.asked_again = true;
-        context.waker().wake_by_ref();
+        if self.framing.is_within_head() {
+            self.head.start(self.deadlines.head);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sees whether the client sends more, or has ended, and hands nothing on.
+    fn look_ahead(&mut self, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.ahead.is_empty() {
+            let before = into.filled().len();
+            ready!(self.fill(context, into, MAX_AHEAD_BYTES))?;
+            if into.filled().len() == before {
+                return Poll::Ready(Ok(()));
+            }
+            self.ahead.extend_from_slice(&into.filled()[before..]);
+            into.set_filled(before);
+        }
+        self.pulse.wait(context);
         Poll::Pending
+    }
+
+    /// Reads no more than `most` bytes.
+    fn fill(&mut self, context: &mut Context<'_>, into: &mut ReadBuf<'_>, most: usize) -> Poll<io::Result<()>> {
+        let io = Pin::new(&mut self.io);
+        if into.remaining() <= most {
+            return io.poll_read(context, into);
+        }
+        let mut some = ReadBuf::new(into.initialize_unfilled_to(most));
+        ready!(io.poll_read(context, &mut some))?;
+        let came = some.filled().len();
+        into.advance(came);
+        Poll::Ready(Ok(()))
     }
 
     /// Says why, where nothing else was said on this connection; the error then makes the framework drop it.
     fn refuse(&mut self, context: &mut Context<'_>, kind: Kind) -> io::Error {
-        if self.pulse.begun.get() == 0 {
+        if self.pulse.begun() == 0 {
             // Short, and the first that is written, so it goes into the socket's buffer whole.
             let _ = Pin::new(&mut self.io).poll_write(context, &kind.bare_answer());
             let _ = Pin::new(&mut self.io).poll_flush(context);
@@ -253,10 +189,19 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Guarded<T> {
 impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<T> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.pulse.body.get() {
-            return Pin::new(&mut this.io).poll_read(context, into);
+        if std::mem::take(&mut this.is_whole) {
+            let looked = this.look_ahead(context, into);
+            if !this.ahead.is_empty() {
+                // Should the framework make no request of what it was handed, nobody else would ask again.
+                context.waker().wake_by_ref();
+            }
+            return looked;
         }
-        this.read_head(context, into)
+        let is_busy = this.pulse.is_in_hand() || this.answer.runs();
+        if is_busy && !this.pulse.is_body_read() {
+            return this.look_ahead(context, into);
+        }
+        this.hand_on(context, into)
     }
 }
 
@@ -321,8 +266,13 @@ impl Timer {
 
 #[cfg(test)]
 mod tests {
+    use futures::future::poll_fn;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
+    use super::super::framing;
+    use super::super::pulse::{InHand, Reading, Streaming};
     use super::*;
 
     const DEADLINES: Deadlines = Deadlines { head: HEAD, answer: ANSWER };
@@ -368,14 +318,12 @@ mod tests {
     #[tokio::test]
     async fn a_body_and_silence_have_deadlines_of_their_own() {
         let (client, mut server) = connection();
-        let (pulse, in_hand) = (server.pulse(), server.pulse().begin());
-        pulse.reads_body(true);
+        let (_in_hand, _reading) = (server.pulse().begin(), Reading::on(Some(server.pulse())));
         tokio::select! {
             error = read_all(&mut server) => panic!("cut off: {error}"),
             () = trickle(client) => unreachable!("it goes on for ever"),
             () = tokio::time::sleep(3 * HEAD) => {}
         }
-        drop(in_hand);
         let (_client, mut silent) = connection();
         drop(silent.pulse().begin());
         let waited = tokio::time::timeout(3 * HEAD, silent.read_u8()).await;
@@ -386,16 +334,20 @@ mod tests {
     async fn each_head_has_its_own_time() {
         let (mut client, mut server) = connection();
         for _ in 0..3 {
-            client.write_all(b"head").await.unwrap();
-            let mut head = [0; 4];
-            server.read_exact(&mut head).await.unwrap();
+            client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+            let mut line = [0; 16];
+            server.read_exact(&mut line).await.unwrap();
             tokio::time::sleep(HEAD / 2).await;
+            client.write_all(b"\r\n").await.unwrap();
+            server.read_exact(&mut line[..2]).await.unwrap();
             let in_hand = server.pulse().begin();
             // The framework looks for more of the connection while a request is in hand.
             let looked = tokio::time::timeout(HEAD, server.read_u8()).await;
             assert!(looked.is_err());
             drop(in_hand);
         }
+        client.write_all(b"GET").await.unwrap();
+        assert_eq!(read_all(&mut server).await.kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test]
@@ -409,7 +361,7 @@ mod tests {
     /// Writes more than is ever taken within the deadline, while the client takes `length` bytes a tick.
     async fn write_while_taken_by(length: usize, streams: bool) -> io::Result<()> {
         let (mut client, mut server) = connection();
-        server.pulse.streams.set(streams);
+        let _streaming = Streaming::on(streams.then(|| server.pulse()));
         let take = async {
             let mut bytes = vec![0; length];
             while client.read_exact(&mut bytes).await.is_ok() {
@@ -476,35 +428,135 @@ mod tests {
     #[tokio::test]
     async fn many_short_requests_are_no_long_head() {
         let (mut client, mut server) = connection();
-        let mut piece = [0; 1 << 10];
+        let mut request = [b'x'; 1 << 10];
+        request[1020..].copy_from_slice(b"\r\n\r\n");
         for _ in 0..40 {
-            client.write_all(&piece).await.unwrap();
-            server.read_exact(&mut piece).await.unwrap();
+            client.write_all(&request).await.unwrap();
+            server.read_exact(&mut request).await.unwrap();
             drop(server.pulse().begin());
         }
     }
 
     #[tokio::test]
     async fn little_is_read_ahead_of_an_answer_and_the_rest_behind_it() {
-        let (client, mut server) = connection();
-        let (mut answers, mut requests) = tokio::io::split(client);
-        let all = 200 << 10;
-        let send = tokio::spawn(async move { requests.write_all(&vec![b'x'; all]).await });
-        let in_hand = server.pulse().begin();
-        let mut ahead = 0;
-        let mut piece = [0; 1 << 10];
-        while let Ok(len) = tokio::time::timeout(HEAD, server.read(&mut piece)).await {
-            ahead += len.unwrap();
+        let (mut client, mut server) = connection();
+        let request = b"GET / HTTP/1.1\r\n\r\n";
+        let send = tokio::spawn(async move { client.write_all(&request.repeat(10_000)).await });
+        let mut one = vec![0; request.len()];
+        let mut piece = vec![0; 100 << 10];
+        for _ in 0..100 {
+            server.read_exact(&mut one).await.unwrap();
+            assert_eq!(one, request);
+            let in_hand = server.pulse().begin();
+            let more = tokio::time::timeout(TICK / 10, server.read(&mut piece)).await;
+            assert!(more.is_err(), "{more:?} while a request is in hand");
+            assert!(server.ahead.len() <= MAX_AHEAD_BYTES, "{}", server.ahead.len());
+            // It ends within the wait for more, which goes on by itself.
+            let end = async {
+                tokio::task::yield_now().await;
+                drop(in_hand);
+            };
+            let (len, ()) = tokio::join!(server.read_exact(&mut one), end);
+            assert_eq!(len.unwrap(), request.len());
+            drop(server.pulse().begin());
         }
-        assert!(ahead > 8 << 10 && ahead <= MAX_HEAD_BYTES + piece.len(), "{ahead}");
         assert!(!send.is_finished());
-        // It ends within the wait for more, which goes on by itself.
-        let end = async {
-            tokio::time::sleep(TICK).await;
-            drop(in_hand);
-        };
-        let (len, ()) = tokio::join!(server.read(&mut piece), end);
-        assert!(len.unwrap() > 0);
-        drop((send, answers.read_u8()));
+    }
+
+    /// What the framework does with a connection, and then some: it takes all that it is handed before it looks at it, and
+    /// works on each request for some turns.
+    struct Framework {
+        server: Guarded<DuplexStream>,
+        /// Where the head and the body of each request end.
+        ends: Vec<(usize, usize)>,
+        /// Turns that each takes.
+        work: usize,
+        room: usize,
+        got: Vec<u8>,
+        answered: usize,
+        hand: Option<(InHand, Option<Reading>, usize)>,
+    }
+
+    impl Framework {
+        /// Ready when the client has ended.
+        fn turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
+            let before = self.got.len();
+            let mut ended = false;
+            while !ended {
+                let mut buffer = vec![0; self.room];
+                let mut into = ReadBuf::new(&mut buffer);
+                match Pin::new(&mut self.server).poll_read(context, &mut into) {
+                    Poll::Pending => break,
+                    Poll::Ready(outcome) => outcome.unwrap(),
+                }
+                ended = into.filled().is_empty();
+                self.got.extend_from_slice(into.filled());
+            }
+            if let Some((_, None, _)) = self.hand {
+                assert_eq!(self.got.len(), before, "handed on while a request was in hand");
+            }
+            let Some(&(head, body)) = self.ends.get(self.answered) else { return self.end(ended) };
+            assert!(self.got.len() <= body, "more than one request at a time");
+            if self.got.len() >= head && self.hand.is_none() {
+                let pulse = self.server.pulse();
+                self.hand = Some((pulse.begin(), Some(Reading::on(Some(pulse))), self.work));
+            }
+            if let Some((_, reading, left)) = self.hand.as_mut().filter(|_| self.got.len() == body) {
+                drop(reading.take());
+                if *left == 0 {
+                    self.hand = None;
+                    self.answered += 1;
+                } else {
+                    *left -= 1;
+                    context.waker().wake_by_ref();
+                }
+            }
+            self.end(ended)
+        }
+
+        fn end(&self, ended: bool) -> Poll<()> {
+            if ended && self.hand.is_none() { Poll::Ready(()) } else { Poll::Pending }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn pipelined_requests_are_handed_on_one_by_one_however_they_come(
+            requests in vec(framing::tests::request(), 1..30),
+            writes in vec(1_usize..3000, 1..20),
+            work in 0_usize..3,
+            room in 1_usize..20_000,
+        ) {
+            let stream = requests.concat();
+            let mut end = 0;
+            let ends = requests.iter().map(|request| {
+                let head = end + framing::tests::head_of(request);
+                end += request.len();
+                (head, end)
+            });
+            let (mut client, server) = duplex(4 << 10);
+            let server = Guarded::new(server, DEADLINES);
+            let (ends, got) = (ends.collect(), Vec::new());
+            let mut framework = Framework { server, ends, work, room, got, answered: 0, hand: None };
+            let (sent, mut writes) = (stream.clone(), writes.into_iter().cycle());
+            let send = async move {
+                let mut rest = &sent[..];
+                while !rest.is_empty() {
+                    let (piece, behind) = rest.split_at(writes.next().unwrap().min(rest.len()));
+                    client.write_all(piece).await.unwrap();
+                    rest = behind;
+                    tokio::task::yield_now().await;
+                }
+                client.shutdown().await.unwrap();
+            };
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            runtime.block_on(async {
+                let served = async { tokio::join!(send, poll_fn(|context| framework.turn(context))) };
+                tokio::time::timeout(Duration::from_secs(20), served).await.expect("it goes on");
+            });
+            prop_assert_eq!(framework.got, stream);
+            prop_assert_eq!(framework.answered, framework.ends.len());
+        }
     }
 }

@@ -15,7 +15,6 @@ use super::auth::{Gate, Pass};
 use super::body::{self, Bounds, declared_length};
 use super::budget::{ByteBudget, Reservation};
 use super::client::ClientAddresses;
-use super::connection::Reading;
 use super::digest::{Digester, Form, Task};
 use super::inflate::Encoding;
 use super::keep::Handling;
@@ -24,6 +23,7 @@ use super::metrics::Metrics;
 use super::outgoing::in_pieces;
 use super::preference::Preference;
 use super::problem::{Kind, Problem};
+use super::pulse::Reading;
 use super::split::Format;
 use crate::buffer::Intake;
 use crate::token::Scope;
@@ -62,7 +62,7 @@ pub(super) async fn post(request: HttpRequest, payload: web::Payload, edge: web:
             if let Some(held) = held {
                 response = in_pieces(response, held, edge.bounds.answer);
             }
-            body::with_unread(&request, response, payload)
+            body::with_unread(response, payload)
         }
     };
     insert_preference_applied(&mut response, preference);

@@ -15,7 +15,6 @@ use serde_json::Value;
 use super::auth::{Credentials, Pass, cookie};
 use super::body::{self, declared_length};
 use super::budget::Reservation;
-use super::connection::Reading;
 use super::ingest::Edge;
 use super::problem::{Kind, Problem};
 use crate::token::Scope;
@@ -108,7 +107,7 @@ pub(super) async fn login(
             }
             response
         }
-        Err(problem) => body::with_unread(&request, problem.respond(&request), payload),
+        Err(problem) => body::with_unread(problem.respond(&request), payload),
     }
 }
 
@@ -128,7 +127,7 @@ pub(super) async fn logout(
         }
         Err(problem) => problem.respond(&request),
     };
-    body::with_unread(&request, response, payload.into_inner())
+    body::with_unread(response, payload.into_inner())
 }
 
 fn insert_cookie(response: &mut HttpResponse, line: String) {
@@ -147,7 +146,7 @@ async fn let_in(edge: &Edge, request: &HttpRequest, payload: &mut Payload) -> Re
             return Err(problem);
         }
     };
-    let body = read(edge, request, payload, length).await?;
+    let body = read(edge, payload, length).await?;
     let credentials = form.read(&body)?;
     match edge.gate.judge_presented(|| credentials.clone(), Scope::Admin)? {
         Pass::Token(_) => Ok((form, credentials)),
@@ -156,13 +155,7 @@ async fn let_in(edge: &Edge, request: &HttpRequest, payload: &mut Payload) -> Re
     }
 }
 
-async fn read(
-    edge: &Edge,
-    request: &HttpRequest,
-    payload: &mut Payload,
-    length: Option<u64>,
-) -> Result<Bytes, Problem> {
-    let _reading = Reading::of(request);
+async fn read(edge: &Edge, payload: &mut Payload, length: Option<u64>) -> Result<Bytes, Problem> {
     let mut reservation = Reservation::empty(&edge.budget);
     body::read(payload, length, body::Bounds { limit: MAX_BODY_BYTES, ..edge.bounds }, &mut reservation).await
 }

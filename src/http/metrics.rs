@@ -73,6 +73,8 @@ impl Metrics {
         budget: &Arc<ByteBudget>,
         limits: &Arc<Limits>,
     ) -> Result<(), prometheus::Error> {
+        let most = Register(registry).gauge("http_byte_budget_bytes", "Memory that they may reserve.")?;
+        most.set(i64::try_from(budget.limit()).unwrap_or(i64::MAX));
         let budget = Arc::clone(budget);
         let gauge = PullingGauge::new(
             "http_byte_budget_used_bytes",
@@ -98,6 +100,14 @@ impl Metrics {
             Box::new(move || most.saturating_sub(reads.free()) as f64),
         )?;
         registry.register(Box::new(gauge))
+    }
+
+    /// Connections of one listener that are open, of at most so many.
+    pub(super) fn register_connections(registry: &Registry, most: usize) -> Result<IntGauge, prometheus::Error> {
+        let register = Register(registry);
+        let max = register.gauge("http_connections_max", "Connections that may be open; more wait to be accepted.")?;
+        max.set(i64::try_from(most).unwrap_or(i64::MAX));
+        register.gauge("http_connections", "Connections that are open.")
     }
 
     /// Counts a request as under way until the guard is dropped, which happens also when its handling is cut off.

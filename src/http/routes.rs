@@ -129,7 +129,7 @@ fn only(resource: Resource, allow: &'static str) -> Resource {
         let detail = format!("{} takes {allow}.", Route::of(request.path()).template());
         let mut response = Problem::new(Kind::MethodNotAllowed, detail).respond(&request);
         response.headers_mut().insert(ALLOW, actix_web::http::header::HeaderValue::from_static(allow));
-        body::with_unread(&request, response, payload.into_inner())
+        body::with_unread(response, payload.into_inner())
     }))
 }
 
@@ -141,7 +141,7 @@ async fn not_found(request: HttpRequest, payload: web::Payload) -> HttpResponse 
              /health/live, /health/ready, /metrics and /openapi.json."
         }
     };
-    body::with_unread(&request, Problem::new(Kind::NotFound, hint).respond(&request), payload.into_inner())
+    body::with_unread(Problem::new(Kind::NotFound, hint).respond(&request), payload.into_inner())
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use actix_server::ServerBuilder;
 use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
 use actix_web::dev::{self, AppConfig};
 use actix_web::{App, middleware, web};
-use prometheus::Registry;
+use prometheus::{IntGauge, Registry};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +36,7 @@ use super::stream::{Accept, Stream};
 use super::tls::{self, Tls};
 use super::{Error, Options, Services, routes};
 use crate::buffer::Intake;
+use crate::telemetry::board;
 use crate::telemetry::health::Health;
 
 /// How long a connection is kept after the answer to a body that was not read to its end, so that the client can read
@@ -87,6 +88,8 @@ impl Server {
         let tls = Tls::open(&options.tls, &health, &registry)?;
         let reads = web::Data::new(Reads::new(options.read_streams as usize));
         Metrics::register_reads(&registry, reads.clone().into_inner())?;
+        let open = Metrics::register_connections(&registry, options.http_max_connections)?;
+        board::expose(&health, &registry)?;
         let ops = web::Data::new(Ops { health, registry, gate: gate.clone() });
         let document = web::Data::new(Document::new(Some(openapi::Bounds::of(options))));
         let services = web::Data::new(services.clone());
@@ -98,7 +101,7 @@ impl Server {
             config.app_data(reads.clone()).app_data(turns.clone());
             config.configure(routes::questions).configure(routes::overview).configure(routes::ops);
         };
-        Ok(Self { listener: Listener::bind(options, tls, access, Arc::new(configure))?, limits })
+        Ok(Self { listener: Listener::bind(options, tls, access, open, Arc::new(configure))?, limits })
     }
 
     /// The address that is listened on, with the real port where 0 was asked for.
@@ -146,13 +149,15 @@ impl OpsServer {
         let options = Options { listen, http_workers: 1, http_max_connections: 100, ..Options::default() };
         let access = web::Data::new(Access::new(None));
         let tls = Tls::open(tls, &health, &registry)?;
+        let open = Metrics::register_connections(&registry, options.http_max_connections)?;
+        board::expose(&health, &registry)?;
         let ops = web::Data::new(Ops { health, registry, gate: gate.clone() });
         let document = web::Data::new(Document::new(None));
         let configure = move |config: &mut web::ServiceConfig| {
             config.app_data(document.clone());
             config.app_data(ops.clone()).configure(routes::ops);
         };
-        Ok(Self { listener: Listener::bind(&options, tls, access, Arc::new(configure))? })
+        Ok(Self { listener: Listener::bind(&options, tls, access, open, Arc::new(configure))? })
     }
 
     /// The address that is listened on, with the real port where 0 was asked for.
@@ -177,6 +182,7 @@ struct Listener {
     options: Options,
     tls: Option<Tls>,
     access: web::Data<Access>,
+    open: IntGauge,
     configure: Arc<Configure>,
     /// Listens, and waits to be run.
     bound: Mutex<Option<dev::Server>>,
@@ -193,9 +199,10 @@ impl Listener {
         options: &Options,
         tls: Option<Tls>,
         access: web::Data<Access>,
+        open: IntGauge,
         configure: Arc<Configure>,
     ) -> Result<Self, Error> {
-        let mut listener = Self { options: options.clone(), tls, access, configure, bound: Mutex::default() };
+        let mut listener = Self { options: options.clone(), tls, access, open, configure, bound: Mutex::default() };
         let (server, address) = listener.listen()?;
         listener.options.listen = address;
         listener.bound = Mutex::new(Some(server));
@@ -225,7 +232,8 @@ impl Listener {
             .shutdown_timeout(options.shutdown_grace_s());
         let stopping = builder.graceful_shutdown_signal();
         let settings = options.clone();
-        let accept = Accept { tls: tls.as_ref().map(Tls::handshake), deadlines: options.deadlines() };
+        let (deadlines, open) = (options.deadlines(), self.open.clone());
+        let accept = Accept { tls: tls.as_ref().map(Tls::handshake), deadlines, open };
         // What `HttpServer` does, with a stream of our own between the socket and the framework.
         let serve = move || {
             let stopping = stopping.clone();

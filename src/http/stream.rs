@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use actix_http::error::DispatchError;
+use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -19,6 +20,8 @@ use super::connection::{Deadlines, Guarded};
 pub(super) struct Accept {
     pub(super) tls: Option<Handshake>,
     pub(super) deadlines: Deadlines,
+    /// Connections, those in a handshake among them.
+    pub(super) open: IntGauge,
 }
 
 /// What a handshake takes.
@@ -38,55 +41,79 @@ impl Accept {
         socket: TcpStream,
     ) -> Result<(Guarded<Stream>, Option<SocketAddr>), DispatchError> {
         let peer = socket.peer_addr().ok();
+        let counted = Counted::new(self.open);
         // Answers are one small piece; waiting to fill a packet only delays them.
         let _ = socket.set_nodelay(true);
-        let stream = match self.tls {
-            None => Stream::Plain(socket),
+        let wire = match self.tls {
+            None => Wire::Plain(socket),
             Some(Handshake { acceptor, deadline }) => {
                 let late = |_| DispatchError::Io(io::ErrorKind::TimedOut.into());
                 let stream = tokio::time::timeout(deadline, acceptor.accept(socket)).await.map_err(late)?;
-                Stream::Tls(Box::new(stream.map_err(DispatchError::Io)?))
+                Wire::Tls(Box::new(stream.map_err(DispatchError::Io)?))
             }
         };
-        Ok((Guarded::new(stream, self.deadlines), peer))
+        Ok((Guarded::new(Stream { wire, _counted: counted }, self.deadlines), peer))
     }
 }
 
 /// What requests come on.
 #[derive(Debug)]
-pub(super) enum Stream {
+pub(super) struct Stream {
+    wire: Wire,
+    _counted: Counted,
+}
+
+#[derive(Debug)]
+enum Wire {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+/// A connection counts as open until this goes.
+#[derive(Debug)]
+struct Counted(IntGauge);
+
+impl Counted {
+    fn new(open: IntGauge) -> Self {
+        open.inc();
+        Self(open)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(context, into),
-            Self::Tls(stream) => Pin::new(stream).poll_read(context, into),
+        match &mut self.get_mut().wire {
+            Wire::Plain(stream) => Pin::new(stream).poll_read(context, into),
+            Wire::Tls(stream) => Pin::new(stream).poll_read(context, into),
         }
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        match &mut self.get_mut().wire {
+            Wire::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Wire::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+        match &mut self.get_mut().wire {
+            Wire::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Wire::Tls(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        match &mut self.get_mut().wire {
+            Wire::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Wire::Tls(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

@@ -6,6 +6,8 @@ use prometheus::{
     Registry, Result, TextEncoder,
 };
 
+use super::process;
+
 /// Buckets for durations in seconds, from 0.5 ms (a push) to 60 s (a consolidation).
 pub const SECONDS: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
@@ -13,12 +15,14 @@ pub const SECONDS: &[f64] =
 /// The content type of [`render`].
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
-/// A registry whose metrics all begin with `systole_`.
+/// A registry whose metrics all begin with `systole_`; the process itself is in it from the start.
 ///
 /// # Errors
-/// Never in practice: the prefix is a valid name.
+/// Never in practice: the names are valid, and the first in it.
 pub fn registry() -> Result<Registry> {
-    Registry::new_custom(Some("systole".into()), None)
+    let registry = Registry::new_custom(Some("systole".into()), None)?;
+    process::expose(&registry)?;
+    Ok(registry)
 }
 
 /// Registers metrics in one registry, so that a part can build its set of them in one expression.

@@ -4,6 +4,8 @@
 //! nor in a log line above debug level. Each part owns its metrics and registers them in the one `prometheus::Registry`
 //! that `app` hands around.
 
+pub mod board;
 pub mod health;
 pub mod logs;
 pub mod metrics;
+mod process;

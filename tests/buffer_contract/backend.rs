@@ -10,7 +10,7 @@ use bytesize::ByteSize;
 use systole::buffer::embedded::{self, EmbeddedBuffer};
 use systole::buffer::options::Options;
 use systole::buffer::redis::{self, RedisBuffer};
-use systole::buffer::{Buffer, Devices, Frames, Registration, Tokens};
+use systole::buffer::{Alarms, Buffer, Devices, Frames, Registration, Tokens};
 use systole::heartbeat::DatasetId;
 
 use tempfile::TempDir;
@@ -50,6 +50,9 @@ pub trait Backend {
 
     /// Another process's view of its tokens.
     fn tokens(&self) -> Arc<dyn Tokens>;
+
+    /// Another process's view of what is kept of silence. Not through the socket: nobody watches from there.
+    fn alarms(&self) -> Arc<dyn Alarms>;
 
     /// Another process's view of the frames that lie in it.
     fn frames(&self) -> Arc<dyn Frames>;
@@ -99,6 +102,10 @@ impl Backend for Redis {
     }
 
     fn tokens(&self) -> Arc<dyn Tokens> {
+        Arc::new(RedisBuffer::connect(&AMPLE.options(), &self.place()).unwrap())
+    }
+
+    fn alarms(&self) -> Arc<dyn Alarms> {
         Arc::new(RedisBuffer::connect(&AMPLE.options(), &self.place()).unwrap())
     }
 
@@ -195,6 +202,10 @@ impl Backend for Embedded {
     }
 
     fn tokens(&self) -> Arc<dyn Tokens> {
+        Arc::new(self.buffer.another(&AMPLE.options()))
+    }
+
+    fn alarms(&self) -> Arc<dyn Alarms> {
         Arc::new(self.buffer.another(&AMPLE.options()))
     }
 

@@ -181,3 +181,21 @@ async fn an_erased_redis_and_another_one_are_errors_in_the_middle_of_a_walk() {
     backend.open(AMPLE).register(other).await.unwrap();
     assert!(matches!(frames.frames(0, from).await, Err(Error::ForeignDataset { .. })));
 }
+
+/// A server that was in charge may answer on a connection from before: what it has need not be all that was acknowledged.
+#[tokio::test]
+async fn a_replica_is_not_asked_what_there_is() {
+    let master = crate::backend::Redis::start();
+    let buffer = registered(&master, AMPLE).await;
+    push(&*buffer, 0, &frame(1, 1)).await.unwrap();
+    let server = crate::redis_server::RedisServer::with().replica_of(master.server.port()).start();
+    let replica = crate::backend::Redis { server };
+    let give_up = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while replica.server.cli(&["LLEN", "systole:{p0}:pending"]) != "1" {
+        assert!(std::time::Instant::now() < give_up, "it does not follow");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let refused = Backend::frames(&replica).frames(0, None).await;
+    assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
+    assert_eq!(walk(&*Backend::frames(&master), 0).await.len(), 1);
+}

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
 
+mod alarms;
 mod backend;
 mod committer;
 mod devices;
@@ -99,6 +100,14 @@ macro_rules! every_behaviour {
             tokens::a_token_is_never_written_over,
             tokens::there_are_never_too_many_tokens,
             tokens::tokens_survive_a_restart_and_an_erased_store_has_no_version,
+            alarms::one_process_watches_at_a_time_and_no_other_changes_anything,
+            alarms::a_watch_that_is_not_gone_on_with_runs_out,
+            alarms::a_change_and_its_event_are_made_once_and_together,
+            alarms::events_wait_in_order_until_they_are_settled,
+            alarms::of_too_many_events_the_oldest_give_way,
+            alarms::a_rule_is_in_force_since_it_was_first_named_without_a_break,
+            alarms::what_is_raised_and_waits_survives_a_restart,
+            alarms::it_is_told_when_raised_devices_were_last_seen,
             committer::what_arrives_during_a_slow_write_goes_with_the_next_one_in_order,
             committer::a_caller_that_gave_up_in_time_is_not_pushed,
             committer::a_slow_buffer_is_answered_for_by_the_deadline,

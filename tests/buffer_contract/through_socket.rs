@@ -10,9 +10,9 @@ use async_trait::async_trait;
 use systole::buffer::options::Options;
 use systole::buffer::socket::{ControlSocket, SocketBuffer};
 use systole::buffer::{
-    Administer, Batchers, Buffer, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, DeadLetterNote, Devices,
-    Durability, FrameMark, FramePage, Frames, Inlet, Inspect, Lease, LeaseAnswer, PartitionStatus, Reach, Registration,
-    Result, Room, SeenDevice, Tokens,
+    Administer, Alarms, Batchers, Buffer, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, DeadLetterNote,
+    Devices, Durability, FrameMark, FramePage, Frames, Inlet, Inspect, Lease, LeaseAnswer, PartitionStatus, Reach,
+    Registration, Result, Room, SeenDevice, Tokens,
 };
 use systole::heartbeat::{BatcherId, ClaimId, Frame, Partition};
 use systole::token::{StoredToken, TokenId, TokenList, TokenVersion};
@@ -69,6 +69,10 @@ impl Backend for Socket {
 
     fn frames(&self) -> Arc<dyn Frames> {
         Arc::new(self.far())
+    }
+
+    fn alarms(&self) -> Arc<dyn Alarms> {
+        self.inner.alarms()
     }
 
     fn crash_and_restart(&mut self) {

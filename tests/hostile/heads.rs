@@ -157,7 +157,7 @@ fn sizes() -> Vec<Case> {
         case("a header of 8,000 bytes", header(8_000), Expected::Fine),
         long("a header of 16 KiB", header(16 << 10)),
         long("a header of 1 MiB", header(1 << 20)),
-        case("10,000 headers", headers(10_000), Expected::Bare(431)),
+        long("10,000 headers", headers(10_000)),
         long("a URL of 64 KiB", to("GET", &format!("/{}", "u".repeat(64 << 10)))),
         long("a method of 64 KiB", to(&"M".repeat(64 << 10), "/")),
         long("a name of a header of 64 KiB", format!("GET / HTTP/1.1\r\n{}: 1\r\n\r\n", "N".repeat(64 << 10))),

@@ -1,4 +1,4 @@
-//! Other people's readers, run by Python: DuckDB and PyArrow.
+//! What is run by Python: other people's readers, DuckDB and PyArrow, and readers of YAML.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -59,7 +59,8 @@ pub fn read_back(format: &str, file: &Path) -> Vec<Value> {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-fn script(name: &str) -> Command {
+/// A script beside this file, run by Python with the packages that the tests need.
+pub fn script(name: &str) -> Command {
     let mut command = Command::new(python());
     if std::env::var_os("PYTHONPATH").is_none() {
         // Where scripts/test.sh puts what it has to install itself.

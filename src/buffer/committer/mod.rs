@@ -65,7 +65,7 @@ impl Metrics {
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let register = Register(registry);
         let sizes = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1_000.0, 2_500.0, 5_000.0];
-        Ok(Self {
+        let metrics = Self {
             push_seconds: register.seconds("push_seconds", "How long a write of gathered requests took")?,
             frame_heartbeats: register.histogram("push_frame_heartbeats", "Heartbeats in a pushed frame", &sizes)?,
             batch_requests: register.histogram("push_batch_requests", "Requests that shared a write", &sizes)?,
@@ -76,13 +76,21 @@ impl Metrics {
                 "Heartbeats that the buffer did not take, by reason",
                 &["reason"],
             )?,
-        })
+        };
+        for reason in REASONS {
+            metrics.refused.with_label_values(&[reason]);
+        }
+        Ok(metrics)
     }
 
     fn refuse(&self, error: &Error, heartbeats: usize) {
         self.refused.with_label_values(&[reason(error)]).inc_by(heartbeats as u64);
     }
 }
+
+/// Every series exists from the start, so that a rate sees its first move.
+const REASONS: [&str; 8] =
+    ["full", "timed_out", "unreachable", "refused", "too_few_replicas", "not_registered", "foreign_dataset", "other"];
 
 fn reason(error: &Error) -> &'static str {
     match error {

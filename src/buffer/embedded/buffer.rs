@@ -163,7 +163,7 @@ pub(super) fn caps(options: &BufferOptions, registration: Registration) -> Caps 
 }
 
 /// Milliseconds since the Unix epoch: for ages that outlive the process.
-fn now_ms() -> i64 {
+pub(super) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
@@ -173,7 +173,7 @@ pub(super) fn age(since_ms: i64) -> Duration {
 }
 
 /// When a lease of so long ends: as late as can be said, if that is too late to say.
-fn until(ttl: Duration) -> Option<Instant> {
+pub(super) fn until(ttl: Duration) -> Option<Instant> {
     /// A hundred years.
     const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
     Instant::now().checked_add(ttl.min(LONGEST))

@@ -13,6 +13,9 @@
 //! | `books`  | `d`, partition u16, the letter's id as text            | a dead letter; ids sort by age                       |
 //! | `books`  | `k`, six bytes of the token's id                       | the record of a token (`token/`), JSON               |
 //! | `books`  | `v`                                                    | the version of the tokens, as text                   |
+//! | `books`  | `a`                                                    | who is raised how often, and the rules: JSON (`alarms.rs`) |
+//! | `books`  | `r`, rule, user and device, a line feed between        | a raised device: event, last seen, raised at         |
+//! | `books`  | `o`, number u64                                        | an event to be delivered, JSON                       |
 //! | `books`  | `s`, partition u16, the device's name (`devices.rs`)   | when it was last seen: ms as i64 (`roll.rs`)         |
 //!
 //! A binary of format 1 from before devices leaves `s` alone; what it takes in meanwhile is seen by nobody.
@@ -33,6 +36,42 @@ pub(super) const TIDIED_KEY: &[u8] = b"t";
 
 /// Says that the buffer is being moved, or was: the move's id, and the target once that is settled.
 pub(super) const MOVE_KEY: &[u8] = b"m";
+
+/// What goes with the raised devices and the outbox.
+pub(super) const ALARMS_KEY: &[u8] = b"a";
+
+/// All raised devices.
+pub(super) const RAISED: &[u8] = b"r";
+
+/// A raised device.
+pub(super) fn raised(key: &str) -> Vec<u8> {
+    [RAISED, key.as_bytes()].concat()
+}
+
+/// The raised devices behind `after`, or all.
+pub(super) fn raised_after(after: Option<&str>) -> Range<Vec<u8>> {
+    let from = after.map_or_else(|| RAISED.to_vec(), |key| [&raised(key)[..], &[0]].concat());
+    // Keys are text, so this lies behind all of them.
+    from..[RAISED, &[0xff]].concat()
+}
+
+/// All events that wait to be delivered.
+pub(super) const OUTBOX: &[u8] = b"o";
+
+/// An event that waits to be delivered.
+pub(super) fn queued(number: u64) -> Vec<u8> {
+    [OUTBOX, &number.to_be_bytes()].concat()
+}
+
+/// The number of an event's key. `None` for what is no such key.
+pub(super) fn read_queued(key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(key.strip_prefix(OUTBOX)?.try_into().ok()?))
+}
+
+/// The events behind the one of this number, or all.
+pub(super) fn queued_after(after: Option<u64>) -> Range<Vec<u8>> {
+    queued(after.map_or(0, |number| number.saturating_add(1)))..queued(u64::MAX)
+}
 
 /// All tokens.
 pub(super) const TOKENS: &[u8] = b"k";
@@ -188,6 +227,16 @@ mod tests {
         for key in [&b""[..], b"k", b"k12345", b"k1234567", b"p123456"] {
             assert_eq!(read_token(key), None);
         }
+    }
+
+    #[test]
+    fn raised_devices_and_events_are_listed_from_where_a_page_ended() {
+        let devices = ["a\nb\nc", "a\nb\nc\u{1}", "a\nb\n\u{10ffff}"];
+        assert!(devices.iter().all(|key| raised_after(None).contains(&raised(key))));
+        assert!(!raised_after(Some(devices[0])).contains(&raised(devices[0])));
+        assert!(raised_after(Some(devices[0])).contains(&raised(devices[1])));
+        assert!(queued_after(Some(255)).contains(&queued(256)) && !queued_after(Some(255)).contains(&queued(255)));
+        assert_eq!((read_queued(&queued(7)), read_queued(b"o"), read_queued(b"p12345678")), (Some(7), None, None));
     }
 
     #[test]

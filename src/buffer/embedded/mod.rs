@@ -68,6 +68,7 @@
 //! poisons itself after a fault and asks to be restarted, it cannot open on a torn batch, it may wait for ever inside a
 //! commit once its workers are dead, and it has no group commit.
 
+mod alarms;
 mod birth;
 mod buffer;
 mod claims;

@@ -81,9 +81,10 @@ impl Behind {
 
 impl Seen {
     pub(super) fn push(&mut self, memory: Memory, frame: &Frame) {
+        // Counted also by whoever remembers none: an opening reads all frames behind the mark.
+        self.behind.add(frame.bytes());
         if memory.devices > 0 {
             self.memory = Some(memory);
-            self.behind.add(frame.bytes());
             self.sightings.push(frame.sightings().clone());
         }
     }
@@ -134,7 +135,8 @@ impl Roll {
         if draft.state.unsaved_from.is_none() && !draft.seen.sightings.is_empty() {
             draft.state.unsaved_from = Some(before.next);
         }
-        let lets_go = before.unsaved_from.is_some_and(|from| draft.state.first > from);
+        let Some(from) = draft.state.unsaved_from else { return };
+        let lets_go = draft.state.first > from;
         if !lets_go && !self.is_far_behind(before.registration) {
             return;
         }
@@ -227,6 +229,11 @@ impl Roll {
         let own = found.take_while(|(name, _)| name.starts_with(&prefix));
         let remembered = own.filter(|(_, entry)| entry.last_seen >= since);
         remembered.filter_map(|(name, entry)| devices::read(name, entry.last_seen)).take(limit).collect()
+    }
+
+    /// When a device was last seen.
+    pub(super) fn last_seen(&self, user_id: &str, device_id: &str) -> Option<i64> {
+        self.devices.get(&devices::name(user_id, device_id)[..]).map(|entry| entry.last_seen)
     }
 
     /// See [`Devices::devices_unseen`](super::super::Devices::devices_unseen).

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::super::handover::Mark;
-use super::super::{Error, Ledger, Registration, Result};
+use super::super::{Error, Ledger, Registration, Result, WatcherId};
 use super::commits::GroupCommit;
 use super::engine::{Engine, Marks, Write};
 use super::keys;
@@ -50,9 +50,13 @@ pub(super) struct Store {
     commits: GroupCommit,
     marks: Arc<Marks>,
     batchers: Mutex<HashMap<BatcherId, tokio::time::Instant>>,
+    watch: Mutex<Watched>,
     // The last to go: nobody may come in before the store is closed.
     lock: DirectoryLock,
 }
+
+/// Who watches over silence, and until when, if that can be said.
+pub(super) type Watched = Option<(WatcherId, Option<tokio::time::Instant>)>;
 
 /// The store on disk, or why it is closed.
 #[derive(Debug)]
@@ -120,6 +124,7 @@ impl Store {
             commits: GroupCommit::default(),
             marks,
             batchers: Mutex::default(),
+            watch: Mutex::default(),
             lock,
         });
         store.load(&*store.engine()?)?;
@@ -432,6 +437,11 @@ impl Store {
     /// The batchers and when each was last seen. A restart forgets them: they were parts of the same process.
     pub(super) fn batchers(&self) -> MutexGuard<'_, HashMap<BatcherId, tokio::time::Instant>> {
         lock(&self.batchers)
+    }
+
+    /// Who watches over silence. A restart forgets it: it was a part of the same process.
+    pub(super) fn watch(&self) -> &Mutex<Watched> {
+        &self.watch
     }
 
     /// Gives back the space of what was acknowledged, where there is much of it.

@@ -35,6 +35,8 @@ const SILENCE: Duration = Duration::from_secs(15);
 const AT_ONCE: usize = 4;
 /// After so many looks the durability is looked up again: an operator may change it while Redis runs.
 const LOOKS_PER_DURABILITY: u32 = 15;
+/// As [`Durability::level`] names them.
+const DURABILITY_LEVELS: [&str; 4] = ["always", "everysec", "no", "volatile"];
 
 /// How the buffer is watched.
 #[derive(Debug, Clone, clap::Args)]
@@ -64,12 +66,14 @@ pub struct Metrics {
     max_bytes: IntGaugeVec,
     oldest_pending: GaugeVec,
     claim_age: GaugeVec,
+    claim_deaths: IntGaugeVec,
     ledger: IntGaugeVec,
     devices: IntGaugeVec,
     devices_forgotten: IntCounterVec,
     gone_back: IntCounterVec,
     batchers_alive: IntGauge,
     reachable: IntGauge,
+    durability: IntGaugeVec,
 }
 
 impl Metrics {
@@ -97,6 +101,10 @@ impl Metrics {
                 "buffer_claim_age_seconds",
                 "How long the standing claim has stood; 0 when none stands",
             )?,
+            claim_deaths: by_partition(
+                "buffer_claim_deaths",
+                "How often an owner of the standing claim died with it; 0 when none stands",
+            )?,
             ledger: register.gauges(
                 "buffer_ledger_heartbeats",
                 "The books: accepted = pending + claimed + acked + dead + dropped",
@@ -115,6 +123,11 @@ impl Metrics {
             )?,
             batchers_alive: register.gauge("batchers_alive", "Batchers that gave a sign of life in time")?,
             reachable: register.gauge("buffer_reachable", "1 when the buffer answered the last look at it, else 0")?,
+            durability: register.gauges(
+                "buffer_durability",
+                "1 for the level of durability that the buffer was last found to have, else 0",
+                &["level"],
+            )?,
         })
     }
 }
@@ -259,6 +272,9 @@ impl Monitor {
         }
         self.metrics.reachable.set(1);
         self.metrics.batchers_alive.set(alive as i64);
+        if let Some(durability) = &memory.durability {
+            self.metrics.show_durability(durability.level);
+        }
         for status in &snapshot.partitions {
             self.metrics.show(status);
         }
@@ -316,6 +332,12 @@ fn describe(durability: &Durability) -> String {
 }
 
 impl Metrics {
+    fn show_durability(&self, found: &str) {
+        for level in DURABILITY_LEVELS {
+            self.durability.with_label_values(&[level]).set((level == found).into());
+        }
+    }
+
     fn show(&self, status: &PartitionStatus) {
         let partition = status.partition.to_string();
         let label = &[partition.as_str()];
@@ -333,6 +355,9 @@ impl Metrics {
         self.oldest_pending.with_label_values(label).set(waited.as_secs_f64());
         let age = status.claim.map(|claim| claim.age).unwrap_or_default();
         self.claim_age.with_label_values(label).set(age.as_secs_f64());
+        // It exists from the start, so that a scraper knows it before it moves.
+        self.gone_back.with_label_values(label);
+        self.claim_deaths.with_label_values(label).set(status.claim.map_or(0, |claim| claim.deaths.into()));
         for (column, count) in [
             ("accepted", ledger.accepted),
             ("pending", ledger.pending),

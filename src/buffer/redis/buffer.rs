@@ -145,15 +145,25 @@ impl RedisBuffer {
         .await
     }
 
-    /// Runs a script on the list of batchers.
-    pub(super) async fn roll_call(&self, script: &'static Script, build: impl FnOnce(&mut Cmd)) -> Result<Reply> {
+    /// Runs a script on keys that belong to no dataset, and waits for replicas where that is asked for.
+    pub(super) async fn apart(
+        &self,
+        script: &'static Script,
+        replicas: Option<Replicas>,
+        build: impl FnOnce(&mut Cmd),
+    ) -> Result<Reply> {
         within(*self.common.step_deadline, async {
             let mut command = script.call(0);
             build(&mut command);
             let call = Call { script, command, key: script.first_key(0) };
-            let value = single(self.connections.run(vec![call], None).await?)?;
+            let outcome = only(self.connections.run(vec![call], replicas).await?)?;
             // These scripts know no dataset, so they never refuse for one.
-            Reply::read(script.name, value, Asked { dataset: DatasetId::from_u128(0), partition: 0 })
+            let asked = Asked { dataset: DatasetId::from_u128(0), partition: 0 };
+            let reply = Reply::read(script.name, outcome.answer?, asked)?;
+            if replicas.is_some() {
+                self.check_replicas(outcome.replicas)?;
+            }
+            Ok(reply)
         })
         .await
     }
@@ -220,7 +230,7 @@ fn single(outcomes: Vec<Outcome>) -> Result<Value> {
     only(outcomes)?.answer
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -292,7 +302,7 @@ impl Buffer for RedisBuffer {
 
     async fn announce(&self, batcher: BatcherId, ttl: Duration) -> Result<Vec<BatcherId>> {
         let mut reply = self
-            .roll_call(&script::ANNOUNCE, |command| {
+            .apart(&script::ANNOUNCE, None, |command| {
                 command.arg(batcher.to_string()).arg(millis(ttl));
             })
             .await?;

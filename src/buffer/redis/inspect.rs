@@ -34,7 +34,7 @@ impl Inspect for RedisBuffer {
     }
 
     async fn batchers(&self) -> Result<Batchers> {
-        let mut reply = self.roll_call(&script::BATCHERS, |_| {}).await?;
+        let mut reply = self.apart(&script::BATCHERS, None, |_| {}).await?;
         reply.expect("batchers")?;
         (0..reply.left() / 2).map(|_| Ok((reply.id()?, Duration::from_millis(reply.count()?)))).collect()
     }

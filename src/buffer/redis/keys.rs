@@ -11,6 +11,9 @@
 //! | `systole:{p7}:devices`     | sorted set | devices, `user NUL device`, by when they were last seen in ms             |
 //! | `systole:batchers`           | sorted set | batchers by last sign of life, ms by Redis's clock                        |
 //! | `systole:tokens`             | hash       | tokens by id (`token/`), and `version`, another with each change          |
+//! | `systole:{alarms}:watch`     | hash       | who watches over silence (`owner`, `from_ms`, `until_ms`, `looked_ms`), the last number of the outbox (`number`), `rule:<name>` since when (ms) |
+//! | `systole:{alarms}:raised`    | sorted set | what is raised, all of score 0: `<rule>\n<user>\n<device>\n<event> <last seen> <raised at>` |
+//! | `systole:{alarms}:outbox`    | sorted set | events to be delivered, JSON, by their numbers                            |
 //!
 //! Fields of the state, all text or decimal numbers: `dataset`, `partitions`; the ledger's columns `accepted`, `pending`,
 //! `claimed`, `acked`, `dead`, `dropped` (heartbeats) and `bytes`;
@@ -34,6 +37,21 @@ pub(super) fn batchers(_: Partition) -> String {
 /// The hash of tokens; it belongs to no partition.
 pub(super) fn tokens(_: Partition) -> String {
     "systole:tokens".into()
+}
+
+/// The hash of who watches over silence.
+pub(super) fn watch(_: Partition) -> String {
+    "systole:{alarms}:watch".into()
+}
+
+/// The sorted set of what is raised.
+pub(super) fn raised(_: Partition) -> String {
+    "systole:{alarms}:raised".into()
+}
+
+/// The sorted set of events that wait to be delivered.
+pub(super) fn outbox(_: Partition) -> String {
+    "systole:{alarms}:outbox".into()
 }
 
 /// The hash that a partition's steps are checked against.

@@ -13,6 +13,7 @@
 //! whether the server keeps what it is given (`startup.rs`); then the steps of [`Buffer`](super::Buffer). The keys are in
 //! `keys.rs`.
 
+mod alarms;
 mod buffer;
 mod connection;
 mod devices;

@@ -30,6 +30,7 @@ impl Reply {
             "moving" => Err(Error::BeingMoved),
             "fenced" => Err(Error::Fenced { partition }),
             "notstanding" => Err(Error::NotStanding),
+            "unwatched" => Err(Error::Unwatched),
             "full" => Err(Error::Full { partition }),
             "corrupt" => Err(Error::Corrupt { detail: format!("partition {partition}: {}", reply.text()?) }),
             _ => Ok(reply),

@@ -69,6 +69,14 @@ scripts! {
     DEAD_DROP = "dead_drop" [state, dead];
     TOKEN_CREATE = "token_create" [tokens];
     TOKEN_REVOKE = "token_revoke" [tokens];
+    DEVICES_LAST = "devices_last" [state, devices];
+    ALARM_WATCH = "alarm_watch" [watch, raised, outbox];
+    ALARM_UNWATCH = "alarm_unwatch" [watch];
+    ALARM_RULES = "alarm_rules" [watch];
+    ALARM_MARK = "alarm_mark" [watch, raised, outbox];
+    ALARM_RAISED = "alarm_raised" [raised];
+    ALARM_OUTBOX = "alarm_outbox" [outbox];
+    ALARM_SETTLE = "alarm_settle" [watch, outbox];
     DRAIN_LOOK = "drain_look" [state, pending, processing, dead, devices];
     DRAIN_BEGIN = "drain_begin" [state, pending, processing, dead, devices];
     DRAIN_FRAMES = "drain_frames" [state, pending, processing];
@@ -158,6 +166,7 @@ mod tests {
             "push",
             "ping",
             "token_create",
+            "alarm_mark",
             "drain_begin",
             "drain_frames",
             "drain_letters",

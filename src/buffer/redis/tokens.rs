@@ -4,16 +4,13 @@
 //! of whoever runs a script on a key (`deploy/redis`).
 
 use async_trait::async_trait;
-use redis::{Cmd, FromRedisValue};
+use redis::FromRedisValue;
 
 use super::super::{Error, Result, Tokens, too_many_tokens};
 use super::RedisBuffer;
-use super::buffer::{only, within};
-use super::connection::{Call, Replicas};
+use super::buffer::within;
 use super::keys;
-use super::reply::{Asked, Reply};
-use super::script::{self, Script};
-use crate::heartbeat::DatasetId;
+use super::script;
 use crate::token::{MAX_TOKENS, MAX_TOTAL_BYTES, StoredToken, TokenId, TokenList, TokenVersion};
 
 /// Tokens that one call of a drain brings at most: with records as long as can be, less than 2 MiB.
@@ -60,7 +57,7 @@ impl Tokens for RedisBuffer {
     }
 
     async fn create_token(&self, token: &StoredToken) -> Result<bool> {
-        let reply = self.on_tokens(&script::TOKEN_CREATE, self.replicas(), |command| {
+        let reply = self.apart(&script::TOKEN_CREATE, self.replicas(), |command| {
             command.arg(TokenVersion::new().to_string()).arg(MAX_TOKENS).arg(MAX_TOTAL_BYTES);
             command.arg(token.id.to_string()).arg(&token.text);
         });
@@ -74,7 +71,7 @@ impl Tokens for RedisBuffer {
     }
 
     async fn revoke_token(&self, id: TokenId) -> Result<bool> {
-        let reply = self.on_tokens(&script::TOKEN_REVOKE, self.replicas(), |command| {
+        let reply = self.apart(&script::TOKEN_REVOKE, self.replicas(), |command| {
             command.arg(TokenVersion::new().to_string()).arg(id.to_string());
         });
         let reply = reply.await?;
@@ -103,7 +100,7 @@ impl RedisBuffer {
     /// Takes in the tokens of the buffer that moves here. Done again, it changes nothing but what was revoked since.
     pub(in super::super) async fn take_tokens(&self, tokens: &[StoredToken]) -> Result<()> {
         for some in tokens.chunks(DRAINED_AT_ONCE) {
-            let reply = self.on_tokens(&script::DRAIN_TOKENS, self.replicas(), |command| {
+            let reply = self.apart(&script::DRAIN_TOKENS, self.replicas(), |command| {
                 command.arg(TokenVersion::new().to_string());
                 for token in some {
                     command.arg(token.id.to_string()).arg(&token.text);
@@ -112,28 +109,5 @@ impl RedisBuffer {
             reply.await?.only("done")?;
         }
         Ok(())
-    }
-
-    /// Runs a script on the tokens, and waits for replicas where that is asked for.
-    async fn on_tokens(
-        &self,
-        script: &'static Script,
-        replicas: Option<Replicas>,
-        build: impl FnOnce(&mut Cmd),
-    ) -> Result<Reply> {
-        within(*self.common.step_deadline, async {
-            let mut command = script.call(0);
-            build(&mut command);
-            let call = Call { script, command, key: script.first_key(0) };
-            let outcome = only(self.connections.run(vec![call], replicas).await?)?;
-            // These scripts know no dataset, so they never refuse for one.
-            let asked = Asked { dataset: DatasetId::from_u128(0), partition: 0 };
-            let reply = Reply::read(script.name, outcome.answer?, asked)?;
-            if replicas.is_some() {
-                self.check_replicas(outcome.replicas)?;
-            }
-            Ok(reply)
-        })
-        .await
     }
 }

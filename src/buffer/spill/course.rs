@@ -46,6 +46,7 @@ pub(super) fn is_away(error: &Error) -> bool {
         | Error::BeingMoved
         | Error::Fenced { .. }
         | Error::NotStanding
+        | Error::Unwatched
         | Error::Corrupt { .. }
         | Error::Unsafe { .. } => false,
     }

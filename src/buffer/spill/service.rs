@@ -45,6 +45,7 @@ pub async fn start(
     health: &Health,
     metrics: Metrics,
 ) -> Result<(SpillingInlet, SpilledFrames, SpillService)> {
+    metrics.holds_at_most(own.spill_max_bytes.as_u64());
     let store = Store::open(&dir, own.spill_max_bytes, common).await?;
     if let Some(known) = store.registration() {
         // Else it would hold on to whatever is at the address first.
@@ -78,6 +79,11 @@ pub struct SpillService {
 }
 
 impl SpillService {
+    /// Whether heartbeats go straight to Redis now.
+    pub fn is_direct(&self) -> bool {
+        self.shared.course().is_direct()
+    }
+
     /// Runs until `shutdown`. What is under way then is left as it is: the claim stands, and is handed back at the next
     /// start.
     pub async fn run(&self, shutdown: CancellationToken) {

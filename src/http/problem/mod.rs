@@ -230,7 +230,7 @@ const fn why(error: &buffer::Error) -> (Kind, &'static str) {
         E::NotRegistered => (Kind::BufferNotRegistered, "The buffer is not registered for a dataset yet."),
         E::ForeignDataset { .. } => (Kind::ForeignBuffer, "The buffer belongs to another dataset."),
         // Steps of batchers do not come up here; were they to, they would be as little the client's to mend.
-        E::BeingMoved | E::Fenced { .. } | E::NotStanding | E::Corrupt { .. } | E::Unsafe { .. } => {
+        E::BeingMoved | E::Fenced { .. } | E::NotStanding | E::Unwatched | E::Corrupt { .. } | E::Unsafe { .. } => {
             (Kind::BufferUnusable, "The buffer cannot be used until somebody has looked at it.")
         }
     }

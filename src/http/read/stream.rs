@@ -15,7 +15,7 @@ use futures::stream::{try_unfold, unfold};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::super::access::Access;
-use super::super::connection::Streaming;
+use super::super::pulse::Streaming;
 use super::super::request_id::RequestId;
 use super::super::routes::Route;
 use super::{Fault, off_thread};

@@ -7,6 +7,7 @@
 --   {'taken'}             it is not, or not any more, what this drain may fill
 --   {'fenced'}            the lease is another's by now
 --   {'notstanding'}       no claim with this id stands
+--   {'unwatched'}         another process watches over silence by now
 --   {'full'}              it would pass the cap
 --   {'corrupt', what}     what the keys hold is not what any script writes
 
@@ -36,6 +37,10 @@ end
 
 local function check_claim(state, claim)
   if redis.call('HGET', state, 'claim_id') ~= claim then return { 'notstanding' } end
+end
+
+local function check_watch(watch, watcher)
+  if redis.call('HGET', watch, 'owner') ~= watcher then return { 'unwatched' } end
 end
 
 -- A counter of the state, out of what HMGET gave. A text that is no number makes the script fail here, before its first

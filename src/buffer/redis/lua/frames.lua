@@ -4,7 +4,8 @@
 -- KEYS  state, pending, processing
 -- ARGV  dataset, list to go on in (0 pending, 1 processing), how many of it are still to come, most frames, most bytes,
 --       all: more than a list holds
--- Gives {'frames', list, still to come, frames}: where to go on, list 2 at the end; refusals: unregistered, foreign
+-- Gives {'frames', list, still to come, frames}: where to go on, list 2 at the end; refusals: unregistered, foreign;
+--       READONLY of a replica, which may lag behind what was acknowledged
 --
 -- Promises: a walk from (0, all) to the end gives every frame that is pending or claimed throughout, however they move. First
 -- pending, from its tail to its head. A frame of a list only ever moves towards the head, so one that is still to come stays
@@ -12,6 +13,10 @@
 -- processing, which is read behind it in the same way. Where the claim there is closed on the way and another is made, the
 -- new one's frames waited all the while that pending was read, and have come already; those of the old one are written, or
 -- dead letters. A dead letter that is put back on the way is as one that was just pushed.
+-- It writes nothing, so a replica would run it. Steps that write are refused there by Redis itself.
+if string.find(redis.call('INFO', 'replication'), 'role:slave', 1, true) then
+  return redis.error_reply('READONLY this is a replica')
+end
 local state = KEYS[1]
 local refused = check_dataset(state, ARGV[1])
 if refused then return refused end

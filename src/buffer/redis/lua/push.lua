@@ -23,18 +23,13 @@ local UNPACK_AT_ONCE = 4000
 local books = {}
 for at = 1, #KEYS, 3 do
   local found = redis.call('HMGET', KEYS[at], 'dataset', 'accepted', 'pending', 'claimed', 'dead', 'bytes')
-  local book = {
+  local accepted = count(found, 2, 'accepted')
+  books[#books + 1] = {
     state = KEYS[at], list = KEYS[at + 1], devices = KEYS[at + 2], frames = {}, places = {}, seen = {},
     refused = found[1] ~= dataset and check_dataset(KEYS[at], dataset),
-    accepted = count(found, 2, 'accepted'), pending = count(found, 3, 'pending'), bytes = count(found, 6, 'bytes'),
+    before = accepted, accepted = accepted, pending = count(found, 3, 'pending'), bytes = count(found, 6, 'bytes'),
     others = count(found, 4, 'claimed') + count(found, 5, 'dead'),
   }
-  book.before = book.accepted
-  if most_devices > 0 and not book.refused then
-    book.known = redis.pcall('ZCARD', book.devices)
-    if type(book.known) ~= 'number' then book.refused = { 'corrupt', book.known.err } end
-  end
-  books[#books + 1] = book
 end
 
 local function judge(book, frame)
@@ -54,7 +49,7 @@ while at <= #ARGV do
   if answer[1] == 'held' then
     book.frames[#book.frames + 1] = frame
     book.places[#book.places + 1] = #answers
-    for part = at + 3, at + 2 + 2 * devices do book.seen[#book.seen + 1] = ARGV[part] end
+    if devices > 0 and most_devices > 0 then book.seen[#book.seen + 1] = { at + 3, at + 2 + 2 * devices } end
   end
   at = at + 3 + 2 * devices
 end
@@ -64,29 +59,40 @@ local function forget(devices, count)
   return 0
 end
 
+-- Before the frames: what cannot be remembered must not be held either. Gives how many devices are new.
 local function remember(book)
   local added = 0
-  for from = 1, #book.seen, UNPACK_AT_ONCE do
-    local to = math.min(from + UNPACK_AT_ONCE - 1, #book.seen)
-    added = added + redis.call('ZADD', book.devices, 'GT', unpack(book.seen, from, to))
+  for _, part in ipairs(book.seen) do
+    for from = part[1], part[2], UNPACK_AT_ONCE do
+      local to = math.min(from + UNPACK_AT_ONCE - 1, part[2])
+      local new = redis.pcall('ZADD', book.devices, 'GT', unpack(ARGV, from, to))
+      if type(new) ~= 'number' then return new end
+      added = added + new
+    end
   end
+  return added
+end
+
+local function forget_some(book, added)
   -- Looked for with each thousandth heartbeat or so, and readers pass over those that are left.
   if math.floor(book.before / 1000) ~= math.floor(book.accepted / 1000) then
     local old = redis.call('ZCOUNT', book.devices, '-inf', '(' .. whole(now_ms() - remembered_ms))
-    added = added - forget(book.devices, math.min(old, FORGET_AT_ONCE))
+    forget(book.devices, math.min(old, FORGET_AT_ONCE))
   end
-  local over = book.known + added - most_devices
-  local forgotten = forget(book.devices, math.min(over, math.max(added, 0) + FORGET_AT_ONCE))
+  if added == 0 then return end
+  local over = redis.call('ZCARD', book.devices) - most_devices
+  local forgotten = forget(book.devices, math.min(over, added + FORGET_AT_ONCE))
   if forgotten > 0 then redis.call('HINCRBY', book.state, 'forgotten', forgotten) end
 end
 
 for _, book in ipairs(books) do
   if #book.frames > 0 then
-    local pushed = redis.pcall('RPUSH', book.list, unpack(book.frames))
+    local added = remember(book)
+    local pushed = type(added) == 'number' and redis.pcall('RPUSH', book.list, unpack(book.frames)) or added
     if type(pushed) == 'number' then
       redis.call('HSET', book.state, 'accepted', whole(book.accepted), 'pending', whole(book.pending),
         'bytes', whole(book.bytes))
-      if #book.seen > 0 then remember(book) end
+      if #book.seen > 0 then forget_some(book, added) end
     else
       for _, place in ipairs(book.places) do answers[place] = { 'corrupt', pushed.err } end
     end
