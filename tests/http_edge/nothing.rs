@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use prometheus::Registry;
 use systole::buffer::{
     self, Batchers, DeadLetter, DeadLetterId, DeadLetterNote, Devices, Durability, FrameMark, FramePage, Frames,
-    Inspect, PartitionStatus, Reach, Registration,
+    Inspect, PartitionStatus, Reach, Registration, SeenDevice,
 };
 use systole::heartbeat::Partition;
 use systole::http::Services;
