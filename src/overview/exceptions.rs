@@ -1,12 +1,13 @@
 //! What people must look at one by one: dead letters and silent devices. Asked of the buffer only while somebody looks.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::report::{DeadLetters, Letter, Silent, SilentDevice};
-use crate::buffer::{Devices, Inspect, PartitionStatus, Result};
+use super::report::{DeadLetters, Letter, Silent, StoppedDevice};
+use crate::buffer::{Devices, Inspect, PartitionStatus, Result, SeenDevice, Unseen};
 use crate::heartbeat::Partition;
 
 /// Of each that are told.
@@ -44,21 +45,15 @@ pub(super) async fn dead_letters(buffer: &dyn Inspect, partitions: &[PartitionSt
 }
 
 /// The devices that have been silent for the longest.
-pub(super) async fn silent(devices: &dyn Devices, partitions: Partition, now_ms: i64) -> Result<Silent> {
+pub(super) async fn silent(devices: Arc<dyn Devices>, partitions: Partition, now_ms: i64) -> Result<Silent> {
     let before = now_ms.saturating_sub(i64::try_from(SILENT_AFTER.as_millis()).unwrap_or(i64::MAX));
-    let found: Vec<_> = stream::iter(0..partitions)
-        .map(|partition| devices.devices_unseen(partition, before, None, ASKED))
-        .buffered(AT_ONCE)
-        .try_collect()
-        .await?;
-    let mut silent: Vec<_> = found.into_iter().flatten().collect();
-    silent.sort_unstable();
-    let more = silent.len() > TOLD;
-    silent.truncate(TOLD);
-    let devices = silent.into_iter().map(|device| SilentDevice {
-        user_id: device.user_id,
-        device_id: device.device_id,
-        last_seen: device.last_seen,
-    });
-    Ok(Silent { after_s: SILENT_AFTER.as_secs(), devices: devices.collect(), more })
+    let mut unseen = Unseen::new(devices, 0..partitions, before, None, ASKED);
+    let mut silent = Vec::new();
+    while let Some(SeenDevice { user_id, device_id, last_seen }) = unseen.next().await? {
+        if silent.len() == TOLD {
+            return Ok(Silent { after_s: SILENT_AFTER.as_secs(), devices: silent, more: true });
+        }
+        silent.push(StoppedDevice { user_id, device_id, last_seen });
+    }
+    Ok(Silent { after_s: SILENT_AFTER.as_secs(), devices: silent, more: false })
 }

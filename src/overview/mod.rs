@@ -183,6 +183,9 @@ impl Inner {
         let (files, dead_letters, silent) =
             tokio::join!(self.files(), self.dead_letters(snapshot.clone()), self.silent(snapshot.clone()));
         let (books, books_unknown) = self.books(files.as_deref()).await;
+        // The buffer as it is by now, and not before the parts that tell of it.
+        let verdict = gather::verdict(self.sources.health.snapshot());
+        let snapshot = self.sources.snapshot.borrow().clone();
         let now = Instant::now();
         let flow = self.flow().rates(now);
         let rates = Rates {
@@ -196,7 +199,7 @@ impl Inner {
             version: env!("CARGO_PKG_VERSION"),
             role: self.sources.role,
             uptime_s: self.started.elapsed().as_secs(),
-            verdict: gather::verdict(self.sources.health.snapshot()),
+            verdict,
             rates,
             refused: gather::refused(&self.registry.gather()),
             buffer: snapshot.map(|snapshot| gather::buffer(self.sources.role, snapshot, now)),
@@ -236,7 +239,7 @@ impl Inner {
         let (inner, partitions) = (self.clone(), u16::try_from(snapshot?.partitions.len()).ok()?);
         let list = move || async move {
             inner.count("silent");
-            told("silent devices", exceptions::silent(&*inner.sources.devices, partitions, now_ms()).await)
+            told("silent devices", exceptions::silent(inner.sources.devices.clone(), partitions, now_ms()).await)
         };
         self.silent.get(PIECE_FRESH, PIECE_PATIENCE, list).await
     }

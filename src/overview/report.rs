@@ -253,14 +253,14 @@ pub struct Silent {
     /// Silent for longer than this.
     pub after_s: u64,
     /// The longest silent first.
-    pub devices: Vec<SilentDevice>,
+    pub devices: Vec<StoppedDevice>,
     /// Whether there are more.
     pub more: bool,
 }
 
 /// A device that has stopped beating.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct SilentDevice {
+pub struct StoppedDevice {
     /// Whose.
     pub user_id: String,
     /// Which.

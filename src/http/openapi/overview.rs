@@ -181,7 +181,7 @@ mod tests {
             (&status["files"]["days"][0], report::Day::schema()),
             (&status["files"]["disk"], report::Disk::schema()),
             (&status["dead_letters"]["letters"][0], report::Letter::schema()),
-            (&status["silent"]["devices"][0], report::SilentDevice::schema()),
+            (&status["silent"]["devices"][0], report::StoppedDevice::schema()),
             (&status["books"], report::Books::schema()),
             (&status["books"]["files"], report::BooksOfFiles::schema()),
             (&example_of_history(), report::History::schema()),
