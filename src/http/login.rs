@@ -147,7 +147,7 @@ async fn let_in(edge: &Edge, request: &HttpRequest, payload: &mut Payload) -> Re
             return Err(problem);
         }
     };
-    let body = read(edge, payload, length).await?;
+    let body = read(edge, request, payload, length).await?;
     let credentials = form.read(&body)?;
     match edge.gate.judge_presented(|| credentials.clone(), Scope::Admin)? {
         Pass::Token(_) => Ok((form, credentials)),
@@ -156,7 +156,13 @@ async fn let_in(edge: &Edge, request: &HttpRequest, payload: &mut Payload) -> Re
     }
 }
 
-async fn read(edge: &Edge, payload: &mut Payload, length: Option<u64>) -> Result<Bytes, Problem> {
+async fn read(
+    edge: &Edge,
+    request: &HttpRequest,
+    payload: &mut Payload,
+    length: Option<u64>,
+) -> Result<Bytes, Problem> {
+    let _reading = Reading::of(request);
     let mut reservation = Reservation::empty(&edge.budget);
     body::read(payload, length, body::Bounds { limit: MAX_BODY_BYTES, ..edge.bounds }, &mut reservation).await
 }
