@@ -45,6 +45,11 @@ install_packages() {
 # need COMMAND PACKAGE: installs the package when the command is missing.
 need() { have "$1" || install_packages "$2"; }
 
+# want COMMAND PACKAGE…: installs the packages when the command is missing. Where they cannot be had, what needs it says so.
+want() {
+  have "$1" || (shift && install_packages "$@") || say "without $1: what needs it is skipped"
+}
+
 # Systole's scripts in Redis carry flags that came with Redis 7: Debian 12, Ubuntu 24.04 and later have it.
 need_redis() {
   need redis-server redis-server

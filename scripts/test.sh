@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# All tests and checks, on a bare Debian or Ubuntu with Rust. Installs what is missing: redis-server, faketime and the like by
-# apt-get; DuckDB, PyArrow, promtool and the like into target/. Arguments go to the test runner: scripts/test.sh -E 'binary(cap)'.
+# All tests and checks, on a bare Debian or Ubuntu with Rust. Installs what is missing: redis-server, faketime, chromium and the
+# like by apt-get; DuckDB, PyArrow, promtool and the like into target/. Arguments go to the test runner: scripts/test.sh -E
+# 'binary(cap)'.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/lib.sh
@@ -58,6 +59,9 @@ need python3 python3
 need faketime faketime
 need prlimit util-linux
 PATH=$PATH:/usr/sbin:/sbin need mkfs.ext4 e2fsprogs
+# For the tests of the page.
+want chromium chromium
+want chromedriver chromium-driver
 install_readers
 install_judges
 

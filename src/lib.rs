@@ -1,8 +1,9 @@
 //! Systole collects heartbeats: acknowledged means kept, published means once, and the books balance.
 //!
 //! ARCHITECTURE.md is the map. Imports go down only: edge (`cli`, `app`, `config`, `http`) → services (`batcher`,
-//! `compactor`, `books`, `query`, `silence`, `overview`) → stores (`buffer`, `dataset`) → vocabulary (`heartbeat`, `token`); `telemetry`, `settings`,
-//! `failpoint` and `backoff` stand at the bottom and import nothing of ours. `fuzzing`, above all, exists for tests alone.
+//! `compactor`, `books`, `query`, `overview`, `silence`) → stores (`buffer`, `dataset`) → vocabulary (`heartbeat`, `token`);
+//! `telemetry`, `settings`, `failpoint` and `backoff` stand at the bottom and import nothing of ours. `fuzzing`, above all,
+//! exists for tests alone.
 
 pub mod app;
 pub mod backoff;

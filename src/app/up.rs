@@ -56,6 +56,8 @@ pub async fn run(args: Up) -> Outcome {
     let (intake, committer) = keep_committing(&supervisor, &args, &buffer, &registry)?;
     // A handle of its own: a queue whose last sender goes with the server would end the committer before it is told to.
     let shared = Arc::new(buffer.clone());
+    let watching = silence::watcher(rules, shared.clone(), None, &health, &registry)?;
+    let attended = silence::attend(watching.as_ref().map(|(_, door)| door), intake.clone());
     let monitor = monitor(&args, &buffer, &health, &registry)?;
     let overview = Overview::new(
         Sources {
@@ -69,8 +71,6 @@ pub async fn run(args: Up) -> Outcome {
         },
         &registry,
     )?;
-    let watching = silence::watcher(rules, shared.clone(), None, &health, &registry)?;
-    let attended = silence::attend(watching.as_ref().map(|(_, door)| door), intake.clone());
     let read_metrics = query::Metrics::register(&registry)?;
     let reading = Reading::new(shared.clone(), Some(dataset.clone()), &args.reading, read_metrics);
     let services = Services { reading, devices: shared, overview: overview.clone() };

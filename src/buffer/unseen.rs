@@ -48,7 +48,7 @@ impl Unseen {
         let feed = |partition| Feed { partition, waiting: VecDeque::new(), last: after.cloned(), ended: false };
         let feeds: Vec<Feed> = partitions.into_iter().map(feed).collect();
         let share = IN_MEMORY / u32::try_from(feeds.len().max(1)).unwrap_or(u32::MAX);
-        let at_once = wanted.min(share).min(DEVICES_AT_ONCE).max(LEAST_AT_ONCE);
+        let at_once = wanted.min(share).clamp(LEAST_AT_ONCE, DEVICES_AT_ONCE);
         Self { devices, before, at_once, feeds }
     }
 

@@ -38,6 +38,7 @@ mod openapi;
 mod ops;
 mod options;
 mod outgoing;
+mod page;
 mod percent;
 mod preference;
 mod problem;

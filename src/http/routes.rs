@@ -5,7 +5,7 @@ use actix_web::http::header::ALLOW;
 use actix_web::{HttpRequest, HttpResponse, Resource, guard, web};
 
 use super::problem::{Kind, Problem};
-use super::{body, devices, ingest, login, openapi, ops, read, status};
+use super::{body, devices, ingest, login, openapi, ops, page, read, status};
 
 /// The paths, as metrics and logs name them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,12 +23,14 @@ pub(super) enum Route {
     Ready,
     Metrics,
     OpenApi,
+    Page,
+    PageFile,
     /// Anything else: what strangers ask for must not make series.
     Other,
 }
 
 impl Route {
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 16] = [
         Self::Heartbeats,
         Self::UserHeartbeats,
         Self::UserDevices,
@@ -42,6 +44,8 @@ impl Route {
         Self::Ready,
         Self::Metrics,
         Self::OpenApi,
+        Self::Page,
+        Self::PageFile,
         Self::Other,
     ];
 
@@ -61,6 +65,8 @@ impl Route {
             Self::Ready => "/health/ready",
             Self::Metrics => "/metrics",
             Self::OpenApi => "/openapi.json",
+            Self::Page => "/",
+            Self::PageFile => "/page/{file}",
             Self::Other => "other",
         }
     }
@@ -72,19 +78,24 @@ impl Route {
 
 /// Whether a path is one of those that a template stands for.
 fn is_of(path: &str, template: &str) -> bool {
-    match template.split_once("{user}") {
-        None => path == template,
-        Some((before, behind)) => path
-            .strip_prefix(before)
-            .and_then(|rest| rest.strip_suffix(behind))
-            .is_some_and(|user| !user.is_empty() && !user.contains('/')),
-    }
+    let Some((before, rest)) = template.split_once('{') else { return path == template };
+    let behind = rest.split_once('}').map_or("", |(_, behind)| behind);
+    path.strip_prefix(before)
+        .and_then(|rest| rest.strip_suffix(behind))
+        .is_some_and(|value| !value.is_empty() && !value.contains('/'))
 }
 
 /// Where heartbeats come in.
 pub(super) fn heartbeats(config: &mut web::ServiceConfig) {
     let post = web::resource(Route::Heartbeats.template()).route(web::post().to(ingest::post));
     config.service(only(post, "POST"));
+}
+
+/// What people look at.
+pub(super) fn page(config: &mut web::ServiceConfig) {
+    config
+        .service(only(web::resource(Route::Page.template()).route(read().to(page::index)), READ))
+        .service(only(web::resource(Route::PageFile.template()).route(read().to(page::file)), READ));
 }
 
 /// What the page shows, and who may see it.
@@ -153,9 +164,14 @@ mod tests {
         for route in Route::ALL.into_iter().filter(|route| *route != Route::Other) {
             assert_eq!(Route::of(&route.template().replace("{user}", "a%2Fb")), route);
         }
-        for stranger in
-            ["/v1/users//heartbeats", "/v1/users/a/b/heartbeats", "/v1/users/heartbeats", "/v1/users/a/", "/"]
-        {
+        for stranger in [
+            "/v1/users//heartbeats",
+            "/v1/users/a/b/heartbeats",
+            "/v1/users/heartbeats",
+            "/v1/users/a/",
+            "/page/",
+            "/page/a/b",
+        ] {
             assert_eq!(Route::of(stranger), Route::Other, "{stranger}");
         }
     }

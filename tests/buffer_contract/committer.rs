@@ -65,8 +65,10 @@ impl Running {
     fn count(&self, name: &str) -> u64 {
         let families = self.registry.gather();
         let family = families.iter().find(|family| family.name() == name).unwrap();
-        let metric = &family.get_metric()[0];
-        metric.get_counter().get_value() as u64 + metric.get_histogram().get_sample_count()
+        let of = |metric: &prometheus::proto::Metric| {
+            metric.get_counter().get_value() as u64 + metric.get_histogram().get_sample_count()
+        };
+        family.get_metric().iter().map(of).sum()
     }
 }
 

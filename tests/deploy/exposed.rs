@@ -3,7 +3,7 @@
 use super::support::tls::{Authority, PemFiles};
 use super::support::{Beats, Buffer, Metrics, SOON, World, wait};
 
-/// One scrape of each: serve with a spill, batch, another batch that waits for its registration, compact; and up with TLS.
+/// One scrape of each: serve with a spill and a rule about silence, batch, another batch that waits for its registration, compact; and up with TLS.
 pub fn scrapes() -> Vec<Metrics> {
     let mut scrapes = of_all_apart();
     scrapes.push(of_all_in_one());
@@ -14,8 +14,11 @@ fn of_all_apart() -> Vec<Metrics> {
     let world = World::on(Buffer::Redis);
     let home = world.dataset().parent().unwrap().to_owned();
     let (batch, watch) = (world.batch().start(), world.watch().start());
+    let settings = home.join("serve.toml");
+    let rule = "[[silence]]\nmatch = \"*\"\nafter = \"5m\"\nwebhook = \"http://127.0.0.1:9/hook\"\n";
+    std::fs::write(&settings, rule).unwrap();
     let spill = [format!("--spill-dir={}", home.join("spill").display()), "--spill-after=500ms".to_owned()];
-    let serve = world.serve().args(spill).start();
+    let serve = world.serve().args(spill).args([format!("--config={}", settings.display())]).start();
     serve.await_status("/health/ready", 200, SOON);
     world.client(&serve).must_keep(&Beats::new(20, 1).take(100));
     world.await_published(SOON);

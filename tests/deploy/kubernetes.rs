@@ -224,7 +224,7 @@ fn selectors_find_what_they_are_for() {
         assert!(pods.iter().any(|labels| picks(&manifest["spec"]["selector"], labels)), "{}", name(manifest));
     }
     for policy in of_kind("NetworkPolicy") {
-        assert!(pods.iter().any(|labels| picks(&policy["spec"]["podSelector"], labels)), "{}", name(&policy));
+        assert!(pods.iter().any(|labels| picks(&policy["spec"]["podSelector"], labels)), "{}", name(policy));
     }
     for service in of_kind("Service") {
         let selector = serde_json::json!({ "matchLabels": service["spec"]["selector"] });

@@ -10,6 +10,7 @@
 pub mod address;
 pub mod authors;
 pub mod beats;
+pub mod browser;
 pub mod buffers;
 pub mod client;
 pub mod cluster;
@@ -42,6 +43,7 @@ pub mod world;
 
 pub use authors::Authors;
 pub use beats::{Beat, Beats};
+pub use browser::Browser;
 pub use buffers::Buffer;
 pub(crate) use buffers::{on_buffer, on_every_buffer};
 pub use client::{Answer, Client};

@@ -27,6 +27,7 @@ pub(super) const RATE_LIMIT_POLICY: &str = "RateLimitPolicy";
 const SET_COOKIE: &str = "SetCookie";
 const LOCATION: &str = "Location";
 const PREFERENCE_APPLIED: &str = "PreferenceApplied";
+pub(super) const ETAG: &str = "ETag";
 pub(super) const CHALLENGE: &str = "Challenge";
 
 const PROBLEM: &str = "Problem";
@@ -63,6 +64,7 @@ pub(super) fn add_to(components: ComponentsBuilder) -> ComponentsBuilder {
         .header(REQUEST_ID_IF_ANY, header("The same, where the head of the request came whole."))
         .header(RETRY_AFTER, seconds("Seconds to wait before the same is sent again."))
         .header(CACHE_CONTROL, header("Never to be kept."))
+        .header(ETAG, header("Of this very text."))
         .header(
             COVERS,
             header("`all`; or `buffer` where the process sees no files, so that only what still waits in the buffer is here."),

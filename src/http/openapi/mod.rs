@@ -33,8 +33,14 @@ use super::problem::{Kind, Problem};
 use super::routes::Route;
 
 /// Headers of answers that are always there where the document names them. The library cannot say so.
-const HEADERS_ALWAYS_THERE: [&str; 5] =
-    [answers::REQUEST_ID, answers::RETRY_AFTER, answers::CACHE_CONTROL, answers::CHALLENGE, answers::COVERS];
+const HEADERS_ALWAYS_THERE: [&str; 6] = [
+    answers::REQUEST_ID,
+    answers::RETRY_AFTER,
+    answers::CACHE_CONTROL,
+    answers::CHALLENGE,
+    answers::COVERS,
+    answers::ETAG,
+];
 
 /// The bounds that the document states.
 #[derive(Debug, Clone)]

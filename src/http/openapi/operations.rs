@@ -9,6 +9,7 @@ use utoipa::openapi::schema::Type;
 use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{ContentBuilder, ObjectBuilder, OneOfBuilder, Ref, Required};
 
+use super::super::page;
 use super::super::problem::Kind;
 use super::super::routes::Route;
 use super::super::split::LINE_TYPES;
@@ -40,6 +41,8 @@ pub(super) fn of(route: Route, bounds: Option<&Bounds>, hour: Timestamp) -> Opti
         Route::Ready => (HttpMethod::Get, ready()),
         Route::Metrics => (HttpMethod::Get, metrics()),
         Route::OpenApi => (HttpMethod::Get, openapi()),
+        Route::Page => (HttpMethod::Get, bounds.map(|_| index())?),
+        Route::PageFile => (HttpMethod::Get, bounds.map(|_| page_file())?),
         Route::Other => return None,
     };
     let parameter = ParameterBuilder::new()
@@ -163,4 +166,36 @@ fn openapi() -> OperationBuilder {
     let json = ContentBuilder::new().schema(Some(ObjectBuilder::new().schema_type(Type::Object))).build();
     let response = answers::response("This document.").content("application/json", json).build();
     operation("getOpenApi", "This document").response("200", response)
+}
+
+/// A file of the page, and that it is the one that the browser has.
+fn of_the_page(operation: OperationBuilder, content_types: &[&str]) -> OperationBuilder {
+    let text = || ContentBuilder::new().schema(Some(ObjectBuilder::new().schema_type(Type::String))).build();
+    let answer =
+        |description: &str| answers::response(description).header_ref("ETag", answers::header_reference(answers::ETAG));
+    let whole = content_types.iter().fold(answer("It."), |answer, content_type| answer.content(*content_type, text()));
+    let known = ParameterBuilder::new()
+        .name("If-None-Match")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some("The `ETag` of what the browser has."))
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String)));
+    operation.parameter(known).response("200", whole.build()).response("304", answer("The browser has it.").build())
+}
+
+fn index() -> OperationBuilder {
+    let operation = operation("getPage", "The page that shows people how the collector is");
+    of_the_page(operation, &[page::HTML])
+}
+
+fn page_file() -> OperationBuilder {
+    let names = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(page::file_names()));
+    let file = ParameterBuilder::new()
+        .name("file")
+        .parameter_in(ParameterIn::Path)
+        .required(Required::True)
+        .schema(Some(names))
+        .example(page::file_names().next().map(Into::into));
+    let operation = operation("getPageFile", "What the page is made of").parameter(file);
+    of_the_page(operation, &[page::CSS, page::SCRIPT, page::ICON])
 }

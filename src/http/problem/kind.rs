@@ -189,7 +189,7 @@ impl Kind {
     pub(in crate::http) const fn meets(self, route: Route) -> bool {
         match self {
             Self::HeadTimeout | Self::HeadTooLarge => !matches!(route, Route::Other),
-            Self::NotFound => matches!(route, Route::Other),
+            Self::NotFound => matches!(route, Route::PageFile | Route::Other),
             // By no method that the route has.
             Self::MethodNotAllowed => false,
             Self::Internal => {
