@@ -17,7 +17,6 @@ use super::body::{self, declared_length};
 use super::budget::Reservation;
 use super::ingest::Edge;
 use super::problem::{Kind, Problem};
-use super::pulse::Reading;
 use crate::token::Scope;
 
 /// A form with a token takes 100 bytes.
