@@ -54,11 +54,14 @@ impl Server {
     /// Listens at once, so that a bad address is one clear error at start; answers begin with [`Server::run`].
     ///
     /// # Errors
-    /// [`Error::Bind`], [`Error::Setting`], or [`Error::Metrics`] when called twice with one registry.
+    /// [`Error::Bind`], [`Error::Setting`], what is wrong with the certificate, or [`Error::Metrics`] when called twice
+    /// with one registry.
     pub fn bind(
         options: &Options,
         rate_limits: &limits::Options,
+        gate: &Gate,
         intake: Arc<dyn Intake>,
+        services: &Services,
         health: Health,
         registry: Registry,
     ) -> Result<Self, Error> {
@@ -69,24 +72,46 @@ impl Server {
         Metrics::register_state(&registry, &budget, &limits)?;
         let edge = web::Data::new(Edge {
             intake,
+            gate: gate.clone(),
             limits: Arc::clone(&limits),
             clients: ClientAddresses::new(rate_limits.trusted_proxies.clone(), rate_limits.forwarded_header),
             budget,
-            digester: Digester::new(options),
-            bounds: Bounds { limit: size(options.max_body), deadline: options.body_deadline.into() },
+            digester: Digester::new(options, Arc::clone(&limits)),
+            bounds: Bounds {
+                limit: size(options.max_body),
+                deadline: options.body_deadline.into(),
+                answer: options.answer_deadline.into(),
+            },
             metrics: Arc::clone(&metrics),
         });
         let access = web::Data::new(Access::new(Some(metrics)));
-        let ops = web::Data::new(Ops { health, registry });
+        let tls = Tls::open(&options.tls, &health, &registry)?;
+        let reads = web::Data::new(Reads::new(options.read_streams as usize));
+        Metrics::register_reads(&registry, reads.clone().into_inner())?;
+        let open = Metrics::register_connections(&registry, options.http_max_connections)?;
+        board::expose(&health, &registry)?;
+        let ops = web::Data::new(Ops { health, registry, gate: gate.clone() });
+        let document = web::Data::new(Document::new(Some(openapi::Bounds::of(options))));
+        let services = web::Data::new(services.clone());
+        let login = web::Data::new(Login { tls: tls.is_some() });
+        let turns = web::Data::new(Turns::default());
         let configure = move |config: &mut web::ServiceConfig| {
-            config.app_data(edge.clone()).app_data(ops.clone()).configure(routes::heartbeats).configure(routes::ops);
+            config.app_data(document.clone()).app_data(services.clone()).app_data(login.clone());
+            config.app_data(edge.clone()).app_data(ops.clone()).configure(routes::heartbeats);
+            config.app_data(reads.clone()).app_data(turns.clone());
+            config.configure(routes::questions).configure(routes::overview).configure(routes::ops);
         };
-        Ok(Self { listener: Listener::bind(options, access, Arc::new(configure))?, limits })
+        Ok(Self { listener: Listener::bind(options, tls, access, open, Arc::new(configure))?, limits })
     }
 
     /// The address that is listened on, with the real port where 0 was asked for.
     pub fn address(&self) -> SocketAddr {
         self.listener.options.listen
+    }
+
+    /// `https` with TLS, else `http`.
+    pub fn scheme(&self) -> &'static str {
+        if self.listener.tls.is_some() { "https" } else { "http" }
     }
 
     /// Serves until `shutdown`, then stops accepting, answers what is in flight within the grace, and returns. It may be
@@ -112,16 +137,27 @@ impl OpsServer {
     /// As [`Server::bind`].
     ///
     /// # Errors
-    /// [`Error::Bind`].
-    pub fn bind(listen: SocketAddr, health: Health, registry: Registry) -> Result<Self, Error> {
+    /// [`Error::Bind`], or what is wrong with the certificate.
+    pub fn bind(
+        listen: SocketAddr,
+        tls: &tls::Options,
+        gate: &Gate,
+        health: Health,
+        registry: Registry,
+    ) -> Result<Self, Error> {
         // One worker and few connections: it serves a scraper and a health check.
         let options = Options { listen, http_workers: 1, http_max_connections: 100, ..Options::default() };
         let access = web::Data::new(Access::new(None));
-        let ops = web::Data::new(Ops { health, registry });
+        let tls = Tls::open(tls, &health, &registry)?;
+        let open = Metrics::register_connections(&registry, options.http_max_connections)?;
+        board::expose(&health, &registry)?;
+        let ops = web::Data::new(Ops { health, registry, gate: gate.clone() });
+        let document = web::Data::new(Document::new(None));
         let configure = move |config: &mut web::ServiceConfig| {
+            config.app_data(document.clone());
             config.app_data(ops.clone()).configure(routes::ops);
         };
-        Ok(Self { listener: Listener::bind(&options, access, Arc::new(configure))? })
+        Ok(Self { listener: Listener::bind(&options, tls, access, open, Arc::new(configure))? })
     }
 
     /// The address that is listened on, with the real port where 0 was asked for.
@@ -144,7 +180,9 @@ type Configure = dyn Fn(&mut web::ServiceConfig) + Send + Sync;
 struct Listener {
     /// With the real port once it has listened.
     options: Options,
+    tls: Option<Tls>,
     access: web::Data<Access>,
+    open: IntGauge,
     configure: Arc<Configure>,
     /// Listens, and waits to be run.
     bound: Mutex<Option<dev::Server>>,
@@ -157,8 +195,14 @@ impl fmt::Debug for Listener {
 }
 
 impl Listener {
-    fn bind(options: &Options, access: web::Data<Access>, configure: Arc<Configure>) -> Result<Self, Error> {
-        let mut listener = Self { options: options.clone(), access, configure, bound: Mutex::default() };
+    fn bind(
+        options: &Options,
+        tls: Option<Tls>,
+        access: web::Data<Access>,
+        open: IntGauge,
+        configure: Arc<Configure>,
+    ) -> Result<Self, Error> {
+        let mut listener = Self { options: options.clone(), tls, access, open, configure, bound: Mutex::default() };
         let (server, address) = listener.listen()?;
         listener.options.listen = address;
         listener.bound = Mutex::new(Some(server));
@@ -166,7 +210,7 @@ impl Listener {
     }
 
     fn listen(&self) -> Result<(dev::Server, SocketAddr), Error> {
-        let Self { options, access, configure, .. } = self;
+        let Self { options, tls, access, configure, .. } = self;
         let (access, configure) = (access.clone(), configure.clone());
         let app = move || {
             let configure = configure.clone();
@@ -175,24 +219,44 @@ impl Listener {
                 .wrap(middleware::from_fn(access::layer))
                 .configure(move |config| configure(config))
         };
+        let bound = |source| Error::Bind { address: options.listen, source };
+        let listener = TcpListener::bind(options.listen).map_err(bound)?;
+        let address = listener.local_addr().map_err(bound)?;
         let workers = options.workers();
-        let server = HttpServer::new(app)
+        let builder = ServerBuilder::new()
             .disable_signals()
             .workers(workers)
-            .backlog(BACKLOG)
-            // Each connection may hold up to 160 KiB in the framework before a body is asked for: that times this is
-            // memory outside the byte budget.
-            .max_connections(options.http_max_connections.div_ceil(workers))
-            // Answers are one small piece; waiting to fill a packet only delays them.
-            .tcp_nodelay(true)
-            // The framework applies it to the first head of a connection; later ones fall under the connection count.
-            .client_request_timeout(options.head_deadline.into())
-            .client_disconnect_timeout(LINGER)
-            .keep_alive(Duration::from(options.keep_alive))
-            .shutdown_timeout(options.shutdown_grace_s())
-            .bind(options.listen)
-            .map_err(|source| Error::Bind { address: options.listen, source })?;
-        let address = server.addrs().first().copied().unwrap_or(options.listen);
+            // Each connection may hold some 16 KiB in the framework before a request is known, and up to 160 KiB beside its
+            // body: that times this is memory outside the byte budget.
+            .max_concurrent_connections(options.http_max_connections.div_ceil(workers))
+            .shutdown_timeout(options.shutdown_grace_s());
+        let stopping = builder.graceful_shutdown_signal();
+        let settings = options.clone();
+        let (deadlines, open) = (options.deadlines(), self.open.clone());
+        let accept = Accept { tls: tls.as_ref().map(Tls::handshake), deadlines, open };
+        // What `HttpServer` does, with a stream of our own between the socket and the framework.
+        let serve = move || {
+            let stopping = stopping.clone();
+            let http = HttpService::build()
+                .graceful_shutdown_signal(move || {
+                    let stopping = stopping.clone();
+                    async move { stopping.notified().await }
+                })
+                // `Guarded` keeps the time of every head, not of the first alone.
+                .client_request_timeout(Duration::ZERO)
+                .client_disconnect_timeout(LINGER)
+                .keep_alive(Duration::from(settings.keep_alive))
+                .local_addr(address)
+                .on_connect_ext(|stream: &Guarded<Stream>, data| {
+                    data.insert(stream.pulse());
+                })
+                .h1(map_config(app().into_factory().map_err(|error| error.error_response()), move |()| {
+                    AppConfig::default()
+                }));
+            let accept = accept.clone();
+            fn_service(move |socket: TcpStream| accept.clone().accept(socket)).and_then(http)
+        };
+        let server = builder.listen("http", listener, serve).map_err(bound)?;
         Ok((server.run(), address))
     }
 
@@ -207,9 +271,15 @@ impl Listener {
         };
         let handle = server.handle();
         let mut serving = tokio::spawn(server);
+        let keep_certificate = async {
+            match &self.tls {
+                Some(tls) => tls.keep_current(shutdown.clone()).await,
+                None => shutdown.cancelled().await,
+            }
+        };
         tokio::select! {
             outcome = &mut serving => return ended(outcome),
-            () = shutdown.cancelled() => {}
+            () = keep_certificate => {}
         }
         handle.stop(true).await;
         ended(serving.await)
