@@ -98,7 +98,7 @@ impl Server {
         let configure = move |config: &mut web::ServiceConfig| {
             config.app_data(document.clone()).app_data(services.clone()).app_data(login.clone());
             config.app_data(edge.clone()).app_data(ops.clone()).configure(routes::heartbeats);
-            config.app_data(reads.clone()).app_data(turns.clone());
+            config.app_data(reads.clone()).app_data(turns.clone()).configure(routes::page);
             config.configure(routes::questions).configure(routes::overview).configure(routes::ops);
         };
         Ok(Self { listener: Listener::bind(options, tls, access, open, Arc::new(configure))?, limits })
