@@ -290,7 +290,6 @@ fn a_door_is_not_opened_on_the_files_of_another_dataset() {
     let up = other.up().start();
     let data = format!("--data={}", other.dataset().display());
     ours.serve().args([data.clone()]).refused(2, &["belongs to dataset"]);
-    ours.serve().args(["--data=nowhere"]).refused(2, &["there is no dataset in", "nowhere"]);
     ours.launch("read").args(["--user", "ada", "--data=nowhere"]).refused(2, &["there is no dataset in"]);
     up.stop();
     // And it looks without writing: a folder that only can be read will do.
@@ -300,6 +299,26 @@ fn a_door_is_not_opened_on_the_files_of_another_dataset() {
     get(&serve, &path_of("ada"), "*/*");
     assert_eq!(written(&ours), before);
     serve.stop();
+}
+
+#[test]
+fn a_door_that_starts_before_the_dataset_is_born_covers_its_files_from_then_on() {
+    let world = World::on(Buffer::Redis);
+    let serve = world.serve().args([format!("--data={}", world.dataset().display())]).start();
+    let health = serve.await_status("/health", 503, SOON);
+    assert!(health.text.contains("there is no dataset in"), "{}", health.text);
+    let batch = world.batch().start();
+    wait::until("the files are covered", SOON, || {
+        let url = format!("{}{}", serve.url(), path_of("ada"));
+        let answer = Client::new().get(url).send().ok();
+        answer.is_some_and(|answer| answer.headers().get("systole-covers").is_some_and(|covers| covers == "all"))
+    });
+    world.client(&serve).must_keep(&[Beat::at("ada", "laptop", now_ms())]);
+    world.await_drained(SOON);
+    let page: Value = get(&serve, &path_of("ada"), "application/json").json().unwrap();
+    assert_eq!(page["heartbeats"].as_array().unwrap().len(), 1, "{page}");
+    serve.stop();
+    batch.stop();
 }
 
 #[test]

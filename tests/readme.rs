@@ -42,7 +42,7 @@ impl Done<'_> {
 type Judge = fn(&Done<'_>);
 
 /// What a line must do, by words of it. A line of the README that is not here fails the test: say what it answers.
-const JUDGES: [(&[&str], Judge); 6] = [
+const JUDGES: [(&[&str], Judge); 8] = [
     (&["curl -i", "/v1/heartbeats", "user_id"], |done| {
         assert!(done.said.starts_with("HTTP/1.1 202 "), "{}", done.said)
     }),
@@ -57,6 +57,12 @@ const JUDGES: [(&[&str], Judge); 6] = [
     (&["curl", "accept: text/csv", "-o ada.csv"], |done| {
         assert_eq!(String::from_utf8(done.file("ada.csv")).unwrap().lines().count(), 3);
     }),
+    (&["curl", "/v1/users/ada/devices"], |done| {
+        let devices: Vec<_> =
+            done.json()["devices"].as_array().unwrap().iter().map(|device| device["state"].clone()).collect();
+        assert_eq!(devices, ["beating", "beating"]);
+    }),
+    (&["curl", "/v1/silent?after=5m"], |done| assert_eq!(done.json()["devices"], Value::Array(vec![]))),
     (&["systole read", "--out ada.parquet"], |done| assert!(done.file("ada.parquet").ends_with(b"PAR1"))),
     (&["systole read --user ada --from 2h"], |done| assert_eq!(done.said.lines().count(), 3, "{}", done.said)),
 ];

@@ -9,6 +9,7 @@ mod batch;
 mod compact;
 mod dead_letters;
 mod drain;
+mod files;
 mod output;
 mod owner;
 mod place;

@@ -8,16 +8,16 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::silence::{self, Detour};
-use super::start::{expect_dataset, finish, open_buffer, open_dataset_to_read, stop_on_signals};
-use super::{Done, Failure, Outcome};
+use super::start::{finish, open_buffer, stop_on_signals};
+use super::{Done, Failure, Outcome, files};
 use crate::buffer::committer::{self, Committer};
 use crate::buffer::monitor::{self, Monitor};
 use crate::buffer::redis::RedisBuffer;
 use crate::buffer::spill::{self, TokenCopy};
-use crate::buffer::{self, Frames, Inlet};
+use crate::buffer::{Frames, Inlet};
 use crate::cli::Serve;
 use crate::config::relations;
-use crate::dataset::{self, Dataset};
+use crate::dataset::Dataset;
 use crate::http;
 use crate::http::Services;
 use crate::http::auth::Keeper;
@@ -37,7 +37,7 @@ pub async fn run(args: Serve) -> Outcome {
     let health = Health::new();
     let buffer = open_buffer(&args.buffer, &args.redis).await?;
     let rules = silence::open(args.rules.clone(), &args.silence, &args.buffer).await?;
-    let dataset = open_files(&args, &buffer).await?;
+    let dataset = files::open(&args, &buffer, &health, &stop).await?;
     let Door { inlet, frames, buffer_affects, spill } = open_door(&buffer, &args, &health, &registry).await?;
 
     let stop_committer = CancellationToken::new();
@@ -108,20 +108,6 @@ pub async fn run(args: Serve) -> Outcome {
     served?;
     info!("stopped");
     Ok(Done::Well)
-}
-
-/// The files that answers are to cover: of the dataset that the buffer belongs to, and no other, from now on.
-async fn open_files(args: &Serve, buffer: &RedisBuffer) -> Result<Option<Dataset>, Failure> {
-    let Some(data) = args.data.clone() else { return Ok(None) };
-    let dataset = open_dataset_to_read(&dataset::Options { data, ..dataset::Options::default() }).await?;
-    buffer.expect_dataset(dataset.id());
-    match expect_dataset(buffer, &dataset).await {
-        // It may be registered, or come back, while this runs; another one is refused then as well.
-        Err(buffer::Error::NotRegistered) => {}
-        Err(error) if error.is_transient() => {}
-        judged => judged?,
-    }
-    Ok(Some(dataset))
 }
 
 /// Where heartbeats go.

@@ -64,7 +64,7 @@ pub async fn run(args: Up) -> Outcome {
             role: Role::Up,
             buffer: shared.clone(),
             devices: shared.clone(),
-            dataset: Some(dataset.clone()),
+            dataset: Some(dataset.clone()).into(),
             snapshot: monitor.snapshot(),
             batcher_ttl: *args.buffer.batcher_ttl,
             health: health.clone(),

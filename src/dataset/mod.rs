@@ -34,6 +34,7 @@
 //! - `consolidate.` `begun`, `linked`, `added`, `files_synced`, `exchanged`, `parents_synced`, `retired`;
 //! - `retire.` `parents_synced`, `file_removed`, `folder_removed`, `index_removed`.
 
+mod awaited;
 mod check;
 mod error;
 mod export;
@@ -63,6 +64,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+pub use awaited::Awaited;
 pub use check::{Checked, check_rows};
 pub use error::{Error, Result};
 pub use export::{Export, ExportError};

@@ -23,7 +23,10 @@ const ADVICE: [(&str, &str); 18] = [
         "consolidating",
         "Look at the bucket that is named, and at the compactor's log; files stay right meanwhile, only more of them.",
     ),
-    ("dataset", "See that the folder of `--data` is there and is a dataset; the compactor waits for it."),
+    (
+        "dataset",
+        "See that the folder of `--data` is there and is a dataset, or start the first `systole batch`, which makes it.",
+    ),
     (
         "drain",
         "Look at the partitions that are named: start more `systole batch` if all lag, see the batcher's log if one does, and look at \

@@ -37,7 +37,7 @@ use self::shared::Shared;
 use crate::books::audit::{self, Verdict};
 use crate::buffer::monitor::Snapshot;
 use crate::buffer::{Devices, Inspect};
-use crate::dataset::Dataset;
+use crate::dataset::Awaited;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Register;
 
@@ -64,7 +64,7 @@ pub struct Sources {
     /// Asked for silent devices.
     pub devices: Arc<dyn Devices>,
     /// The files, where this process sees them.
-    pub dataset: Option<Dataset>,
+    pub dataset: Awaited,
     /// What the monitor sees.
     pub snapshot: watch::Receiver<Option<Arc<Snapshot>>>,
     /// A batcher without a sign of life for so long counts as dead.
@@ -212,7 +212,7 @@ impl Inner {
     }
 
     async fn files(self: &Arc<Self>) -> Option<Arc<Looked>> {
-        let dataset = self.sources.dataset.clone()?;
+        let dataset = self.sources.dataset.get()?.clone();
         let (inner, inventory) = (self.clone(), self.inventory.clone());
         let look = move || async move {
             inner.count("files");
@@ -246,7 +246,7 @@ impl Inner {
 
     /// The books of the files, or why they are not known.
     async fn books(self: &Arc<Self>, files: Option<&Looked>) -> (Option<BooksOfFiles>, Option<&'static str>) {
-        let Some(dataset) = self.sources.dataset.clone() else {
+        let Some(dataset) = self.sources.dataset.get().cloned() else {
             return (None, Some("this process sees no files"));
         };
         let Some(files) = files else { return (None, Some("the files are not known yet")) };

@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::options::{FIRST_TURN_WITHIN, NEXT_TURN_WITHIN};
 use super::{Error, KEPT_BYTES, Metrics, Options, Position, Query, Scan};
 use crate::buffer::Frames;
-use crate::dataset::Dataset;
+use crate::dataset::Awaited;
 
 /// What is counted of what walks keep.
 const KEPT_UNIT: usize = 1 << 10;
@@ -32,7 +32,7 @@ pub struct Reading {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) buffer: Arc<dyn Frames>,
-    pub(super) dataset: Option<Dataset>,
+    pub(super) dataset: Awaited,
     pub(super) metrics: Metrics,
     turns: Arc<Semaphore>,
     kept: Arc<Semaphore>,
@@ -45,7 +45,8 @@ pub(super) type Turn = Arc<OwnedSemaphorePermit>;
 
 impl Reading {
     /// Reads this buffer and, where they can be seen, the files of its dataset.
-    pub fn new(buffer: Arc<dyn Frames>, dataset: Option<Dataset>, options: &Options, metrics: Metrics) -> Self {
+    pub fn new(buffer: Arc<dyn Frames>, dataset: impl Into<Awaited>, options: &Options, metrics: Metrics) -> Self {
+        let dataset = dataset.into();
         let turns = Arc::new(Semaphore::new(options.reads_at_once.into()));
         let kept = Arc::new(Semaphore::new(KEPT_BYTES / KEPT_UNIT));
         let failing = AtomicBool::new(false);
@@ -54,7 +55,7 @@ impl Reading {
 
     /// What its answers cover.
     pub fn coverage(&self) -> Coverage {
-        if self.shared.dataset.is_some() { Coverage::All } else { Coverage::BufferOnly }
+        if self.shared.dataset.get().is_some() { Coverage::All } else { Coverage::BufferOnly }
     }
 
     /// Begins behind `after`, or at the first heartbeat. Nothing is read yet.

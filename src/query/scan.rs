@@ -132,7 +132,7 @@ impl Scan {
             return Ok(());
         };
         let bucket = Bucket { date, partition: round.partition };
-        let Some(dataset) = self.shared.dataset.clone() else { return Ok(()) };
+        let Some(dataset) = self.shared.dataset.get().cloned() else { return Ok(()) };
         let (query, turn) = (self.query.clone(), turn.clone());
         let (begin, end) = (self.reached.clone(), end.min(end_of(date)));
         let collected = aside(move || {
@@ -152,14 +152,14 @@ impl Scan {
 
     /// Reads the buffer, and only then looks which dates there are.
     async fn begin_round(&mut self, turn: &Turn) -> Result<Round, Error> {
-        let partitions = match &self.shared.dataset {
+        let partitions = match self.shared.dataset.get() {
             Some(dataset) => dataset.partitions(),
             None => self.shared.buffer.registration().await?.ok_or(buffer::Error::NotRegistered)?.partitions,
         };
         let partition = partition_of(&self.query.user_id, partitions);
         let waiting = waiting::take(&self.shared, turn, &self.query, partition, self.reached.clone()).await?;
         self.skipped += waiting.skipped;
-        let dates = match self.shared.dataset.clone() {
+        let dates = match self.shared.dataset.get().cloned() {
             None => VecDeque::new(),
             Some(dataset) => {
                 let look = move || {

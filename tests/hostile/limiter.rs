@@ -83,11 +83,13 @@ fn users_that_rotate_find_the_limiters_memory_bounded() {
     let siege = Siege::begin(&world, &["--user-rate=1000", "--user-burst=10000", "--rate-limit-keys=500"]);
     let client = siege.client();
     let now = beats::now_ms();
+    let mut most = 0.0_f64;
     for bulk in 0..10 {
         let beats: Vec<Beat> = (0..5_000).map(|nth| Beat::at(&format!("rotating-{bulk}-{nth}"), "d", now)).collect();
         client.must_keep(&beats);
-        let counted = keys(&siege);
-        assert!((1.0..=500.0).contains(&counted), "{counted} keys");
+        most = most.max(keys(&siege));
     }
+    // Not after each: whoever has all of the burst again is pruned, which may be all of them.
+    assert!((1.0..=500.0).contains(&most), "{most} keys");
     siege.end("50,000 rotating users");
 }

@@ -100,7 +100,7 @@ pub fn services_of(frames: Arc<dyn Frames>) -> Services {
         role: Role::Serve,
         buffer: nothing.clone(),
         devices: nothing.clone(),
-        dataset: None,
+        dataset: None.into(),
         snapshot,
         batcher_ttl: std::time::Duration::from_secs(30),
         health: Health::new(),

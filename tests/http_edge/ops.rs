@@ -17,7 +17,7 @@ async fn get(edge: &Edge, path: &str) -> Answer {
 #[tokio::test]
 async fn unknown_paths_are_404_and_wrong_methods_405() {
     let edge = Edge::start().await;
-    for path in ["/", "/v1", "/v1/heartbeats/", "/v2/heartbeats", "/health/"] {
+    for path in ["/index.html", "/page/", "/v1", "/v1/heartbeats/", "/v2/heartbeats", "/health/"] {
         let answer = get(&edge, path).await;
         assert_eq!((answer.status, answer.problem()), (404, "not-found"), "{path}");
     }
