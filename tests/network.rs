@@ -93,7 +93,7 @@ fn a_storm_between_every_role_and_redis_loses_and_doubles_nothing() {
     let snapshot = world.await_rest(2 * SOON);
     let [lost, torn, swallowed, late] = struck;
     let what = format!("storm: {lost} answers lost, {torn} torn, {swallowed} swallowed, {late} late");
-    let said = fleet.said_forgotten();
+    let said = fleet.said_forgotten(&world);
     assert_eq!((figures(&what, &world, &snapshot, said), said), (0, 0));
     fleet.serve.await_status("/health", 200, SOON);
     for batcher in &fleet.batchers {

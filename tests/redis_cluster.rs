@@ -47,7 +47,7 @@ fn a_slot_that_moves_under_load_loses_and_doubles_nothing() {
     producers.stop();
     assert!(moved >= 4, "hardly a key was moved: {moved}");
     let snapshot = world.await_rest(2 * SOON);
-    let said = fleet.said_forgotten();
+    let said = fleet.said_forgotten(&world);
     assert_eq!(figures(&format!("4 slots moved ({moved} keys)"), &world, &snapshot, said), 0);
     assert_eq!(said, 0);
     world.audit();
@@ -66,7 +66,7 @@ fn a_node_that_hands_over_to_its_replica_under_load_loses_and_doubles_nothing() 
     producers.await_kept(300, SOON);
     producers.stop();
     let snapshot = world.await_rest(2 * SOON);
-    let said = fleet.said_forgotten();
+    let said = fleet.said_forgotten(&world);
     assert_eq!(figures("CLUSTER FAILOVER", &world, &snapshot, said), 0);
     assert_eq!(said, 0);
     world.audit();

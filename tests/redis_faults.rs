@@ -17,7 +17,7 @@ fn nothing_is_lost(what: &str, world: &World, fleet: &Fleet, producers: Producer
     producers.await_kept(300, SOON);
     producers.stop();
     let snapshot = world.await_rest(2 * SOON);
-    let said = fleet.said_forgotten();
+    let said = fleet.said_forgotten(world);
     assert_eq!((figures(what, world, &snapshot, said), said), (0, 0));
     assert_eq!(world.audit()["verdict"], "balanced");
     fleet.serve.await_status("/health", 200, SOON);

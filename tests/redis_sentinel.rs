@@ -49,7 +49,7 @@ fn a_failover_under_load_loses_nothing_that_a_replica_confirmed() {
     producers.await_kept(300, 2 * SOON);
     producers.stop();
     let snapshot = world.await_rest(2 * SOON);
-    let said = fleet.said_forgotten();
+    let said = fleet.said_forgotten(&world);
     assert_eq!(figures("failover by Sentinel, WAIT 1", &world, &snapshot, said), 0);
     assert_eq!(said, 0, "what nobody was promised is not said to be forgotten");
     world.audit();
@@ -70,15 +70,17 @@ fn a_failover_to_a_replica_that_lagged_loses_what_had_not_reached_it_which_is_no
     producers.await_kept(500, SOON);
     world.redis_mut().kill();
     network.set(Weather::Cut);
-    sentinel.await_master(&replica);
+    producers.await_ended(SOON);
     assert!(world.ledger.excuse_since(begun) >= 1_000);
+    sentinel.await_master(&replica);
     let _dead = std::mem::replace(world.redis_mut(), replica);
     fleet.wake_batchers();
 
-    let said = fleet.await_said_forgotten();
+    fleet.await_gone_back();
     fleet.serve.await_status("/health/ready", 200, SOON);
     producers.await_kept(300, SOON);
     producers.stop();
+    let said = fleet.said_forgotten(&world);
     let snapshot = world.await_rest(2 * SOON);
     let lost = figures("failover to a replica that lagged", &world, &snapshot, said);
     assert!(lost >= 300, "the failover lost nothing: {lost}");

@@ -219,11 +219,12 @@ impl Monitor {
                 () = shutdown.cancelled() => return,
                 found = look => found.unwrap_or(Err(Error::TimedOut { after: LOOK_DEADLINE })),
             };
+            // First: whoever reads in the metrics what a look found reads beside it what was witnessed by then.
+            self.publish_witness(memory.partitions.unwrap_or(0));
             match found {
                 Ok(snapshot) => self.publish(snapshot, &mut memory),
                 Err(error) => self.publish_fault(&error, &mut memory),
             }
-            self.publish_witness(memory.partitions.unwrap_or(0));
         }
     }
 

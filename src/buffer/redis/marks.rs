@@ -32,6 +32,17 @@ struct Mark {
     /// Raised whenever `accepted` falls: what was asked before is not held against what was learnt after.
     age: u64,
     erased: bool,
+    fall: Option<Fall>,
+}
+
+/// The last time that a partition went back, as far as it is known.
+#[derive(Debug)]
+struct Fall {
+    /// The age that it ended.
+    ended: u64,
+    /// The lowest that was seen since. Of the answers that met the fall, the first to arrive need not be the first to be
+    /// given: what was accepted between the two hides as much of what was forgotten.
+    lowest: u64,
 }
 
 /// What was known of a partition when a question was sent.
@@ -60,6 +71,7 @@ impl Marks {
         let mut marks = self.lock();
         let mark = marks.entry(partition).or_default();
         if mark.age != asked.age {
+            mark.correct(asked, before);
             return false;
         }
         if std::mem::take(&mut mark.erased) {
@@ -74,6 +86,7 @@ impl Marks {
         let by = mark.accepted.saturating_sub(before);
         mark.gone_back += by;
         mark.accepted = sure.unwrap_or(0);
+        mark.fall = Some(Fall { ended: mark.age, lowest: before });
         mark.age += 1;
         tracing::error!(
             partition,
@@ -102,6 +115,18 @@ impl Marks {
     }
 }
 
+impl Mark {
+    /// Learns from an answer that was overtaken by the one that told of a fall. It is from after the fall, too, if it knows of
+    /// less than was known when it was asked for.
+    fn correct(&mut self, asked: Known, before: u64) {
+        let Some(fall) = self.fall.as_mut().filter(|fall| fall.ended == asked.age && before < asked.accepted) else {
+            return;
+        };
+        self.gone_back += fall.lowest.saturating_sub(before);
+        fall.lowest = fall.lowest.min(before);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,6 +148,24 @@ mod tests {
         assert!(marks.see(1, marks.known(1), 74, Some(74)));
         assert_eq!(seen(&marks), (74, 41));
         assert_eq!(marks.witness(2), Witness::default());
+    }
+
+    #[test]
+    fn the_fall_is_told_whole_whichever_answer_arrives_first() {
+        let marks = Marks::default();
+        assert!(!marks.see(1, marks.known(1), 0, Some(100)));
+        let late = marks.known(1);
+        let (first, second, third) = (marks.known(1), marks.known(1), marks.known(1));
+        assert!(!marks.see(1, marks.known(1), 100, Some(110)));
+        // Redis fell to 70, and took 7 and 3 by the time it gave the answer that arrives first.
+        assert!(marks.see(1, third, 80, Some(85)));
+        assert_eq!(seen(&marks), (85, 30));
+        assert!(!marks.see(1, second, 77, Some(80)));
+        assert_eq!(seen(&marks), (85, 33));
+        assert!(!marks.see(1, first, 70, Some(77)));
+        assert_eq!(seen(&marks), (85, 40));
+        assert!(!marks.see(1, late, 105, Some(109)), "from before the fall");
+        assert_eq!(seen(&marks), (85, 40));
     }
 
     #[test]
