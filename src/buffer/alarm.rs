@@ -1,13 +1,11 @@
 //! The words of what is kept of silence: who watches, which devices are raised, which events are still to be delivered.
 
-use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use super::{Error, Result};
+use crate::heartbeat::uuid_id;
 
 /// Devices that can be raised at the same time, over all rules; beyond, no further one is.
 pub const MAX_RAISED: u64 = 100_000;
@@ -15,37 +13,6 @@ pub const MAX_RAISED: u64 = 100_000;
 pub const MAX_QUEUED: u64 = 10_000;
 /// Changes of one [`mark`](super::Alarms::mark): some 100 KiB, and a millisecond or two of the buffer's time.
 pub const MAX_CHANGES: usize = 200;
-
-macro_rules! uuid_id {
-    ($(#[$doc:meta])* $name:ident) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(transparent)]
-        pub struct $name(Uuid);
-
-        impl $name {
-            /// A new id: random, and roughly ordered by time of birth (UUIDv7).
-            #[allow(clippy::new_without_default, reason = "each call gives another id, so it is no default")]
-            pub fn new() -> Self {
-                Self(Uuid::now_v7())
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.hyphenated().fmt(f)
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = uuid::Error;
-
-            fn from_str(text: &str) -> Result<Self, Self::Err> {
-                Uuid::parse_str(text).map(Self)
-            }
-        }
-    };
-}
 
 uuid_id!(
     /// One process that may watch.

@@ -1,14 +1,11 @@
 //! The words of the buffer's contract.
 
-use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
-use crate::heartbeat::{BatcherId, ClaimId, DatasetId, Partition};
+use crate::heartbeat::{BatcherId, ClaimId, DatasetId, Partition, uuid_id};
 
 /// What an acknowledged push survives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,32 +127,10 @@ impl Condemned {
     }
 }
 
-/// The address of a dead letter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct DeadLetterId(Uuid);
-
-impl DeadLetterId {
-    /// A new id, ordered by time of birth (UUIDv7).
-    #[allow(clippy::new_without_default, reason = "each call gives another id, so it is no default")]
-    pub fn new() -> Self {
-        Self(Uuid::now_v7())
-    }
-}
-
-impl fmt::Display for DeadLetterId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.hyphenated().fmt(f)
-    }
-}
-
-impl FromStr for DeadLetterId {
-    type Err = uuid::Error;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Uuid::parse_str(text).map(Self)
-    }
-}
+uuid_id!(
+    /// The address of a dead letter; ordered by time of birth.
+    DeadLetterId
+);
 
 /// A dead letter as kept.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -62,7 +62,7 @@ pub enum Form {
     Parquet,
 }
 
-fn user(text: &str) -> Result<String, String> {
+pub(super) fn user(text: &str) -> Result<String, String> {
     check_user_id(text).map(|()| text.to_owned()).map_err(|wrong| wrong.detail)
 }
 

@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 use humantime::Duration as Span;
 
 use super::Common;
-use crate::heartbeat::check_user_id;
+use super::read::user;
 use crate::{buffer, dataset};
 
 /// `systole silent`
@@ -40,8 +40,4 @@ pub enum Form {
     Table,
     /// One JSON array
     Json,
-}
-
-fn user(text: &str) -> Result<String, String> {
-    check_user_id(text).map(|()| text.to_owned()).map_err(|wrong| wrong.detail)
 }

@@ -1,10 +1,5 @@
 //! The names of things that several parts speak about.
 
-use std::fmt;
-use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The unit of ownership, in the buffer and on disk: `0..partitions`.
@@ -19,23 +14,24 @@ pub fn partition_of(user_id: &str, partitions: Partition) -> Partition {
     (xxh3_64(user_id.as_bytes()) % partitions) as Partition
 }
 
+/// An id of 128 bits, made by whoever needs one.
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ::serde::Serialize, ::serde::Deserialize)]
         #[serde(transparent)]
-        pub struct $name(Uuid);
+        pub struct $name(::uuid::Uuid);
 
         impl $name {
             /// A new id: random, and roughly ordered by time of birth (UUIDv7).
             #[allow(clippy::new_without_default, reason = "each call gives another id, so it is no default")]
             pub fn new() -> Self {
-                Self(Uuid::now_v7())
+                Self(::uuid::Uuid::now_v7())
             }
 
             /// The id with exactly these bits: for tests and for decoding.
             pub const fn from_u128(bits: u128) -> Self {
-                Self(Uuid::from_u128(bits))
+                Self(::uuid::Uuid::from_u128(bits))
             }
 
             /// All bits of the id: for binary encodings.
@@ -51,21 +47,22 @@ macro_rules! uuid_id {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.hyphenated().fmt(f)
+        impl ::std::fmt::Display for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                ::std::fmt::Display::fmt(&self.0.hyphenated(), f)
             }
         }
 
-        impl FromStr for $name {
-            type Err = uuid::Error;
+        impl ::std::str::FromStr for $name {
+            type Err = ::uuid::Error;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                Uuid::parse_str(text).map(Self)
+                ::uuid::Uuid::parse_str(text).map(Self)
             }
         }
     };
 }
+pub(crate) use uuid_id;
 
 uuid_id!(
     /// One dataset, from its birth on. Every partition of its buffer carries it, and a buffer without it is refused.

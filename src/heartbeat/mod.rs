@@ -17,6 +17,7 @@ mod text;
 
 pub use block::Block;
 pub use frame::{FRAME_HEADER_LEN, FRAME_VERSION, Frame, FrameError, FrameHeader, FrameRows, OpenFrame};
+pub(crate) use ids::uuid_id;
 pub use ids::{BatcherId, ClaimId, DatasetId, Partition, partition_of};
 pub use parse::{Limits, Parsed, ParsedHeartbeat, parse_array, parse_one, parse_text};
 pub use record::{Heartbeat, HeartbeatRef};
