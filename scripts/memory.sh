@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# How much memory `systole up` takes: under full load, with a backlog of 10 million heartbeats, and while a bucket of 5
-# million rows is consolidated. Each must stay within 256 MiB resident; exit code 1 when one does not. Takes about ten
-# minutes on two cores.
+# How much memory `systole up` takes: under full load; under the same while it is asked and watches 100,000 devices; with a
+# backlog of 10 million heartbeats; and while a bucket of 5 million rows is consolidated. Each must stay within 256 MiB resident; exit code 1 when one does not. Takes about a
+# quarter of an hour on two cores.
 #
 #   scripts/memory.sh                    all of it
 #   scripts/memory.sh --quick            the same with a tenth of the rows
-#   scripts/memory.sh --only load        one of: load, backlog, consolidate (or several: load,backlog)
+#   scripts/memory.sh --only load        one of: load, asked, backlog, consolidate (or several: load,backlog)
 #
 # What is held against the limit is VmHWM, the kernel's own mark of the most that was resident: heap, stacks and the pages
 # of the binary that were touched. RssAnon (sampled; heap and stacks alone) is printed beside it. Pages of the page cache
@@ -20,9 +20,12 @@ LIMIT_KIB=$((256 * 1024))
 SECONDS_EACH=20
 BACKLOG=10000000
 BUCKET=5000000
+# As many as are remembered, and of each as many readers and lookers-on as come in.
+DEVICES=100000
+READERS=8
 # Frames, then fragments and published files of the same rows, and slack: some 400 bytes for each row at the worst.
 DISK_MIB=6144
-ONLY=load,backlog,consolidate
+ONLY=load,asked,backlog,consolidate
 while [ $# -gt 0 ]; do
   case $1 in
     --quick) SECONDS_EACH=5 BACKLOG=1000000 BUCKET=500000 DISK_MIB=1536 ;;
@@ -33,7 +36,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 for scenario in ${ONLY//,/ }; do
-  case $scenario in load | backlog | consolidate) ;; *) die "there is no scenario $scenario" ;; esac
+  case $scenario in load | asked | backlog | consolidate) ;; *) die "there is no scenario $scenario" ;; esac
 done
 
 BINARY=${SYSTOLE_BINARY:-$PWD/target/release/systole}
@@ -49,6 +52,7 @@ ROOMY=(--buffer-max-heartbeats $((2 * BACKLOG)) --buffer-max-bytes 8GiB)
 work=
 server=
 sampler=
+guests=()
 exceeded=0
 next=0
 
@@ -68,6 +72,7 @@ start() {
 }
 
 stop() {
+  ask_no_more
   [ -z "$sampler" ] || { kill "$sampler" && wait "$sampler"; } 2>/dev/null || true
   [ -z "$server" ] || { kill -TERM "$server" && wait "$server"; } 2>/dev/null || true
   sampler='' server=''
@@ -169,6 +174,49 @@ run_load() {
   measured "what waits is drained" "in $((SECONDS - began)) s; $(metric compactor_rows_published_total) rows in $(metric compactor_published_files) files"
 }
 
+# Asks from now on: readers who stream what one user after the other has sent, two who look at the page, one who lists the
+# silent.
+ask() {
+  local nth
+  for ((nth = 0; nth < READERS; nth++)); do
+    python3 scripts/bench/reader.py "$address" 1000 100000 >/dev/null 2>>"$work/log" &
+    guests+=($!)
+  done
+  for path in status status/history 'silent?after=5s'; do
+    while :; do
+      curl --silent --output /dev/null "http://$address/v1/$path" || true
+      sleep 0.5
+    done &
+    guests+=($!)
+  done
+}
+
+ask_no_more() {
+  [ "${#guests[@]}" -eq 0 ] || { kill "${guests[@]}" && wait "${guests[@]}"; } 2>/dev/null || true
+  guests=()
+}
+
+run_asked() {
+  fresh
+  # Nobody listens there: events wait for as long as they are kept.
+  printf '[[silence]]\nmatch = "*"\nafter = "10s"\nwebhook = "http://127.0.0.1:9/"\n' >"$work/systole.toml"
+  start --config "$work/systole.toml" --publish-after 5s --read-streams "$READERS" --max-devices $((2 * DEVICES))
+  load --seconds 900 --heartbeats $((10 * DEVICES)) --connections 8 --bulk 1000 --devices "$DEVICES"
+  ask
+  # They beat as of now, not as of a minute ago: else they would never be silent.
+  under "single POSTs, and asked" --connections 64 --devices "$DEVICES" --from $((EPOCHSECONDS * 1000))
+  under "bulks of 10,000, and asked" --connections 64 --bulk 10000 --devices "$DEVICES" --from $((EPOCHSECONDS * 1000))
+  under "bulks of 1,000, and asked" --connections 8 --bulk 1000 --devices "$DEVICES" --from $((EPOCHSECONDS * 1000))
+  local began=$SECONDS
+  measure
+  until_drained
+  until [ "$(metric silence_raised)" -ge "$DEVICES" ]; do
+    [ $((SECONDS - began)) -lt 600 ] || die "only $(metric silence_raised) of $DEVICES devices are raised; see $work/log"
+    sleep 0.5
+  done
+  measured "drained, all devices are silent" "in $((SECONDS - began)) s; $(metric silence_raised) raised, $(metric silence_outbox_events) events wait, $(metric read_rows_total) rows read"
+}
+
 run_backlog() {
   fresh
   start "${HELD_BACK[@]}" "${ROOMY[@]}"
@@ -214,6 +262,7 @@ run_consolidate() {
 
 need_rust
 need curl curl
+need python3 python3
 if [ -z "${SYSTOLE_BINARY:-}" ]; then cargo build --release --locked; fi
 cargo build --release --locked --manifest-path scripts/load/Cargo.toml --target-dir target/load
 

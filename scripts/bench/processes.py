@@ -30,7 +30,8 @@ class Usage:
 
 
 class Child:
-    """A process of ours, in a session of its own: Ctrl-C reaches the bench, which ends it in order."""
+    """A process of ours, in a group of its own: Ctrl-C reaches the bench, which ends it in order. In a session of its own
+    the kernel would weigh its threads against those of others (autogroup) whatever their niceness."""
 
     def __init__(self, argv: list[str], log: Path, *, cores: str | None = None, env: dict[str, str] | None = None):
         self.name = " ".join(Path(word).name if n == 0 else word for n, word in enumerate(argv[:2]))
@@ -46,7 +47,7 @@ class Child:
                 stderr=output,
                 cwd=log.parent,
                 env=_environment() | (env or {}),
-                start_new_session=True,
+                preexec_fn=os.setpgrp,
             )
         self.pid = self._process.pid
         self.usage: Usage | None = None

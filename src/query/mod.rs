@@ -38,7 +38,7 @@
 //!
 //! While it works a walk takes 4 MiB for `waiting` and what is ready, and either a page of frames (1 MiB, and one frame
 //! opened) or one file (a row group compressed, and a page of each column). That is some 8 MiB, for each of `reads-at-once`
-//! (2). Between two pages a walk keeps what it has only while all walks together keep less than [`KEPT_BYTES`] (8 MiB);
+//! (1). Between two pages a walk keeps what it has only while all walks together keep less than [`KEPT_BYTES`] (8 MiB);
 //! others begin a new round behind their last row, which is slower and gives the same. A page has some 256 KiB at most, which
 //! is its holder's.
 
@@ -55,7 +55,6 @@ mod reading;
 mod scan;
 mod waiting;
 
-pub(crate) use aside::aside;
 pub use error::Error;
 pub use metrics::Metrics;
 pub use options::Options;

@@ -18,7 +18,7 @@ pub struct Options {
     #[arg(
         long,
         env = "SYSTOLE_READS_AT_ONCE",
-        default_value = "2",
+        default_value = "1",
         value_name = "COUNT",
         value_parser = clap::value_parser!(u16).range(1..=64)
     )]

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::aside::Aside;
 use super::options::{FIRST_TURN_WITHIN, NEXT_TURN_WITHIN};
 use super::{Error, KEPT_BYTES, Metrics, Options, Position, Query, Scan};
 use crate::buffer::Frames;
@@ -34,6 +35,7 @@ pub(super) struct Shared {
     pub(super) buffer: Arc<dyn Frames>,
     pub(super) dataset: Awaited,
     pub(super) metrics: Metrics,
+    pub(super) aside: Aside,
     turns: Arc<Semaphore>,
     kept: Arc<Semaphore>,
     /// Whether the last read failed: so that the log names a fault once, not with each read.
@@ -47,10 +49,11 @@ impl Reading {
     /// Reads this buffer and, where they can be seen, the files of its dataset.
     pub fn new(buffer: Arc<dyn Frames>, dataset: impl Into<Awaited>, options: &Options, metrics: Metrics) -> Self {
         let dataset = dataset.into();
+        let aside = Aside::new(options.reads_at_once);
         let turns = Arc::new(Semaphore::new(options.reads_at_once.into()));
         let kept = Arc::new(Semaphore::new(KEPT_BYTES / KEPT_UNIT));
         let failing = AtomicBool::new(false);
-        Self { shared: Arc::new(Shared { buffer, dataset, metrics, turns, kept, failing }) }
+        Self { shared: Arc::new(Shared { buffer, dataset, metrics, aside, turns, kept, failing }) }
     }
 
     /// What its answers cover.

@@ -8,7 +8,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::aside::aside;
+use super::aside::Aside;
 use super::collect::{Row, Rows};
 use super::files::{self, Collected};
 use super::place::Cut;
@@ -85,6 +85,11 @@ impl Scan {
         outcome
     }
 
+    /// Where what is made of its pages takes nothing from the door.
+    pub(crate) fn aside(&self) -> &Aside {
+        &self.shared.aside
+    }
+
     /// Frames in the buffer that were passed over so far because they cannot be decoded. They become dead letters, and may
     /// hold heartbeats of anybody.
     pub fn skipped_frames(&self) -> u64 {
@@ -135,7 +140,7 @@ impl Scan {
         let Some(dataset) = self.shared.dataset.get().cloned() else { return Ok(()) };
         let (query, turn) = (self.query.clone(), turn.clone());
         let (begin, end) = (self.reached.clone(), end.min(end_of(date)));
-        let collected = aside(move || {
+        let collected = self.shared.aside.run(move || {
             let collected = files::collect(&dataset, bucket, &query, begin, end);
             drop(turn);
             collected
@@ -166,7 +171,7 @@ impl Scan {
                     reached("read.buffered")?;
                     Ok::<_, Error>(dataset.dates(partition)?)
                 };
-                aside(look).await??.into()
+                self.shared.aside.run(look).await??.into()
             }
         };
         Ok(Round { partition, waiting, dates })

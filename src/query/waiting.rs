@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::aside::aside;
 use super::collect::{Collector, Rows};
 use super::place::Cut;
 use super::reading::{Shared, Turn};
@@ -48,12 +47,12 @@ pub(super) async fn take(
         let page = shared.buffer.frames(partition, from).await?;
         if !page.frames.is_empty() {
             let turn = turn.clone();
-            look = aside(move || {
+            let looked = shared.aside.run(move || {
                 let looked = look.through(page.frames);
                 drop(turn);
                 looked
-            })
-            .await??;
+            });
+            look = looked.await??;
         }
         match page.next {
             None => break,

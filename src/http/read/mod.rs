@@ -82,11 +82,6 @@ impl From<Fault> for Problem {
     }
 }
 
-/// Where it takes nothing from the door.
-async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T, Fault> + Send + 'static) -> Result<T, Fault> {
-    query::aside(work).await?
-}
-
 /// The handler, of GET and HEAD.
 pub(super) async fn get(
     request: HttpRequest,

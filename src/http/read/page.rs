@@ -20,7 +20,7 @@ pub(super) async fn read(scan: &mut Scan, query: &Query, format: Format, limit: 
     while !gathered.more {
         // One more than is wanted tells whether there are more.
         let Some(page) = scan.next(gathered.wanted + 1).await? else { break };
-        gathered = super::off_thread(move || gathered.with(&page)).await?;
+        gathered = scan.aside().run(move || gathered.with(&page)).await??;
     }
     let next = gathered.last.filter(|_| gathered.more).map(|last| cursor::encode(query, &last));
     Ok(Paged { rows: [gathered.written, gathered.encoder.finish()?].concat(), next })

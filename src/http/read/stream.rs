@@ -18,7 +18,7 @@ use super::super::access::Access;
 use super::super::pulse::Streaming;
 use super::super::request_id::RequestId;
 use super::super::routes::Route;
-use super::{Fault, off_thread};
+use super::Fault;
 use crate::query::Scan;
 use crate::query::output::{Encoder, Format};
 
@@ -74,14 +74,14 @@ impl Walk {
     async fn go_on(&mut self) -> Result<(), Fault> {
         let Some(mut encoder) = self.encoder.take() else { return Ok(()) };
         let written = match self.scan.next(ROWS).await? {
-            None => off_thread(move || Ok(encoder.finish()?)).await?,
+            None => self.scan.aside().run(move || encoder.finish()).await??,
             Some(page) => {
-                let (encoder, written) = off_thread(move || {
+                let written = self.scan.aside().run(move || {
                     page.rows().try_for_each(|row| encoder.push(row))?;
                     let written = encoder.take();
-                    Ok((encoder, written))
-                })
-                .await?;
+                    Ok::<_, Fault>((encoder, written))
+                });
+                let (encoder, written) = written.await??;
                 self.encoder = Some(encoder);
                 written
             }
