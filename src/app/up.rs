@@ -17,7 +17,7 @@ use super::start::{open_dataset, stop_on_signals};
 use super::supervisor::{Part, Supervisor};
 use super::{Done, Failure, Outcome, output, owner, place, silence};
 use crate::batcher::{self, Batcher};
-use crate::buffer::committer::{self, Committer};
+use crate::buffer::committer::{self, Committer, CommitterService};
 use crate::buffer::embedded::EmbeddedBuffer;
 use crate::buffer::monitor::{self, Monitor};
 use crate::buffer::socket::ControlSocket;
@@ -53,7 +53,9 @@ pub async fn run(args: Up) -> Outcome {
     let source = Arc::new(buffer.clone());
     let (gate, keeper) = Keeper::start(args.http.listen, &args.auth, source, None, &health, &registry).await?;
     keeper.warn_without_tls(args.http.listen, args.http.tls.is_on());
-    let (intake, committer) = keep_committing(&supervisor, &args, &buffer, &registry)?;
+    let committer_metrics = committer::Metrics::register(&registry)?;
+    let (intake, committing) = Committer::start(Arc::new(buffer.clone()), &args.buffer, committer_metrics);
+    let intake: Arc<dyn Intake> = Arc::new(intake);
     // A handle of its own: a queue whose last sender goes with the server would end the committer before it is told to.
     let shared = Arc::new(buffer.clone());
     let watching = silence::watcher(rules, shared.clone(), None, &health, &registry)?;
@@ -78,6 +80,8 @@ pub async fn run(args: Up) -> Outcome {
     let server =
         Server::bind(&args.http, &args.limits, &gate, attended, &services, health_of_server, registry_of_server)?;
     let (scheme, address) = (server.scheme(), server.address());
+    // No part begins before the address is had: without it there is nothing that could end one in order.
+    let committer = keep_committing(&supervisor, committing);
     let mut behind = vec![
         keep_watching(&supervisor, monitor),
         keep_history(&supervisor, overview),
@@ -125,24 +129,16 @@ async fn close(buffer: EmbeddedBuffer) {
     let _ = tokio::task::spawn_blocking(move || drop(buffer)).await;
 }
 
-fn keep_committing(
-    supervisor: &Supervisor,
-    args: &Up,
-    buffer: &EmbeddedBuffer,
-    registry: &Registry,
-) -> Result<(Arc<dyn Intake>, Part), Failure> {
-    let metrics = committer::Metrics::register(registry)?;
-    let (intake, service) = Committer::start(Arc::new(buffer.clone()), &args.buffer, metrics);
+fn keep_committing(supervisor: &Supervisor, service: CommitterService) -> Part {
     // The requests that wait are in the service: it outlives its own failure.
     let service = Arc::new(Mutex::new(service));
-    let part = supervisor.keep("committer", move |stop| {
+    supervisor.keep("committer", move |stop| {
         let service = service.clone();
         async move {
             service.lock().await.run(stop).await;
             Ok::<_, Infallible>(())
         }
-    });
-    Ok((Arc::new(intake), part))
+    })
 }
 
 fn monitor(args: &Up, buffer: &EmbeddedBuffer, health: &Health, registry: &Registry) -> Result<Monitor, Failure> {

@@ -12,6 +12,7 @@ use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 
+use super::arriving::Share;
 use super::budget::{BoundedBytes, NoRoom, Reservation, Stop};
 use super::problem::{Kind, Problem};
 
@@ -44,9 +45,10 @@ pub(super) async fn read(
     declared: Option<u64>,
     bounds: Bounds,
     reservation: &mut Reservation,
+    share: Share,
 ) -> Result<Bytes, Problem> {
     let expected = declared.and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
-    match tokio::time::timeout(bounds.deadline, gather(payload, expected, bounds.limit, reservation)).await {
+    match tokio::time::timeout(bounds.deadline, gather(payload, expected, bounds.limit, reservation, share)).await {
         Ok(outcome) => outcome,
         Err(_) => {
             let detail = format!("The body did not arrive within {} s; send smaller bulks.", bounds.deadline.as_secs());
@@ -60,6 +62,7 @@ async fn gather(
     expected: usize,
     limit: usize,
     reservation: &mut Reservation,
+    share: Share,
 ) -> Result<Bytes, Problem> {
     let Some(first) = next_piece(payload).await? else { return Ok(Bytes::new()) };
     if first.len() > limit {
@@ -73,8 +76,9 @@ async fn gather(
     let stopped = |stop| match stop {
         Stop::Limit => too_large(limit),
         Stop::Budget => overloaded(),
+        Stop::Sender => crowded(),
     };
-    let mut whole = BoundedBytes::new(limit, expected, reservation);
+    let mut whole = BoundedBytes::new(limit, expected, reservation).within(share);
     whole.extend(&first).map_err(stopped)?;
     drop(first);
     whole.extend(&second).map_err(stopped)?;
@@ -107,6 +111,12 @@ pub(super) fn too_large(limit: usize) -> Problem {
 pub(super) fn overloaded() -> Problem {
     Problem::new(Kind::Overloaded, "Too many bodies are under way at this moment; nothing of this one was kept.")
         .with_cause("the byte budget is in use")
+}
+
+fn crowded() -> Problem {
+    let detail = "Too many large bodies of this address are under way; nothing of this one was kept. Send smaller bulks, or \
+                  fewer at a time.";
+    Problem::new(Kind::Overloaded, detail).with_cause("bodies of one address hold half of the byte budget")
 }
 
 /// Ties an answer to a body that may not have been read to its end.

@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::arriving::Share;
+
 /// No room is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NoRoom;
@@ -99,6 +101,8 @@ pub(super) enum Stop {
     Limit,
     /// The byte budget is.
     Budget,
+    /// What the sender may hold of it is.
+    Sender,
 }
 
 /// Bytes that arrive piece by piece, up to a limit, within the budget.
@@ -109,6 +113,7 @@ pub(super) struct BoundedBytes<'a> {
     /// How long they say that they will be.
     expected: usize,
     reservation: &'a mut Reservation,
+    share: Option<Share>,
 }
 
 /// What is there must be at least this share of what is expected before room is made for all of it: who announces much
@@ -120,7 +125,12 @@ const STEP: usize = 16 * 1024;
 
 impl<'a> BoundedBytes<'a> {
     pub(super) fn new(limit: usize, expected: usize, reservation: &'a mut Reservation) -> Self {
-        Self { bytes: Vec::new(), limit, expected, reservation }
+        Self { bytes: Vec::new(), limit, expected, reservation, share: None }
+    }
+
+    /// The same within what their sender may hold.
+    pub(super) fn within(self, share: Share) -> Self {
+        Self { share: Some(share), ..self }
     }
 
     /// Appends a piece.
@@ -137,6 +147,9 @@ impl<'a> BoundedBytes<'a> {
             let doubled = len.max(self.bytes.capacity() * 2).max(STEP);
             let shown = len >= self.expected / SHOWN_SHARE && len <= self.expected;
             let capacity = if shown { self.expected } else { doubled }.min(self.limit);
+            if let Some(share) = &mut self.share {
+                share.grow_to(capacity).map_err(|NoRoom| Stop::Sender)?;
+            }
             self.reservation.grow(capacity - self.bytes.capacity()).map_err(|NoRoom| Stop::Budget)?;
             self.bytes.reserve_exact(capacity - self.bytes.len());
         }

@@ -184,7 +184,7 @@ impl Rules {
                 let detail = format!("A body may inflate to at most {limit} bytes; send smaller bulks.");
                 Problem::new(Kind::BodyTooLarge, detail)
             }
-            InflateError::Stopped(Stop::Budget) => body::overloaded(),
+            InflateError::Stopped(Stop::Budget | Stop::Sender) => body::overloaded(),
             InflateError::Damaged(reason) => {
                 Problem::new(Kind::MalformedEncoding, format!("The body cannot be inflated: {reason}."))
             }

@@ -4,6 +4,7 @@
 //! of the body, the room in the byte budget; then the body is read, inflated and parsed, users' rate limits are asked, and
 //! the buffer has the last word.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use actix_web::dev::Payload;
@@ -11,6 +12,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::admit::rate_limited;
 use super::answer::{Accepted, RateFields, insert_preference_applied};
+use super::arriving::Arriving;
 use super::auth::{Gate, Pass};
 use super::body::{self, Bounds, declared_length};
 use super::budget::{ByteBudget, Reservation};
@@ -36,6 +38,7 @@ pub(super) struct Edge {
     pub(super) limits: Arc<Limits>,
     pub(super) clients: ClientAddresses,
     pub(super) budget: Arc<ByteBudget>,
+    pub(super) arriving: Arc<Arriving>,
     pub(super) digester: Digester,
     pub(super) bounds: Bounds,
     pub(super) metrics: Arc<Metrics>,
@@ -72,6 +75,7 @@ pub(super) async fn post(request: HttpRequest, payload: web::Payload, edge: web:
 /// What the head of a request tells.
 struct Head {
     form: Form,
+    client: IpAddr,
     /// How its address stands with its limit.
     address: Option<Standing>,
     /// Whose heartbeats it may bring.
@@ -92,7 +96,10 @@ impl Edge {
             let _reading = Reading::of(request);
             let length = declared_length(request.headers());
             match head {
-                Ok(head) => (head, body::read(payload, length, self.bounds, &mut reservation).await?),
+                Ok(head) => {
+                    let share = self.arriving.body_of(head.client);
+                    (head, body::read(payload, length, self.bounds, &mut reservation, share).await?)
+                }
                 Err(problem) => {
                     body::discard(payload, length, self.bounds.deadline).await;
                     return Err(problem);
@@ -116,7 +123,8 @@ impl Edge {
     /// Everything that can be known before the body is read.
     fn judge_head(&self, request: &HttpRequest) -> Result<Head, Problem> {
         let headers = request.headers();
-        let address = self.judge_address(request)?;
+        let client = self.clients.of(request.peer_addr(), headers);
+        let address = self.judge_client(client)?;
         let pass = self.gate.judge(request, Scope::Write)?;
         let format = Format::of(headers).map_err(|given| {
             let detail = format!("`{given}` is not taken; send application/json or application/x-ndjson.");
@@ -136,12 +144,15 @@ impl Edge {
                 return Err(body::overloaded());
             }
         }
-        Ok(Head { form: Form { encoding, format }, address, pass })
+        Ok(Head { form: Form { encoding, format }, client, address, pass })
     }
 
     /// Takes a request from the allowance of its address.
     pub(super) fn judge_address(&self, request: &HttpRequest) -> Result<Option<Standing>, Problem> {
-        let client = self.clients.of(request.peer_addr(), request.headers());
+        self.judge_client(self.clients.of(request.peer_addr(), request.headers()))
+    }
+
+    fn judge_client(&self, client: IpAddr) -> Result<Option<Standing>, Problem> {
         match self.limits.check_address(client) {
             None | Some(Verdict::Never) => Ok(None),
             Some(Verdict::Allowed(standing)) => Ok(Some(standing)),

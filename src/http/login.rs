@@ -164,7 +164,8 @@ async fn read(
 ) -> Result<Bytes, Problem> {
     let _reading = Reading::of(request);
     let mut reservation = Reservation::empty(&edge.budget);
-    body::read(payload, length, body::Bounds { limit: MAX_BODY_BYTES, ..edge.bounds }, &mut reservation).await
+    let share = edge.arriving.body_of(edge.clients.of(request.peer_addr(), request.headers()));
+    body::read(payload, length, body::Bounds { limit: MAX_BODY_BYTES, ..edge.bounds }, &mut reservation, share).await
 }
 
 fn judge_head(edge: &Edge, request: &HttpRequest, length: Option<u64>) -> Result<Form, Problem> {

@@ -19,6 +19,7 @@ mod accept;
 mod access;
 mod admit;
 mod answer;
+mod arriving;
 pub mod auth;
 mod body;
 mod budget;

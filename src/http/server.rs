@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::access::{self, Access};
+use super::arriving::Arriving;
 use super::auth::Gate;
 use super::body::Bounds;
 use super::budget::ByteBudget;
@@ -75,6 +76,7 @@ impl Server {
             gate: gate.clone(),
             limits: Arc::clone(&limits),
             clients: ClientAddresses::new(rate_limits.trusted_proxies.clone(), rate_limits.forwarded_header),
+            arriving: Arriving::new(size(options.byte_budget), size(options.max_body)),
             budget,
             digester: Digester::new(options, Arc::clone(&limits)),
             bounds: Bounds {

@@ -86,6 +86,25 @@ fn slow_bodies_are_told_and_cut_off() {
 }
 
 #[test]
+fn slow_large_bodies_of_one_address_leave_room_for_others() {
+    const LARGE: usize = 40;
+    let world = world();
+    let siege = Siege::begin_as(&world, &["--body-deadline=4s"], "127.0.0.9");
+    let head = "POST /v1/heartbeats HTTP/1.1\r\nHost: test\r\nContent-Length: 8388608\r\n\r\n";
+    // So much is enough for room to be made for all of it.
+    let begin = [head.as_bytes(), &vec![b' '; 1_200 << 10]].concat();
+    let mut large: Vec<Wire> = (0..LARGE).map(|_| siege.open_from("127.0.0.3")).collect();
+    for wire in &mut large {
+        wire.try_send(&begin);
+    }
+    let held = siege.metric("systole_http_byte_budget_used_bytes");
+    assert!((8e6..=17e6).contains(&held), "{held} bytes are held");
+    let refused = large.iter_mut().filter_map(Wire::answer).filter(|answer| answer.problem() == "overloaded").count();
+    assert!((LARGE - 2..LARGE).contains(&refused), "{refused} refused");
+    siege.end(&format!("{LARGE} slow large bodies of one address, {refused} refused"));
+}
+
+#[test]
 fn a_thousand_requests_in_one_write_are_answered_in_their_order() {
     let world = world();
     let siege = Siege::begin(&world, &[]);

@@ -126,7 +126,7 @@ impl Limits {
 }
 
 /// What counts as one address: an IPv6 client holds a whole /64.
-fn unit_of(address: IpAddr) -> IpAddr {
+pub(crate) fn unit_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {
             let network = v6.to_bits() & !u128::from(u64::MAX);
