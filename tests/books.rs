@@ -4,8 +4,10 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use support::oracle::published_files;
-use support::{Beats, Buffer, SOON, World, on_every_buffer};
+use support::{Beats, Buffer, Producers, SOON, World, on_every_buffer};
 
 /// A world with some published heartbeats, its servers stopped.
 fn published(buffer: Buffer) -> World {
@@ -38,6 +40,18 @@ fn the_books_of_every_stage_balance(buffer: Buffer) {
     let text = world.books(&["audit"]).run().expect_code(0).stdout;
     assert!(text.contains("accepted 200 = pending 100 + claimed 0 + acked 100 + dead 0 + dropped 0"), "{text}");
     assert!(text.contains("the books balance"), "{text}");
+}
+
+fn the_books_balance_while_everything_moves(buffer: Buffer) {
+    let world = World::on(buffer);
+    let mut collector = world.collector().start();
+    let producers = Producers::start(vec![collector.client(); 2], Arc::new(Beats::new(50, 2)), 20);
+    for _ in 0..6 {
+        producers.await_kept(200, SOON);
+        assert_eq!(world.audit()["verdict"], "balanced");
+    }
+    producers.stop();
+    collector.stop();
 }
 
 fn a_published_file_that_vanished_is_missing(buffer: Buffer) {
@@ -132,6 +146,7 @@ fn dead_letters_can_be_seen_retried_and_dropped(buffer: Buffer) {
 
 on_every_buffer! {
     the_books_of_every_stage_balance,
+    the_books_balance_while_everything_moves,
     a_published_file_that_vanished_is_missing,
     a_flipped_bit_is_found_and_named,
     a_row_in_two_files_and_a_stranger_in_the_tree_are_found,

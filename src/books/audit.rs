@@ -102,16 +102,14 @@ pub async fn audit(buffer: Arc<dyn Inspect>, dataset: Dataset) -> Result<Report,
     let mut before = Reading::take(buffer.as_ref(), dataset.partitions()).await?;
     for attempt in 1.. {
         let standing: HashSet<ClaimId> = before.standing().collect();
-        let first = count(&dataset, standing.clone()).await?;
+        let files = count(&dataset, standing.clone()).await?;
         let after = Reading::take(buffer.as_ref(), dataset.partitions()).await?;
         let quiet = before.same_for_files(&after);
         if quiet || attempt >= TRIES {
-            let fewest = if quiet {
-                first.clone()
-            } else {
-                count(&dataset, standing.into_iter().chain(after.standing()).collect()).await?
-            };
-            return Ok(judge(&dataset, &before, &after, &first, &fewest, &accepted, !quiet));
+            // Nobody knew of them when the files were counted. What they have there by now is as much as then, or more.
+            let begun: HashSet<ClaimId> = after.standing().filter(|claim| !standing.contains(claim)).collect();
+            let begun = if begun.is_empty() { BTreeMap::new() } else { count(&dataset, begun).await? };
+            return Ok(judge(&dataset, &before, &after, &files, &begun, &accepted, !quiet));
         }
         tokio::time::sleep(PAUSE).await;
         before = Reading::take(buffer.as_ref(), dataset.partitions()).await?;
@@ -137,14 +135,14 @@ async fn count(dataset: &Dataset, standing: HashSet<ClaimId>) -> Result<BTreeMap
     Ok(counted.map_err(|_| Error::Interrupted)??)
 }
 
-/// Pure. `first` was counted between the two readings without the claims that stood before; `fewest` leaves out those that
-/// stood at either.
+/// Pure. `files` were counted between the two readings, without the claims that stood before; `begun` later, to know what
+/// those have there that stand only after.
 fn judge(
     dataset: &Dataset,
     before: &Reading,
     after: &Reading,
-    first: &BTreeMap<Partition, FileBooks>,
-    fewest: &BTreeMap<Partition, FileBooks>,
+    files: &BTreeMap<Partition, FileBooks>,
+    begun: &BTreeMap<Partition, FileBooks>,
     accepted: &BTreeMap<Partition, u64>,
     moving: bool,
 ) -> Report {
@@ -156,8 +154,8 @@ fn judge(
             let partition = before.partition;
             let of = |books: &BTreeMap<Partition, FileBooks>| books.get(&partition).copied().unwrap_or_default();
             let accepted_surplus = accepted.get(&partition).copied().unwrap_or(0);
-            let (files, fewest) = (of(first), of(fewest));
-            judge_partition(before.ledger, after.ledger, files, fewest, partition, accepted_surplus)
+            let (files, begun) = (of(files), of(begun).of_standing_claims);
+            judge_partition(before.ledger, after.ledger, files, begun, partition, accepted_surplus)
         })
         .collect();
     let verdict = partitions.iter().map(verdict_of).max().unwrap_or(Verdict::Balanced);
@@ -168,14 +166,14 @@ fn judge_partition(
     before: Ledger,
     after: Ledger,
     files: FileBooks,
-    fewest: FileBooks,
+    begun: u64,
     partition: Partition,
     accepted_surplus: u64,
 ) -> PartitionBooks {
     // What was acknowledged before the files were read must stand in them; what stands in them beyond what was
-    // acknowledged by the end is more than the buffer knows of.
+    // acknowledged by the end, or is claimed, is more than the buffer knows of.
     let missing = (before.acked + accepted_surplus).saturating_sub(files.settled());
-    let surplus = fewest.settled().saturating_sub(after.acked + accepted_surplus);
+    let surplus = files.settled().saturating_sub(after.acked + accepted_surplus + begun);
     let merged_adds_up = files.merged + files.repeated == files.published + files.deduplicated;
     PartitionBooks {
         partition,
@@ -215,31 +213,39 @@ pub fn accept(dataset: &Dataset, report: &Report) -> Result<(), Error> {
 mod tests {
     use super::*;
 
-    fn verdict(before: u64, after: u64, files: u64, fewest: u64, accepted: u64) -> Verdict {
+    fn verdict(before: u64, after: u64, files: u64, begun: u64, accepted: u64) -> Verdict {
         let ledger = |acked| Ledger { accepted: acked, acked, ..Ledger::default() };
         let books = |rows| FileBooks { staged: rows, ..FileBooks::default() };
-        verdict_of(&judge_partition(ledger(before), ledger(after), books(files), books(fewest), 0, accepted))
+        verdict_of(&judge_partition(ledger(before), ledger(after), books(files), begun, 0, accepted))
     }
 
     #[test]
     fn files_are_held_against_both_readings() {
-        assert_eq!(verdict(10, 10, 10, 10, 0), Verdict::Balanced);
-        assert_eq!(verdict(10, 10, 9, 9, 0), Verdict::Missing);
-        assert_eq!(verdict(10, 10, 11, 11, 0), Verdict::Surplus);
-        assert_eq!(verdict(10, 10, 11, 11, 1), Verdict::Balanced);
-        assert_eq!(verdict(10, 10, 10, 10, 1), Verdict::Missing, "an accepted surplus that vanished is missing");
+        assert_eq!(verdict(10, 10, 10, 0, 0), Verdict::Balanced);
+        assert_eq!(verdict(10, 10, 9, 0, 0), Verdict::Missing);
+        assert_eq!(verdict(10, 10, 11, 0, 0), Verdict::Surplus);
+        assert_eq!(verdict(10, 10, 11, 0, 1), Verdict::Balanced);
+        assert_eq!(verdict(10, 10, 10, 0, 1), Verdict::Missing, "an accepted surplus that vanished is missing");
         // Moving: acknowledged 5 more while the files were read.
-        assert_eq!(verdict(10, 15, 12, 12, 0), Verdict::Balanced);
-        assert_eq!(verdict(10, 15, 16, 16, 0), Verdict::Surplus);
+        assert_eq!(verdict(10, 15, 12, 0, 0), Verdict::Balanced);
+        assert_eq!(verdict(10, 15, 16, 0, 0), Verdict::Surplus);
+        // A claim has begun, and written some of its rows before the files were read.
+        assert_eq!(verdict(10, 15, 18, 3, 0), Verdict::Balanced);
+        assert_eq!(verdict(10, 15, 19, 3, 0), Verdict::Surplus);
+        assert_eq!(
+            verdict(10, 10, 9, 5, 0),
+            Verdict::Missing,
+            "what has begun stands for nothing that was acknowledged"
+        );
     }
 
     #[test]
     fn a_ledger_that_does_not_add_up_is_no_balance() {
         let crooked = Ledger { accepted: 3, acked: 2, ..Ledger::default() };
         let books = FileBooks { staged: 2, ..FileBooks::default() };
-        assert_eq!(verdict_of(&judge_partition(crooked, crooked, books, books, 0, 0)), Verdict::Unbalanced);
+        assert_eq!(verdict_of(&judge_partition(crooked, crooked, books, 0, 0, 0)), Verdict::Unbalanced);
         let level = Ledger { accepted: 2, acked: 2, ..Ledger::default() };
         let lost = FileBooks { merged: 2, published: 1, ..FileBooks::default() };
-        assert_eq!(verdict_of(&judge_partition(level, level, lost, lost, 0, 0)), Verdict::Unbalanced);
+        assert_eq!(verdict_of(&judge_partition(level, level, lost, 0, 0, 0)), Verdict::Unbalanced);
     }
 }

@@ -263,7 +263,7 @@ impl Inner {
                 staged: report.sum(|books| books.files.staged),
                 merged: report.sum(|books| books.files.merged),
                 quarantined: report.sum(|books| books.files.quarantined),
-                balanced: is_balanced(report.verdict, report.moving),
+                balanced: report.verdict == Verdict::Balanced,
             })
         };
         match self.books.get(BOOKS_FRESH, Duration::ZERO, count).await {
@@ -273,12 +273,6 @@ impl Inner {
     }
 }
 
-/// What a claim wrote that began after the last reading of the buffer counts as surplus, where files and buffer moved all the
-/// time: no reason to alarm anybody. A later count, or `systole audit`, tells whether it is one.
-fn is_balanced(verdict: Verdict, moving: bool) -> bool {
-    verdict == Verdict::Balanced || (moving && verdict == Verdict::Surplus)
-}
-
 /// What was found; says at debug level why nothing was: the board and the log have said so of whatever is unwell.
 fn told<T, E: std::fmt::Display>(what: &str, found: Result<T, E>) -> Option<T> {
     found.inspect_err(|error| tracing::debug!(%error, "cannot look at {what} for the overview")).ok()
@@ -286,16 +280,4 @@ fn told<T, E: std::fmt::Display>(what: &str, found: Result<T, E>) -> Option<T> {
 
 fn now_ms() -> i64 {
     Timestamp::now().as_millisecond()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_surplus_alarms_only_where_nothing_moved() {
-        assert!(is_balanced(Verdict::Balanced, true) && is_balanced(Verdict::Surplus, true));
-        assert!(!is_balanced(Verdict::Surplus, false));
-        assert!(!is_balanced(Verdict::Missing, true) && !is_balanced(Verdict::Unbalanced, true));
-    }
 }
