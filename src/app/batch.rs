@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::start::{finish, look_at_buffer, open_dataset, stop_on_signals};
+use super::start::{Beside, look_at_buffer, open_dataset, stop_on_signals};
 use super::{Done, Failure, Outcome, owner};
 use crate::batcher::{self, Batcher};
 use crate::buffer::redis::RedisBuffer;
@@ -35,15 +35,8 @@ pub async fn run(args: Batch) -> Outcome {
     keeper.warn_without_tls(args.listen, args.tls.is_on());
     let ops = OpsServer::bind(args.listen, &args.tls, &gate, health.clone(), registry)?;
     info!(address = %ops.address(), "listening");
-    let stop_ops = CancellationToken::new();
-    let ops = tokio::spawn({
-        let stop = stop_ops.clone();
-        async move { ops.run(stop).await }
-    });
-    let keeper = tokio::spawn({
-        let stop = stop_ops.clone();
-        async move { keeper.run(stop).await }
-    });
+    let ops = Beside::start("ops server", |stop| async move { ops.run(stop).await });
+    let keeper = Beside::start("tokens", |stop| async move { keeper.run(stop).await });
 
     look_at_buffer(&buffer).await?;
     buffer.expect_dataset(dataset.id());
@@ -53,9 +46,8 @@ pub async fn run(args: Batch) -> Outcome {
         batcher.run(stop).await?;
     }
 
-    stop_ops.cancel();
-    finish("ops server", ops).await??;
-    finish("tokens", keeper).await?;
+    ops.stop().await??;
+    keeper.stop().await?;
     info!("stopped");
     Ok(Done::Well)
 }

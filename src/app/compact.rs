@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::start::{finish, open_dataset, stop_on_signals};
+use super::start::{Beside, open_dataset, stop_on_signals};
 use super::{Done, Failure, Outcome, output};
 use crate::cli::Compact;
 use crate::compactor::{self, Bar, Compactor};
@@ -50,16 +50,11 @@ async fn watch(args: Compact, stop: CancellationToken) -> Outcome {
     args.exposure.check_without_tokens(args.listen)?;
     let ops = OpsServer::bind(args.listen, &args.tls, &Gate::open(), health.clone(), registry)?;
     info!(address = %ops.address(), "listening");
-    let stop_ops = CancellationToken::new();
-    let ops = tokio::spawn({
-        let stop = stop_ops.clone();
-        async move { ops.run(stop).await }
-    });
+    let ops = Beside::start("ops server", |stop| async move { ops.run(stop).await });
     if let Some(dataset) = wait_for_dataset(&args.dataset, &health, &stop).await? {
         Compactor::new(dataset, args.compactor, metrics).watch(&health, stop).await?;
     }
-    stop_ops.cancel();
-    finish("ops server", ops).await??;
+    ops.stop().await??;
     info!("stopped");
     Ok(Done::Well)
 }

@@ -3,12 +3,10 @@
 use std::sync::Arc;
 
 use prometheus::Registry;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::silence::{self, Detour};
-use super::start::{finish, open_buffer, stop_on_signals};
+use super::start::{Beside, open_buffer, stop_on_signals};
 use super::{Done, Failure, Outcome, files};
 use crate::buffer::committer::{self, Committer};
 use crate::buffer::monitor::{self, Monitor};
@@ -40,15 +38,10 @@ pub async fn run(args: Serve) -> Outcome {
     let dataset = files::open(&args, &buffer, &health, &stop).await?;
     let Door { inlet, frames, buffer_affects, spill } = open_door(&buffer, &args, &health, &registry).await?;
 
-    let stop_committer = CancellationToken::new();
     let committer_metrics = committer::Metrics::register(&registry)?;
     let (intake, mut committer) = Committer::start(inlet, &args.buffer, committer_metrics);
-    let committer = tokio::spawn({
-        let stop = stop_committer.clone();
-        async move { committer.run(stop).await }
-    });
+    let committer = Beside::start("committer", |stop| async move { committer.run(stop).await });
 
-    let stop_monitor = CancellationToken::new();
     let monitor_metrics = monitor::Metrics::register(&registry)?;
     let ttl = *args.buffer.batcher_ttl;
     let monitor = Monitor::new(buffer.clone(), &args.monitor, ttl, buffer_affects, &health, monitor_metrics);
@@ -64,8 +57,8 @@ pub async fn run(args: Serve) -> Outcome {
         },
         &registry,
     )?;
-    let monitor = tokio::spawn({
-        let (stop, overview) = (stop_monitor.clone(), overview.clone());
+    let monitor = Beside::start("monitor", |stop| {
+        let overview = overview.clone();
         async move { tokio::join!(monitor.run(stop.clone()), overview.run(stop)) }
     });
 
@@ -87,24 +80,17 @@ pub async fn run(args: Serve) -> Outcome {
         health,
         registry,
     )?;
-    let stop_keeper = CancellationToken::new();
-    let keeper = tokio::spawn({
-        let stop = stop_keeper.clone();
-        async move { keeper.run(stop).await }
-    });
+    let keeper = Beside::start("tokens", |stop| async move { keeper.run(stop).await });
     info!(address = %server.address(), scheme = server.scheme(), "listening");
     let served = server.run(stop).await;
 
     watching.stop().await?;
-    stop_committer.cancel();
-    finish("committer", committer).await?;
+    committer.stop().await?;
     if let Some(spill) = spill {
         spill.stop().await?;
     }
-    stop_keeper.cancel();
-    finish("tokens", keeper).await?;
-    stop_monitor.cancel();
-    finish("monitor", monitor).await?;
+    keeper.stop().await?;
+    monitor.stop().await?;
     served?;
     info!("stopped");
     Ok(Done::Well)
@@ -148,18 +134,17 @@ async fn open_door(
 /// The spill at work.
 struct Spilling {
     service: Arc<spill::SpillService>,
-    stop: CancellationToken,
-    task: JoinHandle<()>,
+    task: Beside<()>,
 }
 
 impl Spilling {
     fn run(service: spill::SpillService) -> Self {
-        let (service, stop) = (Arc::new(service), CancellationToken::new());
-        let task = tokio::spawn({
-            let (service, stop) = (service.clone(), stop.clone());
+        let service = Arc::new(service);
+        let task = Beside::start("spill", |stop| {
+            let service = service.clone();
             async move { service.run(stop).await }
         });
-        Self { service, stop, task }
+        Self { service, task }
     }
 
     /// Whether heartbeats go into the spill now.
@@ -169,8 +154,7 @@ impl Spilling {
     }
 
     async fn stop(self) -> Result<(), Failure> {
-        self.stop.cancel();
-        finish("spill", self.task).await?;
+        self.task.stop().await?;
         // The last handle on the store waits for the disk. A panic there has been logged, and the process ends anyway.
         let _ = tokio::task::spawn_blocking(move || drop(self.service)).await;
         Ok(())

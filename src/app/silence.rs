@@ -3,11 +3,9 @@
 use std::sync::Arc;
 
 use prometheus::Registry;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 use super::Failure;
-use super::start::finish;
+use super::start::Beside;
 use crate::buffer::options::Options as BufferOptions;
 use crate::buffer::{Alarms, Intake};
 use crate::silence::{Door, Metrics, Options, Rule, Rules, Watcher};
@@ -42,7 +40,7 @@ pub fn watcher(
 }
 
 /// A watcher at work, or none.
-pub struct Watching(Option<(Door, CancellationToken, JoinHandle<()>)>);
+pub struct Watching(Option<(Door, Beside<()>)>);
 
 /// Runs a watcher beside a door.
 pub fn start(
@@ -53,12 +51,8 @@ pub fn start(
     registry: &Registry,
 ) -> Result<Watching, Failure> {
     let Some((watcher, door)) = watcher(rules, alarms, detour, health, registry)? else { return Ok(Watching(None)) };
-    let stop = CancellationToken::new();
-    let task = tokio::spawn({
-        let stop = stop.clone();
-        async move { watcher.run(stop).await }
-    });
-    Ok(Watching(Some((door, stop, task))))
+    let task = Beside::start("silence", |stop| async move { watcher.run(stop).await });
+    Ok(Watching(Some((door, task))))
 }
 
 impl Watching {
@@ -69,9 +63,8 @@ impl Watching {
 
     /// Tells it to end, and waits for it.
     pub async fn stop(self) -> Result<(), Failure> {
-        let Some((_, stop, task)) = self.0 else { return Ok(()) };
-        stop.cancel();
-        finish("silence", task).await
+        let Some((_, task)) = self.0 else { return Ok(()) };
+        task.stop().await
     }
 }
 

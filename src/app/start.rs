@@ -97,10 +97,29 @@ pub async fn expect_dataset(buffer: &(impl Reach + ?Sized), dataset: &Dataset) -
     }
 }
 
-/// Waits for a part to end; one that panicked stops the whole process, so that its supervisor starts a sound one.
-pub async fn finish<T>(name: &'static str, part: JoinHandle<T>) -> Result<T, Failure> {
-    part.await.map_err(|failed| {
-        error!(part = name, %failed, "a part of the process failed");
-        Failure::OutOfReach(format!("{name} failed: {failed}"))
-    })
+/// A part of the process that runs beside its main work.
+pub struct Beside<T> {
+    name: &'static str,
+    stop: CancellationToken,
+    task: JoinHandle<T>,
+}
+
+impl<T: Send + 'static> Beside<T> {
+    /// Runs it, until the token that it is given.
+    pub fn start<F>(name: &'static str, run: impl FnOnce(CancellationToken) -> F) -> Self
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
+        let stop = CancellationToken::new();
+        Self { name, task: tokio::spawn(run(stop.clone())), stop }
+    }
+
+    /// Tells it to end, and waits for it. One that panicked stops the whole process, so that its supervisor starts a sound one.
+    pub async fn stop(self) -> Result<T, Failure> {
+        self.stop.cancel();
+        self.task.await.map_err(|failed| {
+            error!(part = self.name, %failed, "a part of the process failed");
+            Failure::OutOfReach(format!("{} failed: {failed}", self.name))
+        })
+    }
 }
