@@ -2,9 +2,10 @@
 # Tortures the real processes: all roles under load on a buffer, faults at random (processes, Redis, the network between
 # them, disk, clock, descriptors), rounds on Redis and on the embedded buffer in turn. After each round everything is
 # healed and drained; then every heartbeat that was answered 202 must be published once, by a ledger of the clients' own,
-# and `systole audit` and `systole verify` must find nothing. Prints rounds, faults by kind, acknowledged, published, lost
-# and doubled; exit code 1 when anything was lost or doubled or the books do not balance. Then the folder of that round
-# stays. Faults that need root or a program that is not there are left out, saying so.
+# and `systole audit` and `systole verify` must find nothing. Readers ask all the time, and must find what was answered 202
+# before. Prints rounds, faults by kind, readings, acknowledged, published, lost and doubled; exit code 1 when anything was
+# lost, doubled or missed by a reader, or the books do not balance. Then the folder of that round stays. Faults that need root
+# or a program that is not there are left out, saying so.
 #
 #   scripts/torture.sh                     for 10 minutes
 #   scripts/torture.sh 60                  for an hour (at least one round on each buffer)

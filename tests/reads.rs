@@ -4,6 +4,7 @@
 
 mod support;
 
+use support::authors::MayFail;
 use support::{Authors, Beats, Buffer, Launch, SOON, World, client, on_every_buffer, process, wait};
 
 /// Everything moves as fast as it can: claims of few heartbeats, publishes and consolidations all the time.
@@ -35,7 +36,7 @@ fn what_was_answered_202_is_in_the_very_next_answer(buffer: Buffer) {
         collector = collector.door_args([data(&world)]);
     }
     let collector = collector.start();
-    let authors = Authors::start(&collector.client(), &collector.door().url(), 6, false);
+    let authors = Authors::start(&collector.client(), &collector.door().url(), 6, MayFail::Nothing);
     authors.await_checks(100_000);
     let consolidations = || collector.compactor().metrics().sum("systole_compactor_consolidations_total");
     wait::until("a consolidation under the eyes of the readers", 2 * SOON, || consolidations() > Some(0.0));
@@ -58,7 +59,7 @@ fn deaths_of_batchers_hide_nothing() {
     let (mut first, _second, _watch) = (batch(), batch(), world.watch().args(COMPACTOR).start());
     let serve = serve(&world).start();
     serve.await_status("/health/ready", 200, SOON);
-    let authors = Authors::start(&world.client(&serve), &serve.url(), 4, false);
+    let authors = Authors::start(&world.client(&serve), &serve.url(), 4, MayFail::Nothing);
     for _ in 0..4 {
         authors.await_reads(40);
         first.sigkill();
@@ -80,7 +81,7 @@ fn what_was_spilled_is_in_the_first_answer_and_in_all_others() {
     let spilling = [format!("--spill-dir={}", spill.display()), "--spill-after=500ms".to_owned()];
     let serve = serve(&world).args(spilling).start();
     serve.await_status("/health", 200, SOON);
-    let authors = Authors::start(&world.client(&serve), &serve.url(), 3, true);
+    let authors = Authors::start(&world.client(&serve), &serve.url(), 3, MayFail::Readings);
     for _ in 0..2 {
         authors.await_reads(30);
         let spilled = || serve.metrics().sum("systole_spill_heartbeats_total").unwrap_or(0.0);

@@ -1,13 +1,26 @@
 //! Cluster: a partition that moves to another node under load loses and doubles nothing, nor does a node that hands over to
-//! its replica.
+//! its replica, or one that is killed where a replica has confirmed; and whoever reads meanwhile misses nothing.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
 
 mod support;
 
-use support::fleet::figures;
+use support::authors::{Authors, MayFail};
+use support::fleet::{Fleet, figures};
 use support::oracle::partition_of;
-use support::{Beat, SOON, World, cluster, wait};
+use support::{Beat, RedisServer, SOON, World, cluster, wait};
+
+/// Of each partition some.
+const AUTHORS: u64 = 8;
+
+/// Every role, and a door that sees the files.
+fn fleet(world: &World) -> Fleet {
+    world.fleet_with(&[&format!("--data={}", world.dataset().display())], &[])
+}
+
+fn authors(world: &World, fleet: &Fleet) -> Authors {
+    Authors::start(&world.client(&fleet.serve), &fleet.serve.url(), AUTHORS, MayFail::WritesToo)
+}
 
 /// A heartbeat of now, of some user of this partition.
 fn beat_of(partition: u64) -> Beat {
@@ -21,8 +34,8 @@ fn a_slot_that_moves_under_load_loses_and_doubles_nothing() {
     let [first, second, third] = cluster::start::<3>();
     let nodes = format!("--buffer={},{}", second.url(), third.url());
     let world = World::on_redis(first).reached_by([nodes, "--redis-cluster".to_owned()]);
-    let fleet = world.fleet();
-    let producers = fleet.producers(&world);
+    let fleet = fleet(&world);
+    let (producers, authors) = (fleet.producers(&world), authors(&world, &fleet));
     producers.await_kept(500, SOON);
     let everyone = [world.redis(), &second, &third];
     let client = world.client(&fleet.serve);
@@ -42,8 +55,10 @@ fn a_slot_that_moves_under_load_loses_and_doubles_nothing() {
                 }
             });
             wait::until("heartbeats to be taken in again", SOON, || producers.kept() > kept + 200);
+            authors.await_reads(AUTHORS);
         }
     }
+    authors.stop();
     producers.stop();
     assert!(moved >= 4, "hardly a key was moved: {moved}");
     let snapshot = world.await_rest(2 * SOON);
@@ -59,15 +74,53 @@ fn a_node_that_hands_over_to_its_replica_under_load_loses_and_doubles_nothing() 
     let replica = cluster::replica_of(&third, &[&first, &second, &third]);
     let nodes = format!("--buffer={},{}", second.url(), third.url());
     let world = World::on_redis(first).reached_by([nodes, "--redis-cluster".to_owned()]);
-    let fleet = world.fleet();
-    let producers = fleet.producers(&world);
+    let fleet = fleet(&world);
+    let (producers, authors) = (fleet.producers(&world), authors(&world, &fleet));
     producers.await_kept(500, SOON);
     cluster::hand_over_to(&replica);
     producers.await_kept(300, SOON);
+    authors.await_reads(2 * AUTHORS);
+    authors.stop();
     producers.stop();
     let snapshot = world.await_rest(2 * SOON);
     let said = fleet.said_forgotten(&world);
     assert_eq!(figures("CLUSTER FAILOVER", &world, &snapshot, said), 0);
     assert_eq!(said, 0);
+    world.audit();
+}
+
+#[test]
+fn a_node_that_is_killed_under_load_takes_nothing_along_that_its_replica_has_confirmed() {
+    let [first, second, third] = cluster::start::<3>();
+    let masters = [&first, &second, &third];
+    let replicas = cluster::replica_of_each(&masters);
+    let nodes: Vec<String> = masters[1..].iter().copied().chain(&replicas).map(RedisServer::url).collect();
+    // One that has some partition, and is not the one that the test itself asks.
+    let has_some =
+        |node: &RedisServer| (0..4).any(|partition| cluster::has_slot(node, cluster::slot_of(node, partition)));
+    let victim = if has_some(&second) { 1 } else { 2 };
+    assert!(has_some(masters[victim]));
+    let [first, mut second, mut third] = [first, second, third];
+    let world =
+        World::on_redis(first).reached_by([format!("--buffer={}", nodes.join(",")), "--redis-cluster".to_owned()]);
+    let data = format!("--data={}", world.dataset().display());
+    let fleet = world.fleet_with(&[&data, "--wait-replicas=1", "--wait-replicas-timeout=1s"], &[]);
+    let (producers, authors) = (fleet.producers(&world), authors(&world, &fleet));
+    producers.await_kept(500, SOON);
+    authors.await_reads(AUTHORS);
+
+    let killed = if victim == 1 { &mut second } else { &mut third };
+    killed.kill();
+    cluster::await_master(&replicas[victim]);
+    // Nobody confirms what the new master is given until the old one is its replica.
+    killed.restart();
+    producers.await_kept(300, 2 * SOON);
+    authors.await_reads(2 * AUTHORS);
+    authors.stop();
+    producers.stop();
+    let snapshot = world.await_rest(2 * SOON);
+    let said = fleet.said_forgotten(&world);
+    assert_eq!(figures("SIGKILL of a Cluster's node, WAIT 1", &world, &snapshot, said), 0);
+    assert_eq!(said, 0, "what nobody was promised is not said to be forgotten");
     world.audit();
 }

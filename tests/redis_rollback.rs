@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use serde_json::Value;
 use support::fleet::{UNDER_WAY, figures};
-use support::{Buffer, Fleet, Producers, SOON, Snapshot, World};
+use support::oracle::count_rows;
+use support::{Buffer, Fleet, Producers, SOON, Snapshot, World, wait};
 
 fn surplus(audit: &Value) -> u64 {
     audit["partitions"].as_array().unwrap().iter().map(|books| books["surplus"].as_u64().unwrap()).sum()
@@ -62,8 +63,10 @@ fn an_older_file_of_redis_brings_merged_claims_back_which_are_published_once() {
     producers.await_kept(1_000, SOON);
     let begun = Instant::now();
     let backup = world.redis().back_up();
+    let known = world.held("accepted");
     // Some of what the backup holds as pending is merged meanwhile, and so is some of what it knows nothing of.
     producers.await_kept(1_500, SOON);
+    wait::until("more to be published than the backup knows of", SOON, || count_rows(world.dataset()) as u64 > known);
     world.redis_mut().kill();
     producers.await_ended(SOON);
     assert!(world.ledger.excuse_since(begun) >= 1_000);

@@ -1,4 +1,4 @@
-//! Failover: when Sentinel makes a replica the master, nothing is lost that the replica confirmed, and what it did not have is
+//! Failover: when the Sentinels make a replica the master, nothing is lost that the replica confirmed, and what it did not have is
 //! noticed and said.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
@@ -8,28 +8,32 @@ mod support;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use support::authors::{Authors, MayFail};
 use support::fleet::{UNDER_WAY, figures};
 use support::proxy::{Proxy, Weather};
-use support::sentinel::Sentinel;
+use support::sentinel::Sentinels;
 use support::{Beat, RedisServer, SOON, World, wait};
 
-/// A world on a master and its replica, which a Sentinel watches. The replica reaches the master through the network.
-fn watched() -> (World, RedisServer, Sentinel, Proxy) {
+/// A world on a master and its replica, which three Sentinels watch. The replica reaches the master through the network.
+fn watched() -> (World, RedisServer, Sentinels, Proxy) {
     let master = RedisServer::start();
     let network = Proxy::to(master.port(), "");
     let replica = RedisServer::with().replica_of(network.port()).start();
-    let sentinel = Sentinel::watch(&master, &replica);
-    let world = World::on_redis(master).reached_by(sentinel.flags());
-    (world, replica, sentinel, network)
+    let sentinels = Sentinels::watch(&master, &replica);
+    let world = World::on_redis(master).reached_by(sentinels.flags());
+    (world, replica, sentinels, network)
 }
 
 #[test]
 fn a_failover_under_load_loses_nothing_that_a_replica_confirmed() {
-    let (mut world, replica, sentinel, network) = watched();
-    let fleet = world.fleet_with(&["--wait-replicas=1", "--wait-replicas-timeout=1s"], &[]);
+    let (mut world, replica, sentinels, network) = watched();
+    let data = format!("--data={}", world.dataset().display());
+    let fleet = world.fleet_with(&[&data, "--wait-replicas=1", "--wait-replicas-timeout=1s"], &[]);
     assert!(fleet.serve.part("buffer").1.contains("1 replicas confirm each push"));
     let producers = fleet.producers(&world);
+    let authors = Authors::start(&world.client(&fleet.serve), &fleet.serve.url(), 3, MayFail::WritesToo);
     producers.await_kept(1_000, SOON);
+    authors.await_reads(6);
     // The master takes more than the replica hears of. None of that is answered 202.
     network.set(Weather::Stalled);
     let too_few = |labels: &BTreeMap<String, String>| labels["reason"] == "too_few_replicas";
@@ -39,7 +43,7 @@ fn a_failover_under_load_loses_nothing_that_a_replica_confirmed() {
     let kept = producers.kept();
     world.redis_mut().kill();
     network.set(Weather::Cut);
-    sentinel.await_master(&replica);
+    sentinels.await_master(&replica);
     let mut old = std::mem::replace(world.redis_mut(), replica);
     fleet.serve.await_status("/health/ready", 200, SOON);
     let refused = world.client(&fleet.serve).post(&Beat::of("somebody", "device"));
@@ -47,6 +51,8 @@ fn a_failover_under_load_loses_nothing_that_a_replica_confirmed() {
     assert_eq!(producers.kept(), kept, "answered 202 without a replica");
     old.restart_as_replica_of(world.redis().port());
     producers.await_kept(300, 2 * SOON);
+    authors.await_reads(6);
+    authors.stop();
     producers.stop();
     let snapshot = world.await_rest(2 * SOON);
     let said = fleet.said_forgotten(&world);
@@ -57,7 +63,7 @@ fn a_failover_under_load_loses_nothing_that_a_replica_confirmed() {
 
 #[test]
 fn a_failover_to_a_replica_that_lagged_loses_what_had_not_reached_it_which_is_noticed_and_said() {
-    let (mut world, replica, sentinel, network) = watched();
+    let (mut world, replica, sentinels, network) = watched();
     let fleet = world.fleet();
     let producers = fleet.producers(&world);
     producers.await_kept(1_000, SOON);
@@ -72,7 +78,7 @@ fn a_failover_to_a_replica_that_lagged_loses_what_had_not_reached_it_which_is_no
     network.set(Weather::Cut);
     producers.await_ended(SOON);
     assert!(world.ledger.excuse_since(begun) >= 1_000);
-    sentinel.await_master(&replica);
+    sentinels.await_master(&replica);
     let _dead = std::mem::replace(world.redis_mut(), replica);
     fleet.wake_batchers();
 

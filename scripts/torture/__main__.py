@@ -33,6 +33,7 @@ class Sums:
             acknowledged=verdict.kept, published=verdict.published, lost=verdict.lost, doubled=verdict.doubled
         )
         self.sums.update(requests=outcome.requests, restarts=outcome.restarts, letters=outcome.retried_letters)
+        self.sums.update(readings=outcome.readings, looked_for=outcome.looked_for)
         self.wrong = self.wrong or bool(verdict.wrong)
 
     def render(self) -> str:
@@ -41,6 +42,7 @@ class Sums:
         lines += [f"              {count:5} {name}" for name, count in sorted(self.struck.items())]
         lines.append(f"requests      {self.sums['requests']}")
         lines.append(f"restarts      {self.sums['restarts']}")
+        lines.append(f"readings      {self.sums['readings']} ({self.sums['looked_for']} heartbeats looked for in them)")
         lines.append(f"dead letters  {self.sums['letters']} (retried)")
         lines += [f"{name:13} {self.sums[name]}" for name in ("acknowledged", "published", "lost", "doubled")]
         return "\n".join(lines)

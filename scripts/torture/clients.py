@@ -43,6 +43,7 @@ class Ledger:
     # Requests by what they were answered; 0 is no answer at all.
     answers: dict[int, int] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
+    _kept_of: dict[int, list[int]] = field(default_factory=lambda: {user: [] for user in range(USERS)})
     _next: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -51,6 +52,14 @@ class Ledger:
             first, self._next = self._next, self._next + count
         return range(first, first + count)
 
+    def kept_of(self, user: int) -> list[int]:
+        """What this user was answered 202 by now."""
+        with self._lock:
+            return self._kept_of[user].copy()
+
+    def was_sent(self, n: int) -> bool:
+        return 0 <= n < self._next
+
     def enter(self, bulk: range, status: int, body: bytes) -> bool:
         """Whether all of the bulk is kept."""
         with self._lock:
@@ -58,7 +67,9 @@ class Ledger:
             if status == 202:
                 answer = json.loads(body)
                 refused = {entry["index"] for entry in answer.get("rejected", ())}
-                self.kept.update(n for index, n in enumerate(bulk) if index not in refused)
+                for n in (n for index, n in enumerate(bulk) if index not in refused and n not in self.kept):
+                    self.kept.add(n)
+                    self._kept_of[n % USERS].append(n)
                 if refused or answer["accepted"] != len(bulk):
                     self.wrong.append(f"a sound bulk was answered {body[:300]!r}")
                 return True

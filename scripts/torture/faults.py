@@ -92,7 +92,7 @@ def _read_only_disk(fleet: "Fleet", _: int) -> Undo | None:
 
 def _power_cut(fleet: "Fleet", _: int) -> Undo:
     # The machine stops with its disk: nothing that a process sees after the cut can reach anybody.
-    victims = [member for member in fleet.members if member.role != "serve" and member.runs]
+    victims = [member for member in fleet.members if member.sees_disk and member.runs]
     for victim in victims:
         victim.signal(signal.SIGSTOP, victim.pid)
     time.sleep(STOP_TAKES_S)

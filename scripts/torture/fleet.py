@@ -47,6 +47,8 @@ class Member:
 
     def __init__(self, role: str, argv: list[str], logs: Path, number: int, env: dict[str, str] | None = None):
         self.role, self.name = role, f"{role}-{number}"
+        # On the machine of the disk, then.
+        self.sees_disk = any(arg.startswith("--data=") for arg in argv)
         self._argv, self._logs, self._env = argv, logs, env
         self._lives = 0
         self._down_since: float | None = None
@@ -106,6 +108,8 @@ class Fleet:
         self.redis: Member | None = None
         self.proxy: Proxy | None = None
         self.doors: list[str] = []
+        # Those that see the files.
+        self.reading_doors: list[str] = []
         self.members: list[Member] = []
         if on_redis:
             self._start_redis()
@@ -117,10 +121,13 @@ class Fleet:
     # Each with a door is started with the address of its first life; so clients find it again.
     def _member(self, role: str, args: list[str], number: int, env: dict[str, str] | None) -> Member:
         address = f"127.0.0.1:{free_port()}"
+        argv = [self._systole, *(arg.format(listen=address) for arg in args), "--log=info", "--log-format=json"]
+        member = Member(role, argv, self._logs, number, env)
         if any("{listen}" in arg for arg in args):
             self.doors.append(address)
-        argv = [self._systole, *(arg.format(listen=address) for arg in args), "--log=info", "--log-format=json"]
-        return Member(role, argv, self._logs, number, env)
+            if member.sees_disk:
+                self.reading_doors.append(address)
+        return member
 
     def _clock(self, name: str) -> dict[str, str] | None:
         if self._faketime is None:
@@ -151,7 +158,8 @@ class Fleet:
             compact = ["compact", "--watch", f"--data={self.data}", own, "--lock-deadline=1s", *COMPACTOR]
             self.members.append(self._member("batch", batch, number, env[0]))
             self.members.append(self._member("compact", compact, number, env[1]))
-            self.members.append(self._member("serve", ["serve", way, *DOOR, *ON_REDIS], number, env[2]))
+            files = [f"--data={self.data}"] if number == 1 else []
+            self.members.append(self._member("serve", ["serve", way, *files, *DOOR, *ON_REDIS], number, env[2]))
 
     def pick(self, role: str | None, n: int) -> Member | None:
         """One of those that run, of this role or of any."""

@@ -14,7 +14,8 @@ from . import faults, schedule
 from .clients import Beats, Clients, Ledger
 from .disk import Disk
 from .fleet import Fleet
-from .judge import Verdict, audit, check_books, judge, settled
+from .judge import Verdict, audit, check_books, judge, settled, some
+from .readers import Readers
 
 POLL_S = 0.02
 # By then every bulk in hand has been brought home, and everything is published: on a busy machine, by a debug build.
@@ -30,6 +31,8 @@ class Outcome:
 
     struck: Counter = field(default_factory=Counter)
     requests: int = 0
+    readings: int = 0
+    looked_for: int = 0
     restarts: int = 0
     retried_letters: int = 0
     verdict: Verdict = field(default_factory=Verdict)
@@ -49,7 +52,8 @@ class Round:
         except BaseException:
             self.disk.unmount()
             raise
-        self._beats = Beats(int(time.time() * 1_000) - DAY_MS // 2)
+        # More than a day ago: seen then, also by a clock that is a day behind.
+        self._beats = Beats(int(time.time() * 1_000) - DAY_MS * 3 // 2)
         self._ledger = Ledger()
         kinds = [*(faults.ON_REDIS if on_redis else faults.ON_EMBEDDED), *faults.ON_ANY]
         kinds += faults.ON_A_SMALL_DISK if self.disk.kind != "folder" else []
@@ -62,21 +66,28 @@ class Round:
     def run(self) -> Outcome:
         self._await_first()
         clients = Clients(self.fleet.doors, self._beats, self._ledger, self._dice)
+        readers = Readers(self.fleet.reading_doors, self._beats, self._ledger, self._dice)
         self._strike_all()
         self._heal()
         clients.stop()
         if not self._while_looking_after(clients.are_home, HOME_WITHIN_S):
             clients.give_up()
             self._outcome.verdict.wrong.append(f"some bulks found no 202 in {HOME_WITHIN_S:.0f} s after all was healed")
+        # They go on while everything moves to its place, and read all of it in the end.
         drained = self._while_looking_after(self._is_drained, DRAINED_WITHIN_S, every_s=0.5)
+        readers.finish()
+        if not self._while_looking_after(readers.are_home, HOME_WITHIN_S):
+            readers.give_up()
+            self._outcome.verdict.wrong.append(f"not everything could be read in {HOME_WITHIN_S:.0f} s: {readers.answers}")
         self.fleet.stop_roles()
         found = judge(self.fleet.data, self._beats, self._ledger)
-        found.wrong += self._outcome.verdict.wrong
+        found.wrong += self._outcome.verdict.wrong + some(readers.wrong)
         if not drained:
             found.wrong.append(f"not drained {DRAINED_WITHIN_S:.0f} s after all was healed: {json.dumps(audit(self.fleet))}")
         check_books(self.fleet, found)
         self._outcome.verdict = found
         self._outcome.requests = sum(self._ledger.answers.values())
+        self._outcome.readings, self._outcome.looked_for = readers.readings, readers.looked_for
         self._outcome.restarts = sum(member.restarts for member in self.fleet.members)
         return self._outcome
 

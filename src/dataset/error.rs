@@ -41,6 +41,15 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// The path of the dataset leads to another folder than the one that was opened, or to none. A fault of the world.
+    #[error(
+        "{} is not the folder that this process opened: mount its disk or put it back, or else start anew",
+        path.display()
+    )]
+    Elsewhere {
+        /// The dataset's folder.
+        path: PathBuf,
+    },
     /// The folder holds no dataset, and this command does not make one.
     #[error("there is no dataset in {}: {advice}", path.display())]
     NoDataset {

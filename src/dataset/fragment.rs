@@ -51,8 +51,8 @@ impl Dataset {
     /// Idempotent: a fragment of this name with the right content is success, and one with other content is replaced.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::LockTimeout`], [`Error::Damaged`] when the disk does not give back what was written: all
-    /// faults of the world. Try again: each attempt writes a new file.
+    /// [`Error::Io`], [`Error::LockTimeout`], [`Error::Elsewhere`], [`Error::Damaged`] when the disk does not give back what
+    /// was written: all faults of the world. Try again: each attempt writes a new file.
     pub fn store_fragment(&self, bucket: Bucket, claim: ClaimId, fragment: &EncodedFragment) -> Result<FragmentName> {
         let name = FragmentName { claim, hash: fragment.hash, rows: fragment.rows };
         let (folder, path) = (self.paths().staging_folder(bucket), self.paths().fragment(bucket, &name));
@@ -61,6 +61,7 @@ impl Dataset {
         // content at that: so it is read, and what stands is only trusted if it is whole.
         if self.stands(&path, &name) {
             self.fs().sync_dir(&folder).at("sync the folder", &folder)?;
+            self.confirm_home()?;
             return Ok(name);
         }
         let temp = self.write_fragment(bucket, &name, &fragment.bytes)?;
@@ -72,6 +73,7 @@ impl Dataset {
         self.fs().sync_dir(&folder).at("sync the folder", &folder)?;
         drop(lock);
         failpoint::reached("fragment.folder_synced").at("sync the folder", &folder)?;
+        self.confirm_home()?;
         Ok(name)
     }
 
@@ -134,8 +136,9 @@ impl Dataset {
     /// Tolerates what is gone.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Elsewhere`], [`Error::Io`].
     pub fn delete_fragments(&self, bucket: Bucket, names: &[FragmentName]) -> Result<()> {
+        self.confirm_home()?;
         let folder = self.paths().staging_folder(bucket);
         for name in names {
             let path = self.paths().fragment(bucket, name);

@@ -5,6 +5,8 @@
 //!   replaced, and nothing but `heartbeats-*.parquet` stands there. Everything else is in `staging/`.
 //! - What a step reports as done is on the disk: file, folder and new parents are synced. After a failed sync the file
 //!   is thrown away, and the next attempt writes a new one.
+//! - What is reported as done was done in the folder that was opened, and what is given as all that there is stands there
+//!   (`home`).
 //! - A file is what its name says: the hash of its bytes stands in the name and is checked before the file is merged.
 //! - Dying between any two steps loses nothing and leaves nothing that a later pass does not complete or clean.
 //! - No client's text becomes part of a path, and no client's text can make a step fail for ever other than as
@@ -41,6 +43,7 @@ mod export;
 mod fragment;
 mod fs;
 mod hashing;
+mod home;
 mod identity_index;
 mod inventory;
 mod lock;
@@ -84,6 +87,7 @@ pub use rows::{RowBatch, RowReader};
 pub use run::{RunBuilder, TempRun};
 
 use self::error::At;
+use self::home::Home;
 use self::paths::Layout;
 use crate::heartbeat::{DatasetId, Partition};
 
@@ -99,6 +103,7 @@ pub struct Dataset {
 #[derive(Debug)]
 struct Inner {
     layout: Layout,
+    home: Home,
     fs: Arc<dyn FileSystem>,
     id: DatasetId,
     partitions: Partition,
@@ -211,6 +216,7 @@ impl Dataset {
     ) -> Result<Self> {
         Self::expect_partitions(options, &layout, manifest)?;
         let inner = Inner {
+            home: Home::hold(layout.root())?,
             layout,
             fs,
             id: manifest.id,
@@ -257,8 +263,9 @@ impl Dataset {
     /// Bytes free for this process on its file system.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Elsewhere`], [`Error::Io`].
     pub fn free_bytes(&self) -> Result<u64> {
+        self.confirm_home()?;
         fs2::available_space(self.root()).at("ask for the free space of", self.root())
     }
 

@@ -202,7 +202,7 @@ impl Dataset {
     /// [`super::CompactionLock`].
     ///
     /// # Errors
-    /// [`Error::Io`]: the file may have been published or not; its record tells.
+    /// [`Error::Elsewhere`], [`Error::Io`]: the file may have been published or not; its record tells.
     pub fn commit_published(&self, prepared: Prepared) -> Result<PublishedName> {
         let folder = self.paths().published_folder(prepared.bucket);
         self.ensure_folder(&folder)?;
@@ -210,6 +210,7 @@ impl Dataset {
         failpoint::reached("publish.renamed").at("publish in", &folder)?;
         self.fs().sync_dir(&folder).at("sync the folder", &folder)?;
         failpoint::reached("publish.folder_synced").at("publish in", &folder)?;
+        self.confirm_home()?;
         Ok(name)
     }
 }

@@ -48,7 +48,7 @@ impl Dataset {
     /// All buckets of both trees, sorted.
     ///
     /// # Errors
-    /// [`Error::Io`](super::Error::Io).
+    /// [`Error::Elsewhere`], [`Error::Io`].
     pub fn buckets(&self) -> Result<Vec<Bucket>> {
         let mut buckets = BTreeSet::new();
         for tree in [self.paths().heartbeats(), self.paths().staging()] {
@@ -61,6 +61,7 @@ impl Dataset {
                 }
             }
         }
+        self.confirm_home()?;
         Ok(buckets.into_iter().collect())
     }
 
@@ -70,7 +71,7 @@ impl Dataset {
     /// is in a date that is given.
     ///
     /// # Errors
-    /// [`Error::Io`](super::Error::Io).
+    /// [`Error::Elsewhere`], [`Error::Io`].
     pub fn dates(&self, partition: Partition) -> Result<Vec<Date>> {
         let mut dates = BTreeSet::new();
         for (tree, of) in [
@@ -83,6 +84,7 @@ impl Dataset {
                 }
             }
         }
+        self.confirm_home()?;
         Ok(dates.into_iter().collect())
     }
 

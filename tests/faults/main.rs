@@ -12,6 +12,7 @@ mod damage;
 mod descriptors;
 mod kills;
 mod locks;
+mod moved;
 mod power_cut;
 #[path = "../support/mod.rs"]
 mod support;

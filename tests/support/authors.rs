@@ -26,6 +26,14 @@ pub struct Read {
     pub refused: Arc<AtomicU64>,
 }
 
+/// What may be answered 503 for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MayFail {
+    Nothing,
+    Readings,
+    WritesToo,
+}
+
 /// Threads that write and read until they are stopped, and fail at the first heartbeat that is missed or doubled.
 #[derive(Debug)]
 pub struct Authors {
@@ -35,8 +43,8 @@ pub struct Authors {
 }
 
 impl Authors {
-    /// So many, each a user of its own, at this door. `may_be_refused`: for a while a reading may be answered 503.
-    pub fn start(client: &Client, door: &str, many: u64, may_be_refused: bool) -> Self {
+    /// So many, each a user of its own, at this door.
+    pub fn start(client: &Client, door: &str, many: u64, may_fail: MayFail) -> Self {
         let (stop, read) = (Arc::new(AtomicBool::new(false)), Read::default());
         let start = |number| {
             let author = Author {
@@ -47,7 +55,7 @@ impl Authors {
                 kept: BTreeSet::new(),
                 last: Vec::new(),
                 read: read.clone(),
-                may_be_refused,
+                may_fail,
             };
             let stop = stop.clone();
             std::thread::spawn(move || author.run(&stop, number as usize))
@@ -95,7 +103,7 @@ struct Author {
     /// What was sent last, to be sent again.
     last: Vec<Beat>,
     read: Read,
-    may_be_refused: bool,
+    may_fail: MayFail,
 }
 
 impl Author {
@@ -107,8 +115,7 @@ impl Author {
                 self.write(1 + round % 7);
             }
             if round.is_multiple_of(4) {
-                let again = self.last.clone();
-                self.client.must_keep(&again);
+                self.send_last();
             }
             let began = Instant::now();
             while !self.found_all() {
@@ -121,14 +128,25 @@ impl Author {
 
     fn write(&mut self, many: usize) {
         self.last = self.beats.take(many);
-        self.client.must_keep(&self.last);
+        self.send_last();
         self.kept.extend(self.last.iter().map(|beat| beat.identity.clone()));
+    }
+
+    fn send_last(&self) {
+        if self.may_fail != MayFail::WritesToo {
+            return self.client.must_keep(&self.last);
+        }
+        wait::value("an author to be answered 202", 2 * SOON, || {
+            let answer = self.client.post_all(&self.last);
+            assert!(matches!(answer.status, 202 | 503), "{} {}", answer.status, answer.text);
+            if answer.status == 202 { Ok(()) } else { Err(answer.text) }
+        });
     }
 
     /// Reads all of it, and judges. `false` for a refusal, where there may be one.
     fn found_all(&self) -> bool {
         let Some(found) = self.all() else {
-            assert!(self.may_be_refused, "a reading was refused");
+            assert!(self.may_fail != MayFail::Nothing, "a reading was refused");
             self.read.refused.fetch_add(1, Ordering::Relaxed);
             return false;
         };

@@ -36,6 +36,17 @@ pub fn replica_of(master: &RedisServer, everyone: &[&RedisServer]) -> RedisServe
     replica
 }
 
+/// A new replica of each of these masters, which are all that there is.
+pub fn replica_of_each(masters: &[&RedisServer]) -> Vec<RedisServer> {
+    let mut replicas: Vec<RedisServer> = Vec::new();
+    for master in masters {
+        let everyone: Vec<&RedisServer> = masters.iter().copied().chain(&replicas).collect();
+        let replica = replica_of(master, &everyone);
+        replicas.push(replica);
+    }
+    replicas
+}
+
 /// After so long a node has given up a handing over that its master did not agree to in time.
 const HANDING_OVER: Duration = Duration::from_secs(6);
 
@@ -49,6 +60,11 @@ pub fn hand_over_to(replica: &RedisServer) {
         }
         replica.cli(&["ROLE"]).starts_with("master")
     });
+}
+
+/// Waits until the others have made a replica the master.
+pub fn await_master(replica: &RedisServer) {
+    wait::until("the replica to be made the master", 2 * SOON, || replica.cli(&["ROLE"]).starts_with("master"));
 }
 
 fn meet(one: &RedisServer, other: &RedisServer) {
