@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use support::fake_clock::FakeClock;
 use support::tls::Authority;
 use support::{Beat, Buffer, Collector, Delivery, Receiver, SOON, Systole, World, on_every_buffer, wait};
 use tempfile::TempDir;
@@ -299,6 +300,64 @@ fn time_in_which_redis_was_away_counts_for_nobody() {
     }
     assert_eq!(devices(&receiver.await_deliveries(1, SOON)), [told("silent", "dies")]);
     serve.stop();
+}
+
+#[test]
+fn while_the_clock_of_the_door_is_off_that_of_redis_nobody_falls_silent_and_health_says_why() {
+    let Some(clock) = FakeClock::new() else { return };
+    let (world, receiver) = (World::on(Buffer::Redis), Receiver::start());
+    let rules = Rules::new(&receiver, &["*"]);
+    world.register();
+    let serve = clock.lead(world.serve().args(rules.flags())).start();
+    serve.await_status("/health/ready", 200, SOON);
+    await_watch(&serve);
+    let client = world.client(&serve);
+    let keep_beating = |span: Duration| {
+        let end = Instant::now() + span;
+        while Instant::now() < end {
+            client.must_keep(&[Beat::of("ada", "lives")]);
+            std::thread::sleep(AFTER / 3);
+        }
+    };
+    client.must_keep(&[Beat::of("ada", "lives"), Beat::of("ada", "dies")]);
+    for (offset, words) in [("-1.7", "behind"), ("-3600", "3600."), ("+1800", "1800.")] {
+        clock.set(offset);
+        wait::until("health to say how far the clock is off", SOON, || {
+            let (ok, detail) = serve.part("silence");
+            !ok && detail.contains(words) && detail.contains("NTP")
+        });
+        // Between two of its beats who lives is older than `after`, by the first of these clocks.
+        keep_beating(2 * AFTER);
+        assert_eq!(devices(&receiver.deliveries()), [], "{offset}");
+    }
+    let skew = serve.metrics().sum("systole_silence_clock_skew_seconds").unwrap();
+    assert!((1_700.0..=1_801.0).contains(&skew), "{skew}");
+    clock.set("+0");
+    wait::until("health to be well", SOON, || serve.part("silence").0);
+    keep_beating(AFTER + QUIET);
+    assert_eq!(devices(&receiver.await_deliveries(1, SOON)), [told("silent", "dies")]);
+    let said = serve.log().iter().filter(|line| line.contains("the clock of this machine")).count();
+    assert_eq!(said, 2, "once each way: {:?}", serve.log());
+    serve.stop();
+}
+
+#[test]
+fn a_door_that_does_not_watch_tells_of_its_own_clock() {
+    let Some(clock) = FakeClock::new() else { return };
+    let (world, receiver) = (World::on(Buffer::Redis), Receiver::start());
+    let rules = Rules::new(&receiver, &["*"]);
+    world.register();
+    let right = world.serve().args(rules.flags()).start();
+    await_watch(&right);
+    clock.set("-3600");
+    let wrong = clock.lead(world.serve().args(rules.flags())).start();
+    wait::until("health to say that the clock is off", SOON, || {
+        let (ok, detail) = wrong.part("silence");
+        !ok && detail.contains("another process watches") && detail.contains("behind")
+    });
+    assert!(right.part("silence").0);
+    clock.set("+0");
+    wait::until("health to be well", SOON, || wrong.part("silence").0);
 }
 
 #[test]

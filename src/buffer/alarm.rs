@@ -41,9 +41,19 @@ pub enum Watch {
     },
     /// Another process has it for about this long still.
     Held {
+        /// The buffer's clock, ms since the Unix epoch.
+        now: i64,
         /// Time until it runs out unless it is renewed.
         expires_in: Duration,
     },
+}
+
+impl Watch {
+    /// The buffer's clock, whoever watches: ms since the Unix epoch.
+    pub fn now(self) -> i64 {
+        let (Self::Taken { now, .. } | Self::Held { now, .. }) = self;
+        now
+    }
 }
 
 /// A device that is silent by a rule, and whose event was raised.

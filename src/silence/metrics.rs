@@ -1,6 +1,6 @@
 //! What is counted.
 
-use prometheus::{IntCounterVec, IntGauge, Registry};
+use prometheus::{Gauge, IntCounterVec, IntGauge, Registry};
 
 use crate::buffer::EventKind;
 use crate::telemetry::metrics::Register;
@@ -13,6 +13,7 @@ pub struct Metrics {
     pub(super) raised: IntGauge,
     pub(super) outbox: IntGauge,
     pub(super) watching: IntGauge,
+    pub(super) clock_skew: Gauge,
 }
 
 /// What became of an event or of a try to deliver it.
@@ -71,6 +72,10 @@ impl Metrics {
             outbox: register
                 .gauge("silence_outbox_events", "Events that wait to be delivered; 0 where another process watches")?,
             watching: register.gauge("silence_watching", "Whether this process is the one that watches")?,
+            clock_skew: register.seconds_gauge(
+                "silence_clock_skew_seconds",
+                "By how much this process's clock is ahead of the buffer's for certain, below 0 when it is behind",
+            )?,
         })
     }
 

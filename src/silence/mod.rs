@@ -9,6 +9,8 @@
 //!   later one, unchanged, not any more (`policy.rs`). So late and old heartbeats raise nothing, however they arrive.
 //! - No time counts in which the door was not open: a new watch, a look that failed, a heartbeat that was refused for the
 //!   buffer's sake, a spill: from then on every device has `after` again (`door.rs`).
+//! - Devices are seen by this process's clock, and judged by the buffer's: both are compared at every look, and time in which
+//!   they were too far apart does not count either (`skew.rs`).
 //! - Where events go is configuration alone, and nothing of a URL but its host is ever logged. No redirect is followed.
 //! - Bounded: [`MAX_RULES`] rules; raised devices and undelivered events as `buffer` says; one delivery of a rule at a time and
 //!   [`DELIVERIES_AT_ONCE`] in all, none older than a day (`lines.rs`); some lines of log for each look.
@@ -38,6 +40,7 @@ mod policy;
 mod rule;
 mod session;
 mod signature;
+mod skew;
 mod watcher;
 
 pub use door::{Attended, Door};

@@ -48,9 +48,11 @@ impl Due {
         Self { after, horizon, from, carried: last, live: HashMap::new(), next: HashMap::new() }
     }
 
-    /// Goes on after a break. `last` is when this process looked before.
-    pub fn resume(&mut self, last: i64) {
-        self.carried = Some(last);
+    /// Goes on after a break. `last` is when this process looked before. Either clock may have been set back since then: what
+    /// was judged ahead of it comes again.
+    pub fn resume(&mut self, last: i64, now: i64) {
+        self.from = self.from.min(now.saturating_sub(self.after));
+        self.carried = Some(last.min(now));
         self.next.clear();
     }
 
@@ -195,7 +197,7 @@ mod tests {
                         let last = world.looks.last().copied();
                         now += time;
                         match last.filter(|_| same) {
-                            Some(last) => due.resume(last),
+                            Some(last) => due.resume(last, now),
                             None => due = Due::begin(AFTER, HORIZON, now, last),
                         }
                         open_since = now;
@@ -234,6 +236,18 @@ mod tests {
             }
             prop_assert!(world.look(&mut due, now + 5, open_since).is_empty());
         }
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_and_is_set_back_hides_nobody() {
+        let day = 24 * 3_600;
+        let (mut world, mut due) = (World::default(), Due::begin(AFTER, HORIZON, 1_000 + day, None));
+        world.look(&mut due, 1_000 + day, 1_000);
+        due.resume(1_000 + day, 1_000);
+        world.beat(1, 1_010, 0);
+        assert_eq!(world.look(&mut due, 1_010, 1_000), []);
+        assert_eq!(world.look(&mut due, 1_010 + AFTER, 1_000), []);
+        assert_eq!(world.look(&mut due, 1_011 + AFTER, 1_000), [(1, 1_010)]);
     }
 
     #[test]

@@ -251,6 +251,11 @@ impl Rules {
         Ok(Self { rules, secrets, sender, options: options.clone() })
     }
 
+    /// The shortest `after` of all rules, in ms.
+    pub(super) fn shortest_after_ms(&self) -> i64 {
+        self.rules.iter().map(Rule::after_ms).min().unwrap_or(i64::MAX)
+    }
+
     /// The place of a rule.
     pub(super) fn find(&self, name: &str) -> Option<usize> {
         self.rules.iter().position(|rule| rule.name == name)

@@ -9,6 +9,7 @@ use std::time::Instant;
 use super::Rules;
 use super::lines::Lines;
 use super::policy::{Due, is_news, is_silent};
+use super::skew::Clocks;
 use crate::buffer::{Event, EventId, Raised, SeenDevice};
 use crate::heartbeat::{Partition, partition_of};
 
@@ -23,6 +24,10 @@ pub(super) struct Session {
     ended: i64,
     /// When the last look was by this process's clock.
     pub(super) looked_at: Instant,
+    /// As they were found at this look.
+    pub(super) clocks: Clocks,
+    /// The last look at which they were apart, or had been at the one before: until then devices were seen by a wrong clock.
+    doubted: Option<i64>,
     /// When the watch was last gone on with.
     pub(super) renewed_at: Instant,
     /// Since when each rule is in force.
@@ -69,7 +74,7 @@ impl Session {
         let groups: Vec<Group> =
             by_after.into_iter().map(|(after, rules)| Group { after, rules, due: due(after) }).collect();
         let groups = match broken.filter(|broken| broken.partitions == partitions) {
-            Some(broken) => broken.resume(),
+            Some(broken) => broken.resume(now),
             None => groups,
         };
         Self {
@@ -78,6 +83,8 @@ impl Session {
             looked: now,
             ended: last.unwrap_or(now),
             looked_at: Instant::now(),
+            clocks: Clocks::new(rules.shortest_after_ms()),
+            doubted: None,
             renewed_at: Instant::now(),
             since,
             groups,
@@ -88,10 +95,24 @@ impl Session {
         }
     }
 
-    fn resume(mut self) -> Vec<Group> {
+    fn resume(mut self, now: i64) -> Vec<Group> {
         let dues = self.groups.iter_mut().flat_map(|group| &mut group.due);
-        dues.for_each(|due| due.resume(self.ended));
+        dues.for_each(|due| due.resume(self.ended, now));
         self.groups
+    }
+
+    /// Says how the clocks stand at this look.
+    pub(super) fn compare(&mut self, clocks: Clocks) {
+        let before = std::mem::replace(&mut self.clocks, clocks);
+        if before.are_apart() || clocks.are_apart() {
+            self.doubted = Some(self.looked);
+        }
+    }
+
+    /// The buffer's clock as it is by now, about.
+    pub(super) fn now(&self) -> i64 {
+        let since = i64::try_from(self.looked_at.elapsed().as_millis()).unwrap_or(i64::MAX);
+        self.looked.saturating_add(since)
     }
 
     /// Ends a look.
@@ -159,7 +180,8 @@ impl Session {
         shut: Option<i64>,
         room: bool,
     ) -> Vec<Raised> {
-        let (now, open_since) = (self.looked, self.began.max(shut.unwrap_or(self.began)));
+        let now = self.looked;
+        let open_since = [shut, self.doubted].into_iter().flatten().fold(self.began, i64::max);
         let Some(group) = self.groups.get_mut(group) else { return Vec::new() };
         let Some(due) = group.due.get_mut(usize::from(partition)) else { return Vec::new() };
         let known = self.raised.entry(partition).or_default();
@@ -182,5 +204,58 @@ impl Session {
         let rule = rules.rules.get(rules.find(&raised.rule)?)?;
         let silent = is_silent(last_seen, rule.after_ms(), self.looked);
         (!silent).then(|| Event::beating(raised, EventId::new(), last_seen, self.looked))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::skew::Skew;
+    use super::super::{Options, Rule};
+    use super::*;
+
+    const BEHIND: i64 = 12_000;
+
+    fn rules() -> Rules {
+        let file = "[[silence]]\nmatch = \"*\"\nafter = \"15s\"\nwebhook = \"http://localhost/\"\n";
+        let mut table: toml::Table = toml::from_str(file).unwrap();
+        let rules = Rule::read_all(table.remove("silence").unwrap()).unwrap();
+        Rules::open(rules, &Options::default(), std::time::Duration::from_secs(86_400)).unwrap()
+    }
+
+    /// When it is told that a device is silent, in seconds: it beats every six until second 120, and is seen by a clock that goes
+    /// behind from second 20 to second 70.
+    fn told(measured: impl Fn(i64) -> Skew) -> Vec<i64> {
+        let rules = rules();
+        let mut session = Session::begin(&rules, vec![0], 1, 0, Some(0), None);
+        let mut clocks = Clocks::new(rules.shortest_after_ms());
+        let mut told = Vec::new();
+        for now in (0..200_000).step_by(5_000) {
+            let beats = (0..=now.min(120_000)).step_by(6_000);
+            let seen = beats.map(|beat| beat - behind(beat)).max().unwrap_or(0);
+            session.looked = now;
+            clocks.compare(measured(now));
+            session.compare(clocks);
+            let (from, before) = session.window(0, 0).unwrap();
+            let device = SeenDevice { last_seen: seen, user_id: "ada".into(), device_id: "pump".into() };
+            let devices = if (from..before).contains(&seen) { vec![device] } else { Vec::new() };
+            session.see(0, 0, &rules, &devices);
+            for raised in session.silent(0, 0, &rules, None, true) {
+                told.push(now / 1_000);
+                session.raise(raised);
+            }
+        }
+        told
+    }
+
+    fn behind(at: i64) -> i64 {
+        if (20_000..70_000).contains(&at) { BEHIND } else { 0 }
+    }
+
+    #[test]
+    fn time_in_which_the_clocks_were_apart_counts_for_nobody() {
+        let agree = |now| Skew::between(now, now, now);
+        let measured = |now| Skew::between(now - behind(now), now, now - behind(now));
+        assert_eq!(told(agree).first(), Some(&35), "a wrong clock that nobody looks at tells something false");
+        assert_eq!(told(measured), [140]);
     }
 }

@@ -15,6 +15,7 @@ use tracing::{debug, info, warn};
 use super::deliver::Letter;
 use super::metrics::{Metrics, Outcome};
 use super::session::Session;
+use super::skew::{Clocks, Skew};
 use super::{DELIVERIES_AT_ONCE, Door, Rules};
 use crate::buffer::{
     Alarms, Change, DEVICES_AT_ONCE, Error, Event, EventKind, MAX_CHANGES, MAX_RAISED, Marked, Queued, Raised, Result,
@@ -76,11 +77,12 @@ impl Watcher {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut flights: JoinSet<Landed> = JoinSet::new();
         let (mut session, mut broken): (Option<Session>, Option<Session>) = (None, None);
+        let mut clocks = Clocks::new(self.rules.shortest_after_ms());
         loop {
             let under_way = flights.len();
             tokio::select! {
                 () = stop.cancelled() => break,
-                _ = looks.tick() => self.look(&mut session, &mut broken, &reporter).await,
+                _ = looks.tick() => self.look(&mut session, &mut broken, &mut clocks, &reporter).await,
                 Some(landed) = flights.join_next() => self.land(&mut session, landed.ok(), &reporter).await,
                 () = next_delivery(session.as_ref(), under_way) => {}
             }
@@ -101,16 +103,22 @@ impl Watcher {
     }
 
     /// One look. A session that it breaks is left in `broken`, for what it has noted.
-    async fn look(&self, session: &mut Option<Session>, broken: &mut Option<Session>, reporter: &Reporter) {
+    async fn look(
+        &self,
+        session: &mut Option<Session>,
+        broken: &mut Option<Session>,
+        clocks: &mut Clocks,
+        reporter: &Reporter,
+    ) {
         let outcome = match session {
-            Some(watching) => self.look_again(watching).await,
+            Some(watching) => self.look_again(watching, clocks).await,
             None => Ok(Going::Broken),
         };
         if !matches!(outcome, Ok(Going::On)) {
             *broken = session.take().or(broken.take());
         }
         let outcome = match outcome {
-            Ok(Going::Broken) => self.look_first(session, broken).await,
+            Ok(Going::Broken) => self.look_first(session, broken, clocks).await,
             outcome => outcome,
         };
         match (outcome, session) {
@@ -123,7 +131,13 @@ impl Watcher {
                 // What another process has noted meanwhile is newer.
                 *broken = None;
                 self.stop_watching();
-                reporter.well("another process watches");
+                match clocks.fault() {
+                    None => reporter.well("another process watches"),
+                    // The other one does not know it.
+                    Some(fault) => {
+                        reporter.unwell(format!("another process watches, by wrong times from here: {fault}"))
+                    }
+                }
             }
             (Err(error), session) => {
                 *broken = session.take().or(broken.take());
@@ -141,23 +155,29 @@ impl Watcher {
     }
 
     /// Asks for the watch, and begins one where it is given.
-    async fn look_first(&self, session: &mut Option<Session>, broken: &mut Option<Session>) -> Result<Going> {
-        let watch = self.alarms.watch(self.id, self.rules.options.ttl(), None).await?;
-        let Watch::Taken { now, looked, queued, .. } = watch else { return Ok(Going::Elsewhere) };
+    async fn look_first(
+        &self,
+        session: &mut Option<Session>,
+        broken: &mut Option<Session>,
+        clocks: &mut Clocks,
+    ) -> Result<Going> {
+        let Watch::Taken { now, looked, queued, .. } = self.ask(None, clocks).await? else {
+            return Ok(Going::Elsewhere);
+        };
         let registration = self.alarms.registration().await?.ok_or(Error::NotRegistered)?;
         let names: Vec<String> = self.rules.rules.iter().map(|rule| rule.name.clone()).collect();
         let since = self.alarms.rules(self.id, &names).await?;
         let begun = Session::begin(&self.rules, since, registration.partitions, now, looked, broken.take());
         let watching = session.insert(begun);
+        watching.compare(*clocks);
         self.load(watching).await?;
         info!(rules = names.len(), raised = watching.raised(), undelivered = queued, "watching over silence");
         self.look_at_all(watching).await?;
         Ok(Going::On)
     }
 
-    async fn look_again(&self, session: &mut Session) -> Result<Going> {
-        let looked = Some(session.ended_at());
-        let watch = self.alarms.watch(self.id, self.rules.options.ttl(), looked).await?;
+    async fn look_again(&self, session: &mut Session, clocks: &mut Clocks) -> Result<Going> {
+        let watch = self.ask(Some(session.ended_at()), clocks).await?;
         let Watch::Taken { now, began, queued, .. } = watch else { return Ok(Going::Elsewhere) };
         let pause = u128::try_from(now.saturating_sub(session.looked)).unwrap_or(u128::MAX);
         let gap = self.rules.options.gap();
@@ -168,9 +188,25 @@ impl Watcher {
         }
         let at = Instant::now();
         (session.looked, session.looked_at, session.renewed_at) = (now, at, at);
+        session.compare(*clocks);
         self.metrics.outbox.set(i64::try_from(queued).unwrap_or(i64::MAX));
         self.look_at_all(session).await?;
         Ok(Going::On)
+    }
+
+    /// Asks for the watch, or goes on with it, and compares the clocks by the answer.
+    async fn ask(&self, looked: Option<i64>, clocks: &mut Clocks) -> Result<Watch> {
+        let asked = now_ms();
+        let watch = self.alarms.watch(self.id, self.rules.options.ttl(), looked).await?;
+        let skew = Skew::between(asked, watch.now(), now_ms());
+        self.metrics.clock_skew.set(skew.certain() as f64 / 1e3);
+        if clocks.compare(skew) {
+            match clocks.fault() {
+                Some(fault) => warn!("{fault}"),
+                None => info!("the clock of this machine agrees with the buffer's again"),
+            }
+        }
+        Ok(watch)
     }
 
     /// Reads what is raised. What rules raised that are no more is forgotten, and nobody is told.
@@ -198,12 +234,15 @@ impl Watcher {
     }
 
     async fn look_at_all(&self, session: &mut Session) -> Result<()> {
-        let mut changes = Vec::new();
-        for partition in 0..session.partitions {
-            changes.extend(self.ended(session, partition).await?);
-            self.go_on(session).await?;
+        // By a wrong clock nobody ends a silence either.
+        if !session.clocks.are_apart() {
+            let mut changes = Vec::new();
+            for partition in 0..session.partitions {
+                changes.extend(self.ended(session, partition).await?);
+                self.go_on(session).await?;
+            }
+            self.mark(session, changes).await?;
         }
-        self.mark(session, changes).await?;
         let mut changes = Vec::new();
         for partition in 0..session.partitions {
             changes.extend(self.silent(session, partition).await?.into_iter().map(Change::Raise));
@@ -345,7 +384,7 @@ impl Watcher {
         let Some(watching) = session else { return };
         while flights.len() < DELIVERIES_AT_ONCE {
             let Some(queued) = watching.lines.next(Instant::now()) else { return };
-            match self.address(&queued) {
+            match self.address(&queued, watching.now()) {
                 Some(letter) => {
                     let rules = self.rules.clone();
                     flights.spawn_blocking(move || {
@@ -364,11 +403,11 @@ impl Watcher {
         }
     }
 
-    /// What is to be posted. `None` for an event that is too old, or of a rule that is no more.
-    fn address(&self, queued: &Queued) -> Option<Letter> {
+    /// What is to be posted. `None` for an event that is too old by the buffer's clock, as it was raised, or of a rule that
+    /// is no more.
+    fn address(&self, queued: &Queued, now: i64) -> Option<Letter> {
         let at = self.rules.find(&queued.event.rule)?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let age = i64::try_from(now.as_millis()).unwrap_or(i64::MAX).saturating_sub(queued.event.at());
+        let age = now.saturating_sub(queued.event.at());
         if u128::try_from(age).unwrap_or(0) > GIVE_UP_AFTER.as_millis() {
             return None;
         }
@@ -377,7 +416,7 @@ impl Watcher {
             webhook: rule.webhook.clone(),
             secret: secret.clone(),
             id: queued.event.id.to_string(),
-            timestamp: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
+            timestamp: now_ms() / 1_000,
             body: queued.event.text().ok()?,
         })
     }
@@ -416,7 +455,9 @@ impl Watcher {
             let since = fault.since.elapsed().as_secs();
             Some(format!("the webhook of rule {rule:?} at {host} has taken no event for {since} s: {}", fault.why))
         });
-        let faults: Vec<String> = faults.take(5).collect();
+        let apart =
+            session.clocks.fault().map(|fault| format!("nothing is raised or cleared until clocks agree: {fault}"));
+        let faults: Vec<String> = apart.into_iter().chain(faults.take(5)).collect();
         if faults.is_empty() {
             reporter.well(format!("{} rules, {} devices raised", self.rules.rules.len(), session.raised()));
         } else {
@@ -432,6 +473,11 @@ async fn next_delivery(session: Option<&Session>, under_way: usize) {
         Some(at) => sleep_until(at.into()).await,
         None => pending().await,
     }
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn reached(step: &str) -> Result<()> {

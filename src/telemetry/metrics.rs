@@ -2,8 +2,8 @@
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, Result, TextEncoder,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, Result, TextEncoder,
 };
 
 use super::process;
@@ -57,6 +57,11 @@ impl Register<'_> {
     /// Gauges of whole numbers by label.
     pub fn gauges(self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec> {
         self.register(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    /// A gauge of seconds.
+    pub fn seconds_gauge(self, name: &str, help: &str) -> Result<Gauge> {
+        self.register(Gauge::new(name, help)?)
     }
 
     /// Gauges of seconds by label.

@@ -10,10 +10,6 @@ use crate::support::{Beat, Beats, Buffer, Launch, Producers, QUICK_LEASE, RedisS
 /// Ahead, then two days back, then right again.
 const JUMPS: [&str; 3] = ["+1d", "-1d", "+0"];
 
-fn by(clock: &FakeClock, launch: Launch) -> Launch {
-    clock.env().iter().fold(launch, |launch, (name, value)| launch.env(name, value))
-}
-
 fn redis_by(clock: &FakeClock) -> Option<RedisServer> {
     let setup = RedisServer::with();
     Some(clock.env_of_redis()?.iter().fold(setup, |setup, (name, value)| setup.env(name, value)).start())
@@ -57,7 +53,7 @@ fn jump_of(role: Role) {
     let redis = if role == Role::Redis { redis_by(&clock) } else { Some(RedisServer::start()) };
     let Some(redis) = redis else { return };
     let world = World::on_redis(redis);
-    let launched = |of: Role, launch: Launch| if of == role { by(&clock, launch) } else { launch }.start();
+    let launched = |of: Role, launch: Launch| if of == role { clock.lead(launch) } else { launch }.start();
     let _batch = launched(Role::Batcher, world.batch());
     let _right = world.batch().start();
     let _watch = launched(Role::Compactor, world.watch());
@@ -90,7 +86,7 @@ fn the_clock_of_redis_may_jump() {
 fn the_clock_of_the_whole_machine_may_jump() {
     let Some(clock) = FakeClock::new() else { return };
     let world = World::on(Buffer::Embedded);
-    let up = by(&clock, world.up()).start();
+    let up = clock.lead(world.up()).start();
     world.address_is(&up);
     jump(&world, &up, &clock);
 }
@@ -118,7 +114,7 @@ fn a_batcher_that_died_ahead_of_redis_s_clock_is_succeeded_at_once() {
 fn a_door_a_day_behind_refuses_what_lies_ahead_of_it_and_says_so() {
     let Some(clock) = FakeClock::new() else { return };
     let world = World::on(Buffer::Embedded);
-    let up = by(&clock, world.up()).args(["--max-clock-skew=5min"]).start();
+    let up = clock.lead(world.up()).args(["--max-clock-skew=5min"]).start();
     world.address_is(&up);
     let client = world.client(&up);
     clock.set("-1d");

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use super::Launch;
 use super::skip::skip;
 
 /// One such clock; processes whose environment has [`FakeClock::env`] go by it.
@@ -44,6 +45,11 @@ impl FakeClock {
         }
         skip("a clock of Redis that is set ahead and back", "its redis-server does not run with libfaketime");
         None
+    }
+
+    /// A process that goes by it.
+    pub fn lead(&self, launch: Launch) -> Launch {
+        self.env().iter().fold(launch, |launch, (name, value)| launch.env(name, value))
     }
 
     /// The variables that make a process go by it.

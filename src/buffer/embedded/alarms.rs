@@ -177,7 +177,7 @@ impl Alarms for EmbeddedBuffer {
                 let mut watch = shared.store.watch().lock().unwrap_or_else(PoisonError::into_inner);
                 let held = watch.and_then(|(owner, until)| Some((owner, is_ahead(until)?)));
                 if let Some((_, expires_in)) = held.filter(|(owner, _)| *owner != watcher) {
-                    return Ok(Watch::Held { expires_in });
+                    return Ok(Watch::Held { now, expires_in });
                 }
                 *watch = Some((watcher, until(ttl)));
                 held.is_some()

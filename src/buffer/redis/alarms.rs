@@ -32,7 +32,10 @@ impl Alarms for RedisBuffer {
         });
         let mut reply = reply.await?;
         match reply.word() {
-            "held" => Ok(Watch::Held { expires_in: Duration::from_millis(reply.count()?) }),
+            "held" => {
+                let now = i64::try_from(reply.count()?).map_err(|_| reply.strange())?;
+                Ok(Watch::Held { now, expires_in: Duration::from_millis(reply.count()?) })
+            }
             "taken" => {
                 let now = i64::try_from(reply.count()?).map_err(|_| reply.strange())?;
                 let began = reply.count()? == 1;

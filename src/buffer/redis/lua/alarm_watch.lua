@@ -4,7 +4,7 @@
 -- KEYS  watch, raised, outbox
 -- ARGV  watcher, time to live in ms, when its last look came to its end in ms or ''
 -- Gives {'taken', now in ms, 1 if it was not held until now or 0, when the last look came to its end in ms or -1, devices
---        raised, events to be delivered} or {'held', ms until it runs out}
+--        raised, events to be delivered} or {'held', now in ms, ms until it runs out}
 --
 -- Promises: one watcher at a time, by Redis's clock. A watch that begins ahead of it (it was set back) lasts from now on as
 -- long as it was given for, as a lease does.
@@ -18,7 +18,7 @@ if owner and begins > now then
   redis.call('HSET', watch, 'from_ms', begins, 'until_ms', expires)
 end
 local held = owner and expires > now
-if held and owner ~= ARGV[1] then return { 'held', expires - now } end
+if held and owner ~= ARGV[1] then return { 'held', now, expires - now } end
 redis.call('HSET', watch, 'owner', ARGV[1], 'from_ms', now, 'until_ms', now + ttl)
 if looked >= 0 then redis.call('HSET', watch, 'looked_ms', looked) end
 return { 'taken', now, held and 0 or 1, looked, redis.call('ZCARD', KEYS[2]), redis.call('ZCARD', KEYS[3]) }
