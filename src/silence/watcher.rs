@@ -202,7 +202,7 @@ impl Watcher {
         self.metrics.clock_skew.set(skew.certain() as f64 / 1e3);
         if clocks.compare(skew) {
             match clocks.fault() {
-                Some(fault) => warn!("{fault}"),
+                Some(fault) => warn!("devices are seen by a wrong clock: {fault}"),
                 None => info!("the clock of this machine agrees with the buffer's again"),
             }
         }
