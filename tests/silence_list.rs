@@ -188,6 +188,7 @@ fn people_list_the_silent_beside_a_running_collector_and_without_one(buffer: Buf
     all.into_iter().for_each(Systole::stop);
     judge();
     world.books(&["silent", "--after=soon"]).refused(2, &["after", "soon"]);
+    world.books(&["silent", "--after=8d"]).refused(2, &["after", "remember-devices", "7d"]);
     world.books(&["silent", "--user="]).refused(2, &["user"]);
 }
 

@@ -395,9 +395,9 @@ mod tests {
             assert_eq!(decoded(webhook.authorization()).as_deref(), expected, "{login}");
             assert_eq!(webhook.target(), "https://example.org:8443/hook?key=1");
         }
-        for login in ["u%3Aser:p@", "user:p%zz@", "user:p%ff@", "us%0Aer:p@"] {
+        for login in ["u%3Axx:p@", "xx:p%zz@", "xx:p%ff@", "xx%0A:p@"] {
             let error = webhook(login).unwrap_err();
-            assert!(error.contains("percent-encoded") && !error.contains("ser"), "{error}");
+            assert!(error.contains("percent-encoded") && !error.contains("xx"), "{error}");
         }
     }
 
