@@ -414,7 +414,7 @@ fn a_server_without_rules_leaves_those_of_another_alone() {
 fn whom_the_byte_budget_turns_away_does_not_fall_silent() {
     let (world, receiver) = (World::on(Buffer::Embedded), Receiver::start());
     let rules = Rules::new(&receiver, &["*"]);
-    // Room for three bodies of 700 kB, and no fourth.
+    // Room for three bodies of 750 kB, and no fourth.
     let small = ["--max-body=1000000B", "--max-inflated-body=1000000B", "--max-bulk=100", "--byte-budget=2500000B"];
     let others = ["--trusted-proxies=127.0.0.1/32", "--body-deadline=60s"];
     let up = world.up().args(rules.flags()).args(small).args(others).start();
@@ -443,12 +443,12 @@ fn whom_the_byte_budget_turns_away_does_not_fall_silent() {
     up.stop();
 }
 
-/// Sends 700 kB of a body that goes on, as from a client of its own.
+/// Sends 700 kB of a body of 750 kB, as from a client of its own.
 fn begin_a_long_body(address: &str, client: u8) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
     let head = format!(
         "POST /v1/heartbeats HTTP/1.1\r\nHost: systole\r\nX-Forwarded-For: 192.0.2.{client}\r\n\
-         Content-Type: application/json\r\nContent-Length: 900000\r\n\r\n"
+         Content-Type: application/json\r\nContent-Length: 750000\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).unwrap();
     stream.write_all(&[b' '; 700_000]).unwrap();

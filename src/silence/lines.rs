@@ -235,7 +235,8 @@ mod tests {
         assert_eq!(queued.event.rule, "z");
         lines.landed(&queued, Ok(()), later);
         later += LONGEST_PAUSE;
-        let mut under_way: Vec<String> = (0..FAULTY_AT_ONCE + 1).map(|_| lines.next(later).unwrap().event.rule).collect();
+        let mut under_way: Vec<String> =
+            (0..FAULTY_AT_ONCE + 1).map(|_| lines.next(later).unwrap().event.rule).collect();
         assert!(under_way.contains(&"z".to_owned()), "{under_way:?}");
         under_way.retain(|rule| rule != "z");
         assert!(lines.next(later).is_none() && lines.next_at().is_none(), "nothing to wait for but a landing");

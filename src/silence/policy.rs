@@ -96,7 +96,8 @@ impl Due {
         // Those who are kept for a later look must stay within its window.
         let kept = self.live.iter().filter(|((user, _), _)| is_excused(user)).map(|(_, last_seen)| *last_seen).min();
         self.from = self.from.max(kept.map_or(from, |kept| kept.min(from)));
-        let silent = self.live.extract_if(|(user, _), last_seen| is_silent(*last_seen, after, now) && !is_excused(user));
+        let silent =
+            self.live.extract_if(|(user, _), last_seen| is_silent(*last_seen, after, now) && !is_excused(user));
         let mut silent: Vec<SeenDevice> =
             silent.map(|((user_id, device_id), last_seen)| SeenDevice { last_seen, user_id, device_id }).collect();
         silent.sort_unstable();
@@ -289,7 +290,9 @@ mod tests {
         let (ada, bob) = (device_of(1, 10), SeenDevice { user_id: "bob".into(), ..device_of(2, 10) });
         let mut due = Due::begin(AFTER, HORIZON, 0, None);
         let turned_away = BTreeMap::from([("ada".to_owned(), 100)]);
-        for (now, expected) in [(60, vec![]), (75, vec![bob.clone()]), (160, vec![]), (161, vec![ada.clone()]), (170, vec![])] {
+        for (now, expected) in
+            [(60, vec![]), (75, vec![bob.clone()]), (160, vec![]), (161, vec![ada.clone()]), (170, vec![])]
+        {
             assert!(now > 161 || due.window(now).0 <= 10, "ada's device stays in the window");
             due.see(&ada, now);
             due.see(&bob, now);

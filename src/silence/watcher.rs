@@ -205,7 +205,8 @@ impl Watcher {
             self.go_on(session).await?;
         }
         self.mark(session, changes).await?;
-        let turned_away = self.door.turned_away_within(self.rules.longest_after().saturating_add(self.rules.options.ttl()));
+        let turned_away =
+            self.door.turned_away_within(self.rules.longest_after().saturating_add(self.rules.options.ttl()));
         let turned_away = turned_away.into_iter().map(|(user, at)| (user, session.by_the_buffer(at))).collect();
         let mut changes = Vec::new();
         for partition in 0..session.partitions {

@@ -108,7 +108,8 @@ impl Silent {
             return Ok(());
         }
         let most = humantime::format_duration(remember);
-        let detail = format!("`after` must be at most {most}: devices are not remembered for longer (remember-devices).");
+        let detail =
+            format!("`after` must be at most {most}: devices are not remembered for longer (remember-devices).");
         Err(invalid(detail))
     }
 

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use super::super::problem::{Kind, Problem};
 use crate::heartbeat::{check_device_id, check_user_id, time_ms};
-use crate::query::{Position, Query, cursor};
 use crate::percent;
+use crate::query::{Position, Query, cursor};
 
 /// Most heartbeats of a page.
 pub(in crate::http) const MAX_LIMIT: usize = 10_000;
