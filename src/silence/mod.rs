@@ -20,7 +20,8 @@
 //!
 //! # Operations
 //!
-//! [`Rules::open`] reads what the rules name; [`Door`] is told of every refusal; [`Watcher`] is run.
+//! [`Rules::open`] reads what the rules name; [`Door`] is told of every refusal; [`Watcher`] is run; without
+//! rules, [`Leftovers`] instead.
 //!
 //! # Where it may die, and what then holds
 //!
@@ -33,6 +34,7 @@
 
 mod deliver;
 mod door;
+mod leftovers;
 mod lines;
 mod metrics;
 mod options;
@@ -44,6 +46,7 @@ mod skew;
 mod watcher;
 
 pub use door::{Attended, Door};
+pub use leftovers::{Leftovers, patience};
 pub use metrics::Metrics;
 pub use options::Options;
 pub use rule::{MAX_RULES, Rule, Rules};

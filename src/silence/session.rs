@@ -40,6 +40,13 @@ pub(super) struct Session {
     pub(super) last_number: Option<u64>,
 }
 
+/// When the door was last shut, by the buffer's clock.
+#[derive(Debug)]
+pub(super) struct Shut<'a> {
+    pub(super) to_all: Option<i64>,
+    pub(super) to_users: &'a BTreeMap<String, i64>,
+}
+
 /// Rule, user, device.
 type Key = (String, String, String);
 
@@ -149,6 +156,12 @@ impl Session {
         }
     }
 
+    /// A time of this process's clock by the buffer's.
+    pub(super) fn by_the_buffer(&self, at: Instant) -> i64 {
+        let ago = self.looked_at.saturating_duration_since(at).as_millis();
+        self.looked.saturating_sub(i64::try_from(ago).unwrap_or(i64::MAX))
+    }
+
     pub(super) fn groups(&self) -> usize {
         self.groups.len()
     }
@@ -171,22 +184,22 @@ impl Session {
         }
     }
 
-    /// Ends a look of a group at a partition: what is to be raised. `shut` is when the door was last shut.
+    /// Ends a look of a group at a partition: what is to be raised. `shut` is when the door was last shut, to all and to users.
     pub(super) fn silent(
         &mut self,
         group: usize,
         partition: Partition,
         rules: &Rules,
-        shut: Option<i64>,
+        shut: &Shut<'_>,
         room: bool,
     ) -> Vec<Raised> {
         let now = self.looked;
-        let open_since = [shut, self.doubted].into_iter().flatten().fold(self.began, i64::max);
+        let open_since = [shut.to_all, self.doubted].into_iter().flatten().fold(self.began, i64::max);
         let Some(group) = self.groups.get_mut(group) else { return Vec::new() };
         let Some(due) = group.due.get_mut(usize::from(partition)) else { return Vec::new() };
         let known = self.raised.entry(partition).or_default();
         let mut found = Vec::new();
-        for SeenDevice { last_seen, user_id, device_id } in due.end_look(now, open_since, room) {
+        for SeenDevice { last_seen, user_id, device_id } in due.end_look(now, open_since, shut.to_users, room) {
             let about = group.rules.iter().filter_map(|at| Some((rules.rules.get(*at)?, self.since.get(*at)?)));
             for (rule, since) in about.filter(|(rule, _)| rule.is_about(&user_id)) {
                 let key = (rule.name.clone(), user_id.clone(), device_id.clone());
@@ -219,7 +232,7 @@ mod tests {
         let file = "[[silence]]\nmatch = \"*\"\nafter = \"15s\"\nwebhook = \"http://localhost/\"\n";
         let mut table: toml::Table = toml::from_str(file).unwrap();
         let rules = Rule::read_all(table.remove("silence").unwrap()).unwrap();
-        Rules::open(rules, &Options::default(), std::time::Duration::from_secs(86_400)).unwrap()
+        Rules::open(rules, &Options::default(), &crate::buffer::options::Options::default()).unwrap()
     }
 
     /// When it is told that a device is silent, in seconds: it beats every six until second 120, and is seen by a clock that goes
@@ -239,7 +252,7 @@ mod tests {
             let device = SeenDevice { last_seen: seen, user_id: "ada".into(), device_id: "pump".into() };
             let devices = if (from..before).contains(&seen) { vec![device] } else { Vec::new() };
             session.see(0, 0, &rules, &devices);
-            for raised in session.silent(0, 0, &rules, None, true) {
+            for raised in session.silent(0, 0, &rules, &Shut { to_all: None, to_users: &BTreeMap::new() }, true) {
                 told.push(now / 1_000);
                 session.raise(raised);
             }

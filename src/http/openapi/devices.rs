@@ -49,8 +49,8 @@ pub(super) fn silent(hour: Timestamp) -> OperationBuilder {
         query("user", "Of this user only.", ObjectBuilder::new().schema_type(Type::String).max_length(Some(128)));
     let operation = operation("getSilent", "Devices that have stopped beating")
         .description(Some(
-            "Devices that have beaten within `remember-devices` (7 days unless set) and not within `after`, the longest silent \
-             first. With a token that is bound to users, only theirs.",
+            "Devices that have beaten within `remember-devices` (7 days unless set) and not within `after`, which must not \
+             be longer, the longest silent first. With a token that is bound to users, only theirs.",
         ))
         .parameter(after())
         .parameter(user)
