@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
@@ -22,6 +22,8 @@ use crate::buffer::{Alarms, Change, Error, MAX_CHANGES, Raised, Result, Watch, W
 const PAUSE: Duration = Duration::from_secs(10);
 /// How long the watch is held for one page: the longest that the buffer takes for a step, and more.
 const TTL: Duration = Duration::from_secs(15);
+/// How long an end waits for giving the watch back.
+const LAST_STEP: Duration = Duration::from_secs(1);
 /// Devices and events of one call.
 const PAGE: u32 = 500;
 
@@ -51,10 +53,9 @@ impl Leftovers {
                 sleep(self.patience.max(PAUSE)).await;
             }
         };
-        stop.run_until_cancelled(work).await;
-        // Where this fails, or there was none to give back, it runs out by itself.
-        if stop.is_cancelled() {
-            let _ = self.alarms.unwatch(self.id).await;
+        if stop.run_until_cancelled(work).await.is_none() {
+            // Where this fails, what may be held still runs out by itself.
+            let _ = timeout(LAST_STEP, self.alarms.unwatch(self.id)).await;
         }
         stop.cancelled().await;
     }

@@ -8,7 +8,8 @@
 //! - Only what was *seen live* is raised: at one look the device had beaten within the rule's `after` of that moment, and at a
 //!   later one, unchanged, not any more (`policy.rs`). So late and old heartbeats raise nothing, however they arrive.
 //! - No time counts in which the door was not open: a new watch, a look that failed, a heartbeat that was refused for the
-//!   buffer's sake, a spill: from then on every device has `after` again (`door.rs`).
+//!   sake of Systole, a spill: from then on every device has `after` again. After one that was refused for its user's rate limit,
+//!   every device of that user has (`door.rs`).
 //! - Devices are seen by this process's clock, and judged by the buffer's: both are compared at every look, and time in which
 //!   they were too far apart does not count either (`skew.rs`).
 //! - Where events go is configuration alone, and nothing of a URL but its host is ever logged. No redirect is followed.
