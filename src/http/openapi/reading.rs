@@ -149,8 +149,10 @@ fn content(format: Format, hour: Timestamp) -> Content {
             (text(description).into(), Some(written(format, hour).into()))
         }
         Format::Csv => {
-            let description = "RFC 4180 with a header line. A cell that a spreadsheet would take for a formula, or that begins \
-                               with an apostrophe, has one more apostrophe ahead of it.";
+            let description = "RFC 4180 with a header line, a heartbeat a line. In `user_id`, `device_id` and `id`, what a \
+                               spreadsheet would take for a formula at the beginning or behind a `;` or TAB, or is an \
+                               apostrophe there, has one more apostrophe ahead of it. `attributes` is JSON on one line, with \
+                               `\\u003b` for `;`.";
             (text(description).into(), Some(written(format, hour).into()))
         }
         Format::Parquet => {
