@@ -196,6 +196,7 @@ fn every_format_read_back_is_what_was_answered_202(buffer: Buffer) {
             same_by(readers, &file(&format!("{state}.{name}")), &expected, since);
         }
         let array = world.books(&["read"]).args(["--user", USER, "--format", "json"]).run().expect_code(0).stdout;
+        assert!(array.ends_with("\n]\n"));
         std::fs::write(file("array"), array).unwrap();
         same_by(&["json"], &file("array"), &expected, since);
         collector.stop();
