@@ -12,7 +12,7 @@ use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 
-use super::arriving::Share;
+use super::shares::Share;
 use super::budget::{BoundedBytes, NoRoom, Reservation, Stop};
 use super::problem::{Kind, Problem};
 

@@ -18,7 +18,6 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::access::{self, Access};
-use super::arriving::Arriving;
 use super::auth::Gate;
 use super::body::Bounds;
 use super::budget::ByteBudget;
@@ -33,6 +32,7 @@ use super::metrics::Metrics;
 use super::openapi::{self, Document};
 use super::ops::Ops;
 use super::read::Reads;
+use super::shares::Shares;
 use super::stream::{Accept, Stream};
 use super::tls::{self, Tls};
 use super::{Error, Options, Services, routes};
@@ -76,7 +76,7 @@ impl Server {
             gate: gate.clone(),
             limits: Arc::clone(&limits),
             clients: ClientAddresses::new(rate_limits.trusted_proxies.clone(), rate_limits.forwarded_header),
-            arriving: Arriving::new(size(options.byte_budget), size(options.max_body)),
+            shares: Shares::new(size(options.byte_budget), size(options.max_body)),
             budget,
             digester: Digester::new(options, Arc::clone(&limits)),
             bounds: Bounds {
@@ -86,7 +86,7 @@ impl Server {
             },
             metrics: Arc::clone(&metrics),
         });
-        let access = web::Data::new(Access::new(Some(metrics)));
+        let access = web::Data::new(Access::new(Some(metrics), options.answer_deadline.into()));
         let tls = Tls::open(&options.tls, &health, &registry)?;
         let reads = web::Data::new(Reads::new(options.read_streams as usize));
         Metrics::register_reads(&registry, reads.clone().into_inner())?;
@@ -149,7 +149,7 @@ impl OpsServer {
     ) -> Result<Self, Error> {
         // One worker and few connections: it serves a scraper and a health check.
         let options = Options { listen, http_workers: 1, http_max_connections: 100, ..Options::default() };
-        let access = web::Data::new(Access::new(None));
+        let access = web::Data::new(Access::new(None, options.answer_deadline.into()));
         let tls = Tls::open(tls, &health, &registry)?;
         let open = Metrics::register_connections(&registry, options.http_max_connections)?;
         board::expose(&health, &registry)?;
