@@ -44,6 +44,7 @@ mod preference;
 mod problem;
 mod pulse;
 mod read;
+mod renderings;
 mod request_id;
 mod routes;
 mod server;

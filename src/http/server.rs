@@ -92,7 +92,7 @@ impl Server {
         Metrics::register_reads(&registry, reads.clone().into_inner())?;
         let open = Metrics::register_connections(&registry, options.http_max_connections)?;
         board::expose(&health, &registry)?;
-        let ops = web::Data::new(Ops { health, registry, gate: gate.clone() });
+        let ops = web::Data::new(Ops::new(health, registry, gate.clone()));
         let document = web::Data::new(Document::new(Some(openapi::Bounds::of(options))));
         let services = web::Data::new(services.clone());
         let login = web::Data::new(Login { tls: tls.is_some() });
@@ -153,7 +153,7 @@ impl OpsServer {
         let tls = Tls::open(tls, &health, &registry)?;
         let open = Metrics::register_connections(&registry, options.http_max_connections)?;
         board::expose(&health, &registry)?;
-        let ops = web::Data::new(Ops { health, registry, gate: gate.clone() });
+        let ops = web::Data::new(Ops::new(health, registry, gate.clone()));
         let document = web::Data::new(Document::new(None));
         let configure = move |config: &mut web::ServiceConfig| {
             config.app_data(document.clone());

@@ -156,7 +156,8 @@ fn leave(request: &HttpRequest, edge: &Edge, listed: &impl Serialize) -> Result<
             Problem::new(Kind::Overloaded, detail).with_cause("the byte budget is in use")
         })?;
         share.grow_to(body.len()).map_err(|NoRoom| {
-            let detail = "Too many answers of this address are not taken yet; take them, or ask for fewer devices at a time.";
+            let detail =
+                "Too many answers of this address are not taken yet; take them, or ask for fewer devices at a time.";
             Problem::new(Kind::Overloaded, detail).with_cause("answers of one address hold half of the byte budget")
         })?;
     }

@@ -145,3 +145,32 @@ impl Report {
         io::Error::other("an answer broke off")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use actix_web::body::MessageBody;
+    use actix_web::test::TestRequest;
+    use futures::future::poll_fn;
+    use prometheus::Registry;
+
+    use super::super::super::auth::Gate;
+    use super::super::places::{Reader, Reads};
+    use super::*;
+    use crate::token::{Scope, Secret, StoredToken, TokenList};
+
+    #[tokio::test]
+    async fn a_page_breaks_off_as_well_once_its_reader_would_not_be_let_in() {
+        let gate = Gate::shut(true, &Registry::new()).unwrap();
+        gate.take(&TokenList::default());
+        let request = TestRequest::get().to_http_request();
+        let place = Reads::new(1).place(Reader::Address([192, 0, 2, 1].into())).await.unwrap();
+        let leaving = Leaving::new(place, gate.admission(&request, Scope::Read), &request);
+        let mut body = Box::pin(whole(vec![7; 3 * PIECE], leaving));
+        let mut next = async || poll_fn(|context| body.as_mut().poll_next(context)).await;
+        assert_eq!(next().await.unwrap().unwrap().len(), PIECE);
+        // Somebody makes a token, so this reader needs one.
+        let (id, _) = Secret::mint().unwrap();
+        gate.take(&TokenList { version: None, tokens: vec![StoredToken { id, text: String::new() }] });
+        assert!(next().await.unwrap().is_err());
+    }
+}
