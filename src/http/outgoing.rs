@@ -18,8 +18,11 @@ use tokio::time::Instant;
 use super::budget::Reservation;
 use super::shares::Share;
 
-/// Bytes handed on at once: half of what the framework gathers before it writes. A shorter answer goes as it is.
-pub(super) const PIECE: usize = 16 << 10;
+/// Bytes handed on at once. A shorter answer goes as it is.
+pub(super) const PIECE: usize = 8 << 10;
+/// Bytes that the framework gathers before it writes. What a client does not take stays in that buffer, on each connection, and
+/// where some of it was taken before, it has grown to twice that: so it is small.
+pub(super) const GATHERED: usize = 2 * PIECE;
 
 /// What stands for an answer until it is taken.
 #[derive(Debug)]

@@ -31,6 +31,7 @@ use super::login::Login;
 use super::metrics::Metrics;
 use super::openapi::{self, Document};
 use super::ops::Ops;
+use super::outgoing::GATHERED;
 use super::read::Reads;
 use super::shares::Shares;
 use super::stream::{Accept, Stream};
@@ -247,6 +248,7 @@ impl Listener {
                 // `Guarded` keeps the time of every head, not of the first alone.
                 .client_request_timeout(Duration::ZERO)
                 .client_disconnect_timeout(LINGER)
+                .h1_write_buffer_size(GATHERED)
                 .keep_alive(Duration::from(settings.keep_alive))
                 .local_addr(address)
                 .on_connect_ext(|stream: &Guarded<Stream>, data| {

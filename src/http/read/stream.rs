@@ -2,8 +2,8 @@
 //!
 //! Constraints: what a body holds is one page of the scan and what was made of it, not yet taken; while it leaves it holds
 //! its place among the reads that are under way. A fault midway breaks the connection off, so that half an answer never
-//! looks like a whole one; and so does the end of what let its reader in, which is asked about before each piece: a taker may
-//! be as slow as it likes, within bounds that are hours for a large answer.
+//! looks like a whole one; and so does the end of what let its reader in, which is asked about before each piece but the first:
+//! a taker may be slow, and take hours for a large answer.
 
 use std::io;
 
@@ -35,25 +35,34 @@ pub(super) struct Leaving {
     _place: Place,
     _streaming: Streaming,
     admission: Admission,
+    /// A piece has gone: what is short has been judged once and goes as a whole.
+    has_begun: bool,
     report: Report,
 }
 
 impl Leaving {
     pub(super) fn new(place: Place, admission: Admission, request: &HttpRequest) -> Self {
-        Self { _place: place, _streaming: Streaming::of(request), admission, report: Report::of(request) }
+        Self {
+            _place: place,
+            _streaming: Streaming::of(request),
+            admission,
+            has_begun: false,
+            report: Report::of(request),
+        }
     }
 
     /// Lets go what comes next, or breaks off.
-    fn let_go(&self, next: Result<Option<Bytes>, Fault>) -> io::Result<Option<Bytes>> {
-        let judged = |piece| self.admission.still_stands().map(|()| Some(piece)).map_err(Fault::TurnedAway);
-        next.and_then(|next| next.map_or(Ok(None), judged)).map_err(|fault| self.report.broke_off(&fault))
+    fn let_go(&mut self, next: Result<Option<Bytes>, Fault>) -> io::Result<Option<Bytes>> {
+        let is_asked_about = std::mem::replace(&mut self.has_begun, true) && matches!(next, Ok(Some(_)));
+        let stands = if is_asked_about { self.admission.still_stands() } else { Ok(()) };
+        stands.map_err(Fault::TurnedAway).and(next).map_err(|fault| self.report.broke_off(&fault))
     }
 }
 
 /// A body that is there as a whole.
 pub(super) fn whole(bytes: Vec<u8>, leaving: Leaving) -> BoxBody {
     let length = bytes.len() as u64;
-    let pieces = try_unfold((Bytes::from(bytes), leaving), |(mut rest, leaving)| async move {
+    let pieces = try_unfold((Bytes::from(bytes), leaving), |(mut rest, mut leaving)| async move {
         let piece = leaving.let_go(Ok(next_piece(&mut rest)))?;
         Ok::<_, io::Error>(piece.map(|piece| (piece, (rest, leaving))))
     });
@@ -118,7 +127,7 @@ impl Walk {
     }
 
     fn pieces(self, leaving: Leaving) -> impl Stream<Item = io::Result<Bytes>> {
-        try_unfold((self, leaving), |(mut walk, leaving)| async move {
+        try_unfold((self, leaving), |(mut walk, mut leaving)| async move {
             let piece = leaving.let_go(walk.next().await)?;
             Ok(piece.map(|piece| (piece, (walk, leaving))))
         })
