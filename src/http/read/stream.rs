@@ -162,14 +162,15 @@ mod tests {
     use futures::future::poll_fn;
     use prometheus::Registry;
 
-    use super::super::super::auth::Gate;
+    use super::super::super::auth::{Exposure, Gate};
     use super::super::places::{Reader, Reads};
     use super::*;
     use crate::token::{Scope, Secret, StoredToken, TokenList};
 
     #[tokio::test]
     async fn a_page_breaks_off_as_well_once_its_reader_would_not_be_let_in() {
-        let gate = Gate::shut(true, &Registry::new()).unwrap();
+        let (exposure, listen) = (Exposure { allow_anonymous: false }, ([127, 0, 0, 1], 0).into());
+        let gate = Gate::shut(&exposure, listen, &Registry::new()).unwrap();
         gate.take(&TokenList::default());
         let request = TestRequest::get().to_http_request();
         let place = Reads::new(1).place(Reader::Address([192, 0, 2, 1].into())).await.unwrap();
