@@ -45,6 +45,13 @@ impl Shown {
 
 /// Lists them once.
 pub async fn run(args: Silent) -> Outcome {
+    if args.after > args.buffer.remember_devices {
+        return Err(Failure::Usage(format!(
+            "--after: {} must be at most remember-devices, {}: devices are not remembered for longer. Where the collector has \
+             another remember-devices, say so here as well",
+            args.after, args.buffer.remember_devices
+        )));
+    }
     let buffer = place::buffer_near(&args.dataset, &args.buffer, &args.redis).await?;
     let partitions = buffer.registration().await?.ok_or(crate::buffer::Error::NotRegistered)?.partitions;
     let devices: Arc<dyn Devices> = buffer;

@@ -122,6 +122,7 @@ pub(super) async fn silent(
     let answer = async {
         let pass = let_in(&request, &edge)?;
         let asked = Silent::read(request.query_string())?;
+        asked.expect_remembered(services.remember_devices)?;
         if asked.user.as_ref().is_some_and(|user| !pass.is_about(user)) {
             return Err(Problem::new(Kind::ForbiddenUser, "The token may not read about this user."));
         }

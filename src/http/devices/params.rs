@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use super::super::percent;
 use super::super::problem::{Kind, Problem};
 use super::cursor;
 use crate::buffer::SeenDevice;
 use crate::heartbeat::check_user_id;
+use crate::percent;
 
 /// Most devices of a page.
 pub(in crate::http) const MAX_LIMIT: u32 = 10_000;
@@ -104,6 +104,18 @@ impl Silent {
             Some(SeenDevice { last_seen: i64::from_le_bytes(*time), user_id, device_id })
         })?;
         Ok(Self { after: given.after()?, limit: given.limit()?, behind, user })
+    }
+
+    /// Refuses to look for devices that are forgotten before they are as silent as asked for: that none is found would say
+    /// that none is silent.
+    pub(super) fn expect_remembered(&self, remember: Duration) -> Result<(), Problem> {
+        if self.after.0 <= remember {
+            return Ok(());
+        }
+        let most = humantime::format_duration(remember);
+        let detail =
+            format!("`after` must be at most {most}: devices are not remembered for longer (remember-devices).");
+        Err(invalid(detail))
     }
 
     fn question(user: Option<&str>) -> String {

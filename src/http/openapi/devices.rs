@@ -52,8 +52,8 @@ pub(super) fn silent(hour: Timestamp) -> OperationBuilder {
     let user = query("user", "Of this user only.", schema, json!("ada"));
     let operation = operation("getSilent", "Devices that have stopped beating")
         .description(Some(
-            "Devices that have beaten within `remember-devices` (7 days unless set) and not within `after`, the longest silent \
-             first. With a token that is bound to users, only theirs.",
+            "Devices that have beaten within `remember-devices` (7 days unless set) and not within `after`, which must not \
+             be longer, the longest silent first. With a token that is bound to users, only theirs.",
         ))
         .parameter(after())
         .parameter(user)
