@@ -200,7 +200,7 @@ run_asked() {
   fresh
   # Nobody listens there: events wait for as long as they are kept.
   printf '[[silence]]\nmatch = "*"\nafter = "10s"\nwebhook = "http://127.0.0.1:9/"\n' >"$work/systole.toml"
-  start --config "$work/systole.toml" --publish-after 5s --read-streams "$READERS" --max-devices $((2 * DEVICES))
+  start --config "$work/systole.toml" --publish-after 5s --read-streams $((2 * READERS)) --max-devices $((2 * DEVICES))
   load --seconds 900 --heartbeats $((10 * DEVICES)) --connections 8 --bulk 1000 --devices "$DEVICES"
   ask
   # They beat as of now, not as of a minute ago: else they would never be silent.

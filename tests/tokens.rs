@@ -4,10 +4,11 @@
 
 mod support;
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use reqwest::blocking::{Client as Http, RequestBuilder};
+use reqwest::blocking::{Client as Http, RequestBuilder, Response};
 use serde_json::Value;
 use support::{Beat, Buffer, Launch, RedisServer, SOON, Systole, World, on_every_buffer, wait};
 
@@ -295,6 +296,74 @@ fn a_revoked_token_is_turned_away_within_seconds_by_every_server(buffer: Buffer)
     stop(all);
 }
 
+/// Asks for all heartbeats of ada, and for the moment takes no more than the head of the answer.
+fn begin_reading(door: &Door<'_>, token: &str) -> Response {
+    let http = Http::builder().timeout(4 * SOON).no_proxy().build().unwrap();
+    let request = http.get(format!("{}/v1/users/ada/heartbeats", door.at.url()));
+    let answer = with(request, Some(token)).header("accept", "application/x-ndjson").send().unwrap();
+    assert_eq!(answer.status(), 200);
+    answer
+}
+
+/// Takes the rest. Whether it came to its end, and how many bytes it was.
+fn read_on(mut answer: Response) -> (bool, u64) {
+    let mut taken = 0;
+    let mut piece = [0; 64 << 10];
+    loop {
+        match answer.read(&mut piece) {
+            Ok(0) => return (true, taken),
+            Ok(length) => taken += length as u64,
+            Err(_) => return (false, taken),
+        }
+    }
+}
+
+fn a_reading_ends_with_its_token(buffer: Buffer) {
+    let world = World::on(buffer);
+    let data = format!("--data={}", world.dataset().display());
+    let mut flags = vec![QUICK];
+    if buffer == Buffer::Redis {
+        // Makes the dataset, which the door is to see.
+        world.register();
+        flags.push(&data);
+    }
+    let (_, writer) = create(&world, &["--scope=write", "--user=ada"]);
+    let all = running(&world, &flags);
+    let door = Door::of(&all[0]);
+    door.await_status(Some(&writer), 202);
+    // Far more than the system takes for a client that reads nothing.
+    let now = support::beats::now_ms();
+    for bulk in 0..4 {
+        let attributes = serde_json::json!({ "n": "x".repeat(4_000) });
+        let beats =
+            (0..1_500).map(|n| Beat::at("ada", "device", now - bulk * 1_500 - n).attributes(attributes.clone()));
+        let body = Value::Array(beats.map(|beat| beat.json()).collect()).to_string();
+        let request = door.http.post(format!("{}/v1/heartbeats", all[0].url())).body(body);
+        let answer = Answer::of(with(request, Some(&writer)).header("content-type", "application/json"));
+        assert_eq!(answer.status, 202, "{}", answer.body);
+    }
+    let (_, patient) = create(&world, &["--scope=read", "--user=ada"]);
+    let (id, revoked) = create(&world, &["--scope=read", "--user=ada"]);
+    let reads = |token: &str| door.get(Some(token), "/v1/users/ada/heartbeats?limit=1").status;
+    wait::until("the tokens to be known", SOON, || reads(&revoked) == 200 && reads(&patient) == 200);
+    let (whole, all_of_it) = read_on(begin_reading(&door, &patient));
+    assert!(whole && all_of_it > 24_000_000, "{all_of_it} bytes");
+
+    let reading = begin_reading(&door, &revoked);
+    revoke(&world, &id);
+    wait::until("the revocation to be known", SOON, || reads(&revoked) == 401);
+    let (whole, taken) = read_on(reading);
+    assert!(!whole && taken < all_of_it / 2, "{taken} bytes were read with a revoked token, to the end: {whole}");
+
+    let (_, brief) = create(&world, &["--scope=read", "--user=ada", "--expires=4s"]);
+    wait::until("the token to be known", SOON, || reads(&brief) == 200);
+    let reading = begin_reading(&door, &brief);
+    wait::until("the token to expire", SOON, || reads(&brief) == 401);
+    let (whole, taken) = read_on(reading);
+    assert!(!whole && taken < all_of_it / 2, "{taken} bytes were read with an expired token, to the end: {whole}");
+    stop(all);
+}
+
 fn a_collector_that_others_reach_is_refused_without_a_token(buffer: Buffer) {
     let world = World::on(buffer);
     let everywhere = |launch: Launch| launch.args(["--listen=0.0.0.0:0", QUICK]);
@@ -388,6 +457,7 @@ on_every_buffer! {
     a_token_opens_what_its_scope_is_about_and_nothing_else,
     a_token_of_some_users_writes_only_theirs,
     a_revoked_token_is_turned_away_within_seconds_by_every_server,
+    a_reading_ends_with_its_token,
     a_collector_that_others_reach_is_refused_without_a_token,
     what_is_kept_of_a_token_is_of_no_use_to_whoever_reads_it,
     what_is_wrong_with_a_token_command_is_said_in_one_line,

@@ -1,4 +1,4 @@
-//! Around every request: its id, its count, its time, its line in the log.
+//! Around every request: its id, its count, its time, its line in the log, and a long answer in pieces.
 
 use std::num::NonZeroU32;
 use std::pin::Pin;
@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -17,6 +17,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tracing::Instrument;
 
 use super::metrics::Metrics;
+use super::outgoing;
 use super::problem::Cause;
 use super::pulse::{InHand, Pulse};
 use super::request_id::{RequestId, X_REQUEST_ID};
@@ -30,14 +31,16 @@ const WARNINGS_PER_SECOND: NonZeroU32 = NonZeroU32::new(5).unwrap();
 pub(super) struct Access {
     /// None in processes that take no heartbeats in.
     metrics: Option<Arc<Metrics>>,
+    /// For taking a long answer.
+    answer_within: Duration,
     warnings: DefaultDirectRateLimiter,
     suppressed: AtomicU64,
 }
 
 impl Access {
-    pub(super) fn new(metrics: Option<Arc<Metrics>>) -> Self {
+    pub(super) fn new(metrics: Option<Arc<Metrics>>, answer_within: Duration) -> Self {
         let warnings = RateLimiter::direct(Quota::per_second(WARNINGS_PER_SECOND));
-        Self { metrics, warnings, suppressed: AtomicU64::new(0) }
+        Self { metrics, answer_within, warnings, suppressed: AtomicU64::new(0) }
     }
 
     fn log(&self, id: &RequestId, route: Route, status: u16, took_ms: u64, cause: Option<&Cause>) {
@@ -94,7 +97,8 @@ pub(super) async fn layer(
     }
     let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     access.log(&id, route, status, took_ms, response.response().extensions().get::<Cause>());
-    Ok(response.map_body(|_, body| Answer { body, _in_hand: in_hand }))
+    let body = |body| Answer { body: outgoing::uncounted(body, access.answer_within), _in_hand: in_hand };
+    Ok(response.map_body(|_, whole| body(whole)))
 }
 
 /// The body of an answer. Its request is in hand until the framework has taken the last of it.
@@ -131,7 +135,7 @@ mod tests {
 
     #[test]
     fn an_outage_does_not_flood_the_log() {
-        let access = Access::new(None);
+        let access = Access::new(None, Duration::ZERO);
         let id = RequestId::take_or_make(&HeaderMap::new(), 0);
         let cause = Cause { problem: "buffer-full", cause: "partition 3 is full".to_owned() };
         for _ in 0..1000 {

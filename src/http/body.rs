@@ -12,9 +12,9 @@ use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 
-use super::arriving::Share;
 use super::budget::{BoundedBytes, NoRoom, Reservation, Stop};
 use super::problem::{Kind, Problem};
+use super::shares::Share;
 
 /// A refused body up to this length is read and thrown away, so that the connection lives on: a client that is told to
 /// slow down must not be made to connect anew each time.

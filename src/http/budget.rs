@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::arriving::Share;
+use super::shares::Share;
 
 /// No room is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

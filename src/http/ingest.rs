@@ -12,7 +12,6 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::admit::rate_limited;
 use super::answer::{Accepted, RateFields, insert_preference_applied};
-use super::arriving::Arriving;
 use super::auth::{Gate, Pass};
 use super::body::{self, Bounds, declared_length};
 use super::budget::{ByteBudget, Reservation};
@@ -26,6 +25,7 @@ use super::outgoing::in_pieces;
 use super::preference::Preference;
 use super::problem::{Kind, Problem};
 use super::pulse::Reading;
+use super::shares::Shares;
 use super::split::Format;
 use crate::buffer::{Intake, TurnedAway};
 use crate::token::Scope;
@@ -38,7 +38,7 @@ pub(super) struct Edge {
     pub(super) limits: Arc<Limits>,
     pub(super) clients: ClientAddresses,
     pub(super) budget: Arc<ByteBudget>,
-    pub(super) arriving: Arc<Arriving>,
+    pub(super) shares: Arc<Shares>,
     pub(super) digester: Digester,
     pub(super) bounds: Bounds,
     pub(super) metrics: Arc<Metrics>,
@@ -97,7 +97,7 @@ impl Edge {
             let length = declared_length(request.headers());
             match head {
                 Ok(head) => {
-                    let share = self.arriving.body_of(head.client);
+                    let share = self.shares.of(head.client);
                     let body = body::read(payload, length, self.bounds, &mut reservation, share).await;
                     (head, body.inspect_err(|problem| self.excuse(problem))?)
                 }
@@ -158,7 +158,12 @@ impl Edge {
 
     /// Takes a request from the allowance of its address.
     pub(super) fn judge_address(&self, request: &HttpRequest) -> Result<Option<Standing>, Problem> {
-        self.judge_client(self.clients.of(request.peer_addr(), request.headers()))
+        self.judge_client(self.client(request))
+    }
+
+    /// The address that a request comes from.
+    pub(super) fn client(&self, request: &HttpRequest) -> IpAddr {
+        self.clients.of(request.peer_addr(), request.headers())
     }
 
     fn judge_client(&self, client: IpAddr) -> Result<Option<Standing>, Problem> {

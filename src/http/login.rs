@@ -160,7 +160,7 @@ async fn read(
 ) -> Result<Bytes, Problem> {
     let _reading = Reading::of(request);
     let mut reservation = Reservation::empty(&edge.budget);
-    let share = edge.arriving.body_of(edge.clients.of(request.peer_addr(), request.headers()));
+    let share = edge.shares.of(edge.client(request));
     body::read(payload, length, body::Bounds { limit: MAX_BODY_BYTES, ..edge.bounds }, &mut reservation, share).await
 }
 

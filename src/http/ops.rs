@@ -11,15 +11,17 @@ use utoipa::ToSchema;
 
 use super::auth::Gate;
 use super::problem::{Kind, Problem};
+use super::renderings::Renderings;
 use crate::telemetry::health::{Affects, Health, PartHealth};
 use crate::telemetry::metrics::{self as exposition, render};
 use crate::token::Scope;
 
 /// What these answers are made from.
 pub(super) struct Ops {
-    pub(super) health: Health,
-    pub(super) registry: Registry,
-    pub(super) gate: Gate,
+    health: Health,
+    registry: Registry,
+    renderings: Renderings,
+    gate: Gate,
 }
 
 impl fmt::Debug for Ops {
@@ -61,6 +63,10 @@ impl Part {
 }
 
 impl Ops {
+    pub(super) fn new(health: Health, registry: Registry, gate: Gate) -> Self {
+        Self { health, registry, renderings: Renderings::default(), gate }
+    }
+
     /// Whether this request may see more than whether all is well.
     fn shows_parts(&self, request: &HttpRequest) -> bool {
         self.gate.lets_see(request, Scope::Admin)
@@ -103,7 +109,7 @@ pub(super) async fn metrics(ops: web::Data<Ops>, request: HttpRequest) -> HttpRe
     if let Err(refusal) = ops.gate.judge(&request, Scope::Admin) {
         return Problem::from(refusal).respond(&request);
     }
-    match render(&ops.registry) {
+    match ops.renderings.next(|| render(&ops.registry)) {
         Ok(text) => HttpResponse::Ok().insert_header((CONTENT_TYPE, exposition::CONTENT_TYPE)).body(text),
         Err(error) => {
             Problem::new(Kind::Internal, "The metrics cannot be rendered.").with_cause(error).respond(&request)

@@ -18,7 +18,6 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::access::{self, Access};
-use super::arriving::Arriving;
 use super::auth::Gate;
 use super::body::Bounds;
 use super::budget::ByteBudget;
@@ -32,7 +31,9 @@ use super::login::Login;
 use super::metrics::Metrics;
 use super::openapi::{self, Document};
 use super::ops::Ops;
+use super::outgoing::GATHERED;
 use super::read::Reads;
+use super::shares::Shares;
 use super::stream::{Accept, Stream};
 use super::tls::{self, Tls};
 use super::{Error, Options, Services, routes};
@@ -75,7 +76,7 @@ impl Server {
             gate: gate.clone(),
             limits: Arc::clone(&limits),
             clients: ClientAddresses::new(rate_limits.trusted_proxies.clone(), rate_limits.forwarded_header),
-            arriving: Arriving::new(size(options.byte_budget), size(options.max_body)),
+            shares: Shares::new(size(options.byte_budget), size(options.max_body)),
             budget,
             digester: Digester::new(options, Arc::clone(&limits), Arc::clone(&intake)),
             bounds: Bounds {
@@ -86,13 +87,13 @@ impl Server {
             metrics: Arc::clone(&metrics),
             intake,
         });
-        let access = web::Data::new(Access::new(Some(metrics)));
+        let access = web::Data::new(Access::new(Some(metrics), options.answer_deadline.into()));
         let tls = Tls::open(&options.tls, &health, &registry)?;
         let reads = web::Data::new(Reads::new(options.read_streams as usize));
         Metrics::register_reads(&registry, reads.clone().into_inner())?;
         let open = Metrics::register_connections(&registry, options.http_max_connections)?;
         board::expose(&health, &registry)?;
-        let ops = web::Data::new(Ops { health, registry, gate: gate.clone() });
+        let ops = web::Data::new(Ops::new(health, registry, gate.clone()));
         let document = web::Data::new(Document::new(Some(openapi::Bounds::of(options))));
         let services = web::Data::new(services.clone());
         let login = web::Data::new(Login { tls: tls.is_some() });
@@ -149,11 +150,11 @@ impl OpsServer {
     ) -> Result<Self, Error> {
         // One worker and few connections: it serves a scraper and a health check.
         let options = Options { listen, http_workers: 1, http_max_connections: 100, ..Options::default() };
-        let access = web::Data::new(Access::new(None));
+        let access = web::Data::new(Access::new(None, options.answer_deadline.into()));
         let tls = Tls::open(tls, &health, &registry)?;
         let open = Metrics::register_connections(&registry, options.http_max_connections)?;
         board::expose(&health, &registry)?;
-        let ops = web::Data::new(Ops { health, registry, gate: gate.clone() });
+        let ops = web::Data::new(Ops::new(health, registry, gate.clone()));
         let document = web::Data::new(Document::new(None));
         let configure = move |config: &mut web::ServiceConfig| {
             config.app_data(document.clone());
@@ -247,6 +248,7 @@ impl Listener {
                 // `Guarded` keeps the time of every head, not of the first alone.
                 .client_request_timeout(Duration::ZERO)
                 .client_disconnect_timeout(LINGER)
+                .h1_write_buffer_size(GATHERED)
                 .keep_alive(Duration::from(settings.keep_alive))
                 .local_addr(address)
                 .on_connect_ext(|stream: &Guarded<Stream>, data| {

@@ -19,4 +19,5 @@ mod page;
 mod paths;
 mod records;
 mod siege;
+mod takers;
 mod wire;

@@ -8,13 +8,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use systole::buffer::{self, Durability, FrameMark, FramePage, Frames, Reach, Registration};
 use systole::heartbeat::{DatasetId, Frame, HeartbeatRef, Partition};
-use systole::token::{Scope, Users};
+use systole::token::{Scope, Token, Users};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::harness::{Edge, PATIENCE, open_gate, send};
+use crate::harness::{Answer, Edge, PATIENCE, open_gate, send};
 use crate::nothing;
-use crate::tokens::{gate, made_for};
+use crate::tokens::{gate, list, made_for};
 
 const NOON: i64 = 1_795_336_200_000;
 /// Attributes of nearly the most that is allowed.
@@ -268,12 +268,14 @@ async fn an_answer_that_fails_midway_never_looks_whole() {
     edge.stop().await;
 }
 
-/// A client that takes next to nothing ahead of its reading.
-async fn stingy(edge: &Edge) -> TcpStream {
+/// A client at this address of the machine that takes next to nothing ahead of its reading, of an answer that has begun.
+async fn stingy(edge: &Edge, from: &str, bearer: Option<&str>) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(8 << 10).unwrap();
+    socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
     let mut stream = socket.connect(edge.address).await.unwrap();
-    let head = format!("GET {PATH} HTTP/1.1\r\nhost: x\r\naccept: application/x-ndjson\r\n\r\n");
+    let token = bearer.map(|bearer| format!("authorization: {bearer}\r\n")).unwrap_or_default();
+    let head = format!("GET {PATH} HTTP/1.1\r\nhost: x\r\n{token}accept: application/x-ndjson\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut first = [0; 12];
     stream.read_exact(&mut first).await.unwrap();
@@ -281,20 +283,32 @@ async fn stingy(edge: &Edge) -> TcpStream {
     stream
 }
 
+/// How one asks from this address of the machine.
+async fn ask_from(edge: &Edge, from: &str) -> Answer {
+    let client = reqwest::Client::builder().local_address(Some(from.parse().unwrap())).build().unwrap();
+    send(client.get(edge.url(PATH)).header("Accept", "*/*").timeout(PATIENCE)).await
+}
+
 #[tokio::test]
 async fn more_reads_than_there_are_places_for_are_put_off_until_one_ends() {
     let edge = Edge::before(Lying::of(4000, LONG, usize::MAX), |options| {
-        options.read_streams = 2;
-        options.answer_deadline = Duration::from_secs(3).into();
+        options.read_streams = 4;
+        options.answer_deadline = Duration::from_secs(5).into();
     })
     .await;
     let began = Instant::now();
-    let takers = [stingy(&edge).await, stingy(&edge).await];
-    assert_eq!(edge.metric("systole_http_reads_in_flight"), Some(2.0));
-    let answer = send(get(&edge, PATH, "*/*")).await;
+    let [one, two, three] = ["127.0.0.1", "127.0.0.2", "127.0.0.3"];
+    let mut takers = vec![stingy(&edge, one, None).await, stingy(&edge, one, None).await];
+    let of_the_same = ask_from(&edge, one).await;
+    assert_eq!((of_the_same.status, of_the_same.problem()), (503, "overloaded"));
+    assert!(of_the_same.json["detail"].as_str().unwrap().contains("from this address"), "{}", of_the_same.json);
+    assert_eq!(ask_from(&edge, two).await.status, 200, "the other half is for others");
+    takers.extend([stingy(&edge, two, None).await, stingy(&edge, two, None).await]);
+    assert_eq!(edge.metric("systole_http_reads_in_flight"), Some(4.0));
+    let answer = ask_from(&edge, three).await;
     assert_eq!((answer.status, answer.problem()), (503, "overloaded"));
     assert!(answer.header("retry-after").parse::<u64>().unwrap() >= 1);
-    // Neither takes anything: their places are free again once their deadline is over.
+    // None takes anything: their places are free again once their deadline is over.
     while edge.metric("systole_http_reads_in_flight") != Some(0.0) {
         assert!(began.elapsed() < PATIENCE, "places are not given back");
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -302,4 +316,50 @@ async fn more_reads_than_there_are_places_for_are_put_off_until_one_ends() {
     assert_eq!(send(get(&edge, PATH, "*/*")).await.status, 200);
     drop(takers);
     edge.stop().await;
+}
+
+#[tokio::test]
+async fn one_token_leaves_half_of_the_places_to_others() {
+    let ada = || Users::These(["ada".to_owned()].into());
+    let ((one, greedy), (other, modest)) = (made_for(Scope::Read, ada()), made_for(Scope::Read, ada()));
+    let lying = nothing::services_of(Lying::of(4000, LONG, usize::MAX));
+    let edge = Edge::whole(gate(vec![one, other]), lying, |options, _| options.read_streams = 2).await;
+    let _taker = stingy(&edge, "127.0.0.1", Some(&greedy)).await;
+    let ask = async |bearer: &str| send(get(&edge, PATH, "*/*").header("Authorization", bearer)).await.status;
+    assert_eq!((ask(&greedy).await, ask(&modest).await), (503, 200));
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_breaks_off_as_soon_as_its_token_is_revoked_or_has_expired() {
+    const LASTS: Duration = Duration::from_secs(3);
+    for expires in [false, true] {
+        let (mut stored, bearer) = made_for(Scope::Read, Users::All);
+        if expires {
+            let token = Token::read(&stored).unwrap();
+            stored = Token { expires: Some(jiff::Timestamp::now() + LASTS), ..token }.store().unwrap();
+        }
+        let gate = gate(vec![stored]);
+        let lying = nothing::services_of(Lying::of(4000, LONG, usize::MAX));
+        let edge = Edge::whole(gate.clone(), lying, |_, _| {}).await;
+        let asked = get(&edge, PATH, "application/x-ndjson").header("Authorization", &bearer);
+        let mut response = asked.send().await.unwrap();
+        assert_eq!(response.status().as_u16(), 200);
+        response.chunk().await.unwrap().unwrap();
+        if expires {
+            tokio::time::sleep(LASTS).await;
+        } else {
+            gate.take(&list(Vec::new()));
+        }
+        let mut taken = 0;
+        let broke = loop {
+            match response.chunk().await {
+                Ok(Some(piece)) => taken += piece.len(),
+                Ok(None) => break false,
+                Err(_) => break true,
+            }
+        };
+        assert!(broke, "it ended as if it were whole, after {taken} bytes");
+        edge.stop().await;
+    }
 }

@@ -27,7 +27,7 @@ pub fn made_for(scope: Scope, users: Users) -> (StoredToken, String) {
     (token.store().unwrap(), format!("Bearer {}", secret.text(id)))
 }
 
-fn list(tokens: Vec<StoredToken>) -> TokenList {
+pub fn list(tokens: Vec<StoredToken>) -> TokenList {
     TokenList { version: Some(TokenVersion::new()), tokens }
 }
 

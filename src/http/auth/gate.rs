@@ -15,7 +15,7 @@ use super::metrics::Metrics;
 use super::options::{Anonymous, Exposure};
 use super::site;
 use super::snapshot::{Fault, Grant, Snapshot};
-use crate::token::{Presented, Scope, TokenList};
+use crate::token::{Presented, Scope, TokenId, TokenList};
 
 /// Judges requests. A cheap handle: all that share it see the same tokens.
 #[derive(Debug, Clone)]
@@ -73,6 +73,14 @@ pub(in crate::http) enum Pass {
 }
 
 impl Pass {
+    /// The token, where one was needed.
+    pub(in crate::http) fn token(&self) -> Option<TokenId> {
+        match self {
+            Self::Anybody => None,
+            Self::Token(grant) => Some(grant.id),
+        }
+    }
+
     /// Whether it is about the heartbeats of every user.
     pub(in crate::http) fn is_about_all(&self) -> bool {
         match self {
@@ -157,6 +165,22 @@ impl From<Fault> for Refusal {
     }
 }
 
+/// A request that was let in, for as long as its answer leaves.
+#[derive(Debug)]
+pub(in crate::http) struct Admission {
+    gate: Gate,
+    presented: Credentials,
+    scope: Scope,
+}
+
+impl Admission {
+    /// Whether it would still be let in: what a token is about never changes, but it may be revoked, or expire. That costs what
+    /// judging a request does.
+    pub(in crate::http) fn still_stands(&self) -> Result<(), Refusal> {
+        self.gate.decide(|| self.presented.clone(), self.scope).map(drop)
+    }
+}
+
 impl Gate {
     /// A gate for a listener that knows no tokens.
     ///
@@ -204,7 +228,7 @@ impl Gate {
 
     /// Lets a request in for this purpose, or not.
     pub(in crate::http) fn judge(&self, request: &HttpRequest, scope: Scope) -> Result<Pass, Refusal> {
-        self.counted(self.decide_on(request, scope))
+        self.counted(self.decide_on(request, scope), scope)
     }
 
     /// The same for what stands elsewhere than in the request's head.
@@ -213,15 +237,21 @@ impl Gate {
         presented: impl FnOnce() -> Credentials,
         scope: Scope,
     ) -> Result<Pass, Refusal> {
-        self.counted(self.decide(presented, scope))
+        self.counted(self.decide(presented, scope), scope)
     }
 
-    fn counted(&self, judged: Result<Pass, Refusal>) -> Result<Pass, Refusal> {
-        judged.inspect_err(|refusal| {
-            if let Some(metrics) = &self.shared.metrics {
-                metrics.refused(*refusal);
-            }
-        })
+    fn counted(&self, judged: Result<Pass, Refusal>, scope: Scope) -> Result<Pass, Refusal> {
+        match (&judged, &self.shared.metrics) {
+            (Ok(Pass::Token(grant)), _) => tracing::debug!(token = %grant.id, scope = scope.as_str(), "let in"),
+            (Err(refusal), Some(metrics)) => metrics.refused(*refusal),
+            _ => {}
+        }
+        judged
+    }
+
+    /// For asking again while the answer to a request leaves that was let in for this purpose.
+    pub(in crate::http) fn admission(&self, request: &HttpRequest, scope: Scope) -> Admission {
+        Admission { gate: self.clone(), presented: Credentials::of(request), scope }
     }
 
     /// Whether a request may see what is for this purpose only. Who may not is not turned away, but shown less.
@@ -257,7 +287,6 @@ fn allow(tokens: &Snapshot, presented: &Presented, scope: Scope) -> Result<Pass,
     if !grant.has(scope) {
         return Err(Refusal::Scope(scope));
     }
-    tracing::debug!(token = %grant.id, scope = scope.as_str(), "let in");
     Ok(Pass::Token(Arc::clone(grant)))
 }
 
@@ -315,6 +344,25 @@ mod tests {
         assert_eq!(gate.judge(&writer.1, Scope::Admin).unwrap_err(), Refusal::Scope(Scope::Admin));
         assert_eq!(gate.judge(&admin.1, Scope::Write).unwrap_err(), Refusal::Scope(Scope::Write));
         assert!(gate.lets_see(&admin.1, Scope::Admin) && !gate.lets_see(&writer.1, Scope::Admin));
+    }
+
+    #[test]
+    fn an_admission_stands_until_its_token_is_revoked_or_expires_or_one_is_needed() {
+        let gate = shut(true);
+        gate.take(&TokenList::default());
+        let of_anybody = gate.admission(&nothing(), Scope::Read);
+        assert_eq!(of_anybody.still_stands(), Ok(()));
+        let (stored, asked) = made(Scope::Read);
+        gate.take(&list(vec![stored.clone()]));
+        assert_eq!(of_anybody.still_stands(), Err(Refusal::Missing));
+        let admission = gate.admission(&asked, Scope::Read);
+        assert_eq!(admission.still_stands(), Ok(()));
+        let mut token = Token::read(&stored).unwrap();
+        token.expires = Some(Timestamp::now());
+        gate.take(&list(vec![token.store().unwrap()]));
+        assert_eq!(admission.still_stands(), Err(Refusal::Expired));
+        gate.take(&list(Vec::new()));
+        assert_eq!(admission.still_stands(), Err(Refusal::Unknown), "revoked");
     }
 
     #[test]

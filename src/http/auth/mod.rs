@@ -3,6 +3,8 @@
 //! Constraints:
 //! - A request is judged without a lock, without taking memory, and without asking anybody: by one hash and a look into a
 //!   snapshot. A task of its own exchanges that ([`Keeper`]).
+//! - An answer that is made while it is taken is judged again with each piece ([`Admission`]), so that nobody reads on for hours
+//!   with a token that is no longer one.
 //! - Whoever is turned away learns only that: no token, one that is none, unknown, wrong, expired or revoked get the same
 //!   answer. A token that is unknown costs the same work as one that is known.
 //! - Where no token was ever seen anybody is let in, but only on an address that no other machine reaches, or where that was
@@ -30,6 +32,6 @@ mod snapshot;
 
 pub(in crate::http) use credentials::Credentials;
 pub use gate::Gate;
-pub(in crate::http) use gate::{Pass, Refusal};
+pub(in crate::http) use gate::{Admission, Pass, Refusal};
 pub use keeper::Keeper;
 pub use options::{Exposure, Options};

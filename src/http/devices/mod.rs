@@ -1,7 +1,7 @@
 //! `GET /v1/users/{user}/devices` and `GET /v1/silent`: which devices have beaten, and which have gone silent.
 //!
-//! Constraints: an answer is one page, and no more is in memory than that and a page of each partition. A page goes on by the
-//! order of what it lists, not by a number of places, so nothing that stays is missed or told twice while others come and go.
+//! Constraints: an answer is one page, bounded in devices and in bytes, and no more is in memory than that and a page of each
+//! partition; it stands in the byte budget until it is taken. A page goes on by the order of what it lists, not by a number of places, so nothing that stays is missed or told twice while others come and go.
 //! What is asked of the buffer while it serves heartbeats is bounded in each call, and in how many of these are answered at
 //! the same time.
 
@@ -11,7 +11,7 @@ mod params;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::http::header::CACHE_CONTROL;
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::{HttpRequest, HttpResponse, web};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -20,7 +20,9 @@ use utoipa::ToSchema;
 
 use super::Services;
 use super::auth::Pass;
+use super::budget::{NoRoom, Reservation};
 use super::ingest::Edge;
+use super::outgoing::{Held, PIECE, in_pieces};
 use super::problem::{Kind, Problem};
 use crate::buffer::{self, DEVICES_AT_ONCE, Devices, SeenDevice, Unseen};
 use crate::heartbeat::{Partition, partition_of};
@@ -28,10 +30,13 @@ use crate::token::Scope;
 
 pub(super) use params::{DEFAULT_LIMIT, MAX_LIMIT, OfUser, Silent};
 
-/// Of these questions are answered at the same time.
-const AT_ONCE: usize = 16;
+/// Of these questions are answered at the same time: with the longest names each takes some ten MiB while it is.
+const AT_ONCE: usize = 4;
 /// How long one waits for its turn.
 const TURN_WITHIN: Duration = Duration::from_secs(2);
+
+/// Bytes of names beyond which a page ends, however many devices were asked for. Written as JSON they may be twice that.
+const PAGE_BYTES: usize = 1 << 20;
 
 /// Lets them come one after the other.
 #[derive(Debug)]
@@ -101,9 +106,10 @@ pub(super) async fn of_user(
         }
         let _turn = turns.take().await?;
         let partitions = partitions(&edge).await?;
-        list_user(&*services.devices, partitions, &asked).await.map_err(Problem::unanswered)
+        let listed = list_user(&*services.devices, partitions, &asked).await.map_err(Problem::unanswered)?;
+        leave(&request, &edge, &listed)
     };
-    respond(&request, answer.await)
+    answer.await.unwrap_or_else(|problem| problem.respond(&request))
 }
 
 /// `GET /v1/silent`.
@@ -122,9 +128,10 @@ pub(super) async fn silent(
         }
         let _turn = turns.take().await?;
         let partitions = partitions(&edge).await?;
-        list_silent(&services.devices, partitions, &pass, &asked).await.map_err(Problem::unanswered)
+        let listed = list_silent(&services.devices, partitions, &pass, &asked).await.map_err(Problem::unanswered)?;
+        leave(&request, &edge, &listed)
     };
-    respond(&request, answer.await)
+    answer.await.unwrap_or_else(|problem| problem.respond(&request))
 }
 
 /// By the address first, so that guessing tokens is limited.
@@ -137,11 +144,28 @@ async fn partitions(edge: &Edge) -> Result<Partition, Problem> {
     edge.intake.partitions().await.map_err(Problem::unanswered)
 }
 
-fn respond<T: Serialize>(request: &HttpRequest, answer: Result<T, Problem>) -> HttpResponse {
-    match answer {
-        Ok(answer) => HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(answer),
-        Err(problem) => problem.respond(request),
+/// The answer, which stands in the byte budget and in what its address may hold of that, unless it is short.
+fn leave(request: &HttpRequest, edge: &Edge, listed: &impl Serialize) -> Result<HttpResponse, Problem> {
+    let unwritten = |error| Problem::new(Kind::Internal, "The devices cannot be written.").with_cause(error);
+    let body = serde_json::to_vec(listed).map_err(unwritten)?;
+    let mut reservation = Reservation::empty(&edge.budget);
+    let mut share = edge.shares.of(edge.client(request));
+    if body.len() > PIECE {
+        reservation.grow(body.len()).map_err(|NoRoom| {
+            let detail = "Too much is under way at this moment; ask again in a moment, or for fewer devices.";
+            Problem::new(Kind::Overloaded, detail).with_cause("the byte budget is in use")
+        })?;
+        share.grow_to(body.len()).map_err(|NoRoom| {
+            let detail =
+                "Too many answers of this address are not taken yet; take them, or ask for fewer devices at a time.";
+            Problem::new(Kind::Overloaded, detail).with_cause("answers of one address hold half of the byte budget")
+        })?;
     }
+    let response = HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, "application/json"))
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .body(body);
+    Ok(in_pieces(response, Held::in_share(reservation, share), edge.bounds.answer))
 }
 
 impl Turns {
@@ -153,24 +177,51 @@ impl Turns {
     }
 }
 
+/// What a page has room for.
+#[derive(Debug)]
+struct Room {
+    devices: usize,
+    bytes: usize,
+}
+
+impl Room {
+    fn of(limit: u32) -> Self {
+        Self { devices: limit as usize, bytes: PAGE_BYTES }
+    }
+
+    /// Takes it for one more device. Whether there was any.
+    fn take(&mut self, device: &SeenDevice) -> bool {
+        if self.devices == 0 || self.bytes == 0 {
+            return false;
+        }
+        self.devices -= 1;
+        self.bytes = self.bytes.saturating_sub(device.user_id.len() + device.device_id.len());
+        true
+    }
+}
+
 async fn list_user(devices: &dyn Devices, partitions: Partition, asked: &OfUser) -> Result<UserDevices, buffer::Error> {
     let silent_before = asked.after.before(now_ms());
     let partition = partition_of(&asked.user, partitions);
     let mut found: Vec<SeenDevice> = Vec::new();
-    // One more than is shown tells whether there are more.
-    let wanted = asked.limit as usize + 1;
-    while found.len() < wanted {
-        let most = u32::try_from(wanted - found.len()).unwrap_or(u32::MAX).min(DEVICES_AT_ONCE);
+    let (mut room, mut more) = (Room::of(asked.limit), false);
+    while !more {
+        // One more than there is room for tells whether there are more.
+        let most = u32::try_from(room.devices + 1).unwrap_or(u32::MAX).min(DEVICES_AT_ONCE);
         let behind = found.last().map(|last| last.device_id.as_str()).or(asked.behind.as_deref());
         let page = devices.devices_of(partition, &asked.user, behind, most).await?;
         let is_last = page.len() < most as usize;
-        found.extend(page);
+        for device in page {
+            more = !room.take(&device);
+            if more {
+                break;
+            }
+            found.push(device);
+        }
         if is_last {
             break;
         }
     }
-    let more = found.len() == wanted;
-    found.truncate(asked.limit as usize);
     let next = found.last().filter(|_| more).map(|last| asked.next(&last.device_id));
     let state = |device: &SeenDevice| if device.last_seen < silent_before { "silent" } else { "beating" };
     let devices = found.into_iter().map(|device| UserDevice {
@@ -202,12 +253,12 @@ async fn list_silent(
     let wanted = if all { asked.limit.saturating_add(1) } else { u32::MAX };
     let before = asked.after.before(now_ms());
     let mut unseen = Unseen::new(devices.clone(), of, before, asked.behind.as_ref(), wanted);
-    let (mut found, mut more) = (Vec::new(), false);
+    let (mut found, mut room, mut more) = (Vec::new(), Room::of(asked.limit), false);
     while let Some(device) = unseen.next().await? {
         if !is_asked_for(&device) {
             continue;
         }
-        more = found.len() == asked.limit as usize;
+        more = !room.take(&device);
         if more {
             break;
         }
@@ -229,4 +280,21 @@ fn now_ms() -> i64 {
 /// As RFC 3339 has it, to the millisecond.
 fn time(ms: i64) -> String {
     Timestamp::from_millisecond(ms).map_or_else(|_| ms.to_string(), |time| format!("{time:.3}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_has_room_for_so_many_devices_and_so_many_bytes() {
+        let device = |length| SeenDevice { last_seen: 0, user_id: "u".into(), device_id: "d".repeat(length) };
+        let fits = |limit, length| {
+            let mut room = Room::of(limit);
+            (0..20_000).take_while(|_| room.take(&device(length))).count()
+        };
+        assert_eq!(fits(7, 128), 7);
+        assert_eq!(fits(10_000, 100), 10_000, "names of usual length are bounded by their number alone");
+        assert_eq!(fits(10_000, 127), PAGE_BYTES / 128);
+    }
 }

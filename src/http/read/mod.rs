@@ -2,28 +2,29 @@
 //!
 //! Constraints: with `limit`, and for JSON always, the answer is one page, made before its head is sent. Else it is the whole
 //! range as a stream in bounded memory. HTTP/1.0 has no chunks, by which the end of a stream is told from its breaking off: there
-//! the whole range is a page as well, and refused if it is more than that. At most `read_streams` answers are under way at once; one that finds no place within
-//! [`PLACE_WAIT`] is 503. Encoding runs on threads that give way to those that serve connections.
+//! the whole range is a page as well, and refused if it is more than that. Few answers are under way at once (`places`), and one
+//! that finds no place soon is 503. It goes on for no longer than its token is one. Encoding runs on threads that give way to
+//! those that serve connections.
 
 mod page;
 mod params;
+mod places;
 mod stream;
-
-use std::sync::Arc;
-use std::time::Duration;
 
 use actix_web::body::{BodyStream, BoxBody};
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, LINK};
 use actix_web::http::{Method, Version};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::page::Paged;
 use self::params::Asked;
 pub(super) use self::params::{DEFAULT_LIMIT, MAX_LIMIT};
+use self::places::Reader;
+pub(super) use self::places::Reads;
 use self::stream::{Leaving, Walk};
 use super::accept;
 use super::answer::RateFields;
+use super::auth::Refusal;
 use super::ingest::Edge;
 use super::problem::{Kind, Problem};
 use super::services::Services;
@@ -31,38 +32,11 @@ use crate::query::output::{ExportError, Format};
 use crate::query::{self, Coverage, Reading};
 use crate::token::Scope;
 
-/// How long a read waits for its place.
-const PLACE_WAIT: Duration = Duration::from_secs(1);
-
 const TOO_MANY_FOR_HTTP_1_0: &str = "There are more heartbeats than one answer of HTTP/1.0 can hold: ask with HTTP/1.1, or give \
     `limit` and follow `Link`.";
 
 /// What an answer covers.
 const SYSTOLE_COVERS: HeaderName = HeaderName::from_static("systole-covers");
-
-/// The places of reads.
-#[derive(Debug)]
-pub(super) struct Reads {
-    places: Arc<Semaphore>,
-}
-
-impl Reads {
-    pub(super) fn new(at_once: usize) -> Self {
-        Self { places: Arc::new(Semaphore::new(at_once)) }
-    }
-
-    /// Places that are free.
-    pub(super) fn free(&self) -> usize {
-        self.places.available_permits()
-    }
-
-    async fn place(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        match tokio::time::timeout(PLACE_WAIT, self.places.clone().acquire_owned()).await {
-            Ok(Ok(place)) => Ok(place),
-            _ => Err(Problem::overloaded_reads("read_streams answers are under way")),
-        }
-    }
-}
 
 /// Why an answer cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -73,12 +47,16 @@ enum Fault {
     /// It cannot be written in its format.
     #[error(transparent)]
     Unwritten(#[from] ExportError),
+    /// Whoever reads it was let in, and would not be now.
+    #[error("its token was revoked or has expired, or one is needed now")]
+    TurnedAway(Refusal),
 }
 
 impl From<Fault> for Problem {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Unread(error) => Self::unread(error),
+            Fault::TurnedAway(refusal) => refusal.into(),
             Fault::Unwritten(_) => {
                 Self::new(Kind::Internal, "The heartbeats cannot be written in this format.").with_cause(fault)
             }
@@ -107,7 +85,9 @@ async fn answer(request: &HttpRequest, edge: &Edge, reading: &Reading, reads: &R
         return Err(Problem::new(Kind::ForbiddenUser, "The token may not read heartbeats of this user."));
     }
     let format = accept::choose(request.headers(), &Format::ALL, Format::media_type).ok_or_else(not_acceptable)?;
-    let place = reads.place().await?;
+    let reader = Reader::of(&pass, edge.client(request));
+    let place = reads.place(reader).await?;
+    let admission = edge.gate.admission(request, Scope::Read);
 
     let mut response = head(format, reading);
     if let Some(rate) = RateFields::of(standing, &edge.limits) {
@@ -122,7 +102,7 @@ async fn answer(request: &HttpRequest, edge: &Edge, reading: &Reading, reads: &R
             let nothing = futures::stream::empty::<Result<_, std::io::Error>>();
             return Ok(response.body(BoxBody::new(BodyStream::new(nothing))));
         }
-        return Ok(response.body(walk.body(Leaving::new(place, request), request)));
+        return Ok(response.body(walk.body(Leaving::new(place, admission, request))));
     };
     let paged = page::read(&mut scan, &asked.query, format, limit).await?;
     if paging == Paging::AllOrNothing && paged.next.is_some() {
@@ -132,7 +112,7 @@ async fn answer(request: &HttpRequest, edge: &Edge, reading: &Reading, reads: &R
         response.insert_header((LINK, next));
     }
     let bytes = if format == Format::Json { framed(paged, reading.coverage()) } else { paged.rows };
-    Ok(response.body(stream::whole(bytes, Leaving::new(place, request))))
+    Ok(response.body(stream::whole(bytes, Leaving::new(place, admission, request))))
 }
 
 /// In how many pieces a question is answered.

@@ -2,7 +2,8 @@
 //!
 //! Constraints: what a body holds is one page of the scan and what was made of it, not yet taken; while it leaves it holds
 //! its place among the reads that are under way. A fault midway breaks the connection off, so that half an answer never
-//! looks like a whole one.
+//! looks like a whole one; and so does the end of what let its reader in, which is asked about before each piece but the first:
+//! a taker may be slow, and take hours for a large answer.
 
 use std::io;
 
@@ -11,41 +12,59 @@ use actix_web::body::{BodyStream, BoxBody, SizedStream};
 use actix_web::web::Data;
 use bytes::Bytes;
 use futures::Stream;
-use futures::stream::{try_unfold, unfold};
-use tokio::sync::OwnedSemaphorePermit;
+use futures::stream::try_unfold;
 
 use super::super::access::Access;
+use super::super::auth::Admission;
+use super::super::outgoing::PIECE;
 use super::super::pulse::Streaming;
 use super::super::request_id::RequestId;
 use super::super::routes::Route;
 use super::Fault;
+use super::places::Place;
 use crate::query::Scan;
 use crate::query::output::{Encoder, Format};
 
 /// Heartbeats that are read and written at a time.
 const ROWS: usize = 4096;
-/// Bytes handed on at once: half of what the framework gathers before it writes.
-const PIECE: usize = 16 << 10;
 
-/// What is held while an answer leaves: its place among the reads, and the word that it makes progress of its own.
+/// What is held while an answer leaves: its place among the reads, the word that it makes progress of its own, what let its
+/// reader in, and who is told should it break off.
 #[derive(Debug)]
 pub(super) struct Leaving {
-    _place: OwnedSemaphorePermit,
+    _place: Place,
     _streaming: Streaming,
+    admission: Admission,
+    /// A piece has gone: what is short has been judged once and goes as a whole.
+    has_begun: bool,
+    report: Report,
 }
 
 impl Leaving {
-    pub(super) fn new(place: OwnedSemaphorePermit, request: &HttpRequest) -> Self {
-        Self { _place: place, _streaming: Streaming::of(request) }
+    pub(super) fn new(place: Place, admission: Admission, request: &HttpRequest) -> Self {
+        Self {
+            _place: place,
+            _streaming: Streaming::of(request),
+            admission,
+            has_begun: false,
+            report: Report::of(request),
+        }
+    }
+
+    /// Lets go what comes next, or breaks off.
+    fn let_go(&mut self, next: Result<Option<Bytes>, Fault>) -> io::Result<Option<Bytes>> {
+        let is_asked_about = std::mem::replace(&mut self.has_begun, true) && matches!(next, Ok(Some(_)));
+        let stands = if is_asked_about { self.admission.still_stands() } else { Ok(()) };
+        stands.map_err(Fault::TurnedAway).and(next).map_err(|fault| self.report.broke_off(&fault))
     }
 }
 
 /// A body that is there as a whole.
 pub(super) fn whole(bytes: Vec<u8>, leaving: Leaving) -> BoxBody {
     let length = bytes.len() as u64;
-    let pieces = unfold((Bytes::from(bytes), leaving), |(mut rest, leaving)| async move {
-        let piece = next_piece(&mut rest)?;
-        Some((Ok::<_, io::Error>(piece), (rest, leaving)))
+    let pieces = try_unfold((Bytes::from(bytes), leaving), |(mut rest, mut leaving)| async move {
+        let piece = leaving.let_go(Ok(next_piece(&mut rest)))?;
+        Ok::<_, io::Error>(piece.map(|piece| (piece, (rest, leaving))))
     });
     BoxBody::new(SizedStream::new(length, Box::pin(pieces)))
 }
@@ -103,22 +122,20 @@ impl Walk {
     }
 
     /// The body.
-    pub(super) fn body(self, leaving: Leaving, request: &HttpRequest) -> BoxBody {
-        let report = Report::of(request);
-        BoxBody::new(BodyStream::new(Box::pin(self.pieces(leaving, report))))
+    pub(super) fn body(self, leaving: Leaving) -> BoxBody {
+        BoxBody::new(BodyStream::new(Box::pin(self.pieces(leaving))))
     }
 
-    fn pieces(self, leaving: Leaving, report: Report) -> impl Stream<Item = io::Result<Bytes>> {
-        try_unfold((self, leaving, report), |(mut walk, leaving, report)| async move {
-            match walk.next().await {
-                Ok(piece) => Ok(piece.map(|piece| (piece, (walk, leaving, report)))),
-                Err(fault) => Err(report.broke_off(&fault)),
-            }
+    fn pieces(self, leaving: Leaving) -> impl Stream<Item = io::Result<Bytes>> {
+        try_unfold((self, leaving), |(mut walk, mut leaving)| async move {
+            let piece = leaving.let_go(walk.next().await)?;
+            Ok(piece.map(|piece| (piece, (walk, leaving))))
         })
     }
 }
 
 /// Who is told that an answer broke off.
+#[derive(Debug)]
 struct Report {
     access: Option<Data<Access>>,
     id: Option<RequestId>,
@@ -135,5 +152,35 @@ impl Report {
         }
         // The framework logs this one, and ends the connection without the end of the answer.
         io::Error::other("an answer broke off")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::body::MessageBody;
+    use actix_web::test::TestRequest;
+    use futures::future::poll_fn;
+    use prometheus::Registry;
+
+    use super::super::super::auth::{Exposure, Gate};
+    use super::super::places::{Reader, Reads};
+    use super::*;
+    use crate::token::{Scope, Secret, StoredToken, TokenList};
+
+    #[tokio::test]
+    async fn a_page_breaks_off_as_well_once_its_reader_would_not_be_let_in() {
+        let (exposure, listen) = (Exposure { allow_anonymous: false }, ([127, 0, 0, 1], 0).into());
+        let gate = Gate::shut(&exposure, listen, &Registry::new()).unwrap();
+        gate.take(&TokenList::default());
+        let request = TestRequest::get().to_http_request();
+        let place = Reads::new(1).place(Reader::Address([192, 0, 2, 1].into())).await.unwrap();
+        let leaving = Leaving::new(place, gate.admission(&request, Scope::Read), &request);
+        let mut body = Box::pin(whole(vec![7; 3 * PIECE], leaving));
+        let mut next = async || poll_fn(|context| body.as_mut().poll_next(context)).await;
+        assert_eq!(next().await.unwrap().unwrap().len(), PIECE);
+        // Somebody makes a token, so this reader needs one.
+        let (id, _) = Secret::mint().unwrap();
+        gate.take(&TokenList { version: None, tokens: vec![StoredToken { id, text: String::new() }] });
+        assert!(next().await.unwrap().is_err());
     }
 }

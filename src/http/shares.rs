@@ -1,11 +1,12 @@
-//! What one sender may hold of the byte budget by bodies that are still on their way.
+//! What one address may hold of the byte budget: by bodies that are still on their way, and by lists that it has asked for and
+//! not yet taken.
 //!
-//! A body that comes slowly holds its room for as long as the body deadline lets it, and a few large ones hold all there is.
-//! So one address may fill half of the budget in this way, and the rest stays for others. What has come whole is no longer
-//! counted here: how long it stays is the server's doing.
+//! A body that comes slowly holds its room for as long as the body deadline lets it, an answer that is taken slowly as long as
+//! that for answers, and a few large ones hold all there is. So one address may fill half of the budget in this way, and the
+//! rest stays for others. A body that has come whole is no longer counted here: how long it stays is the server's doing.
 //!
-//! Only bodies that come in more than one piece are counted, so that a single heartbeat costs no lock. Addresses are as many
-//! as there are such bodies under way.
+//! Only bodies that come in more than one piece are counted, and answers that leave so: a single heartbeat costs no lock.
+//! Addresses are as many as there are such bodies and answers under way.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -14,22 +15,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::budget::NoRoom;
 use super::limits::unit_of;
 
-/// Bytes of bodies on their way, by address.
+/// Bytes held, by address.
 #[derive(Debug)]
-pub(super) struct Arriving {
+pub(super) struct Shares {
     held: Mutex<HashMap<IpAddr, usize>>,
     most: usize,
 }
 
-impl Arriving {
+impl Shares {
     /// Half of the budget for each address, and at least what one body may take.
     pub(super) fn new(budget_bytes: usize, body_bytes: usize) -> Arc<Self> {
         Arc::new(Self { held: Mutex::default(), most: (budget_bytes / 2).max(body_bytes) })
     }
 
-    /// For one body of this address.
-    pub(super) fn body_of(self: &Arc<Self>, sender: IpAddr) -> Share {
-        Share { all: Arc::clone(self), sender: unit_of(sender), bytes: 0 }
+    /// For one body or answer of this address.
+    pub(super) fn of(self: &Arc<Self>, holder: IpAddr) -> Share {
+        Share { all: Arc::clone(self), holder: unit_of(holder), bytes: 0 }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
@@ -38,11 +39,11 @@ impl Arriving {
     }
 }
 
-/// What one body on its way holds of its sender's share. Dropping it gives that back.
+/// What one body or answer holds of its address's share. Dropping it gives that back.
 #[derive(Debug)]
 pub(super) struct Share {
-    all: Arc<Arriving>,
-    sender: IpAddr,
+    all: Arc<Shares>,
+    holder: IpAddr,
     bytes: usize,
 }
 
@@ -50,18 +51,18 @@ impl Share {
     /// Takes more, so that it is `bytes`, or nothing.
     ///
     /// # Errors
-    /// The sender would hold more than its share.
+    /// The address would hold more than its share.
     pub(super) fn grow_to(&mut self, bytes: usize) -> Result<(), NoRoom> {
         let more = bytes.saturating_sub(self.bytes);
         if more == 0 {
             return Ok(());
         }
         let mut held = self.all.lock();
-        let of_sender = held.get(&self.sender).copied().unwrap_or_default().saturating_add(more);
-        if of_sender > self.all.most {
+        let of_holder = held.get(&self.holder).copied().unwrap_or_default().saturating_add(more);
+        if of_holder > self.all.most {
             return Err(NoRoom);
         }
-        held.insert(self.sender, of_sender);
+        held.insert(self.holder, of_holder);
         self.bytes = bytes;
         Ok(())
     }
@@ -73,10 +74,10 @@ impl Drop for Share {
             return;
         }
         let mut held = self.all.lock();
-        if let Some(of_sender) = held.get_mut(&self.sender) {
-            *of_sender -= self.bytes;
-            if *of_sender == 0 {
-                held.remove(&self.sender);
+        if let Some(of_holder) = held.get_mut(&self.holder) {
+            *of_holder -= self.bytes;
+            if *of_holder == 0 {
+                held.remove(&self.holder);
             }
         }
     }
@@ -88,40 +89,40 @@ mod tests {
 
     #[test]
     fn an_address_holds_half_of_the_budget_and_gives_it_back() {
-        let arriving = Arriving::new(100, 10);
+        let shares = Shares::new(100, 10);
         let [one, other] = ["192.0.2.1", "192.0.2.2"].map(|address| address.parse().unwrap());
-        let (mut first, mut second) = (arriving.body_of(one), arriving.body_of(one));
+        let (mut first, mut second) = (shares.of(one), shares.of(one));
         first.grow_to(20).unwrap();
         first.grow_to(30).unwrap();
         assert_eq!(second.grow_to(21), Err(NoRoom));
         second.grow_to(20).unwrap();
         assert_eq!(first.grow_to(31), Err(NoRoom));
-        arriving.body_of(other).grow_to(50).unwrap();
+        shares.of(other).grow_to(50).unwrap();
         drop(first);
         second.grow_to(50).unwrap();
         drop(second);
-        assert!(arriving.lock().is_empty());
+        assert!(shares.lock().is_empty());
     }
 
     #[test]
     fn the_largest_body_always_fits() {
-        let arriving = Arriving::new(100, 80);
-        assert_eq!(arriving.body_of([192, 0, 2, 1].into()).grow_to(80), Ok(()));
+        let shares = Shares::new(100, 80);
+        assert_eq!(shares.of([192, 0, 2, 1].into()).grow_to(80), Ok(()));
     }
 
     #[test]
     fn what_was_refused_leaves_nothing_behind() {
-        let arriving = Arriving::new(100, 10);
-        assert_eq!(arriving.body_of([192, 0, 2, 1].into()).grow_to(51), Err(NoRoom));
-        assert!(arriving.lock().is_empty());
+        let shares = Shares::new(100, 10);
+        assert_eq!(shares.of([192, 0, 2, 1].into()).grow_to(51), Err(NoRoom));
+        assert!(shares.lock().is_empty());
     }
 
     #[test]
     fn one_network_of_ipv6_is_one_address() {
-        let arriving = Arriving::new(100, 10);
+        let shares = Shares::new(100, 10);
         let [one, other] = ["2001:db8::1", "2001:db8::2"].map(|address| address.parse().unwrap());
-        let mut first = arriving.body_of(one);
+        let mut first = shares.of(one);
         first.grow_to(50).unwrap();
-        assert_eq!(arriving.body_of(other).grow_to(1), Err(NoRoom));
+        assert_eq!(shares.of(other).grow_to(1), Err(NoRoom));
     }
 }
