@@ -17,7 +17,7 @@ use crate::heartbeat::{ClaimId, Partition};
 use crate::token::{StoredToken, TokenId, TokenList, TokenVersion};
 
 /// Of the bodies of calls and answers.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// How large a message may be.
 #[derive(Debug, Clone, Copy)]
@@ -395,6 +395,7 @@ mod tests {
             cap_bytes: 9,
             devices: 10,
             devices_forgotten: 11,
+            vanished: 12,
         };
         let registration = Registration { dataset: DatasetId::from_u128(0xd), partitions: 4 };
         for (answer, text) in [
@@ -415,7 +416,7 @@ mod tests {
                     r#"{"status":{"partition":7,"ledger":{"accepted":18446744073709551615,"pending":2,"claimed":3,"#,
                     r#""acked":4,"dead":5,"dropped":6,"bytes":7},"oldest_pending":{"secs":1,"nanos":500000000},"#,
                     r#""owner":"00000000-0000-0000-0000-00000000000b","claim":{"id":"00000000-0000-0000-0000-00000000000c","#,
-                    r#""rows":3,"age":{"secs":1,"nanos":0},"deaths":2},"cap_rows":8,"cap_bytes":9,"devices":10,"devices_forgotten":11}}"#
+                    r#""rows":3,"age":{"secs":1,"nanos":0},"deaths":2},"cap_rows":8,"cap_bytes":9,"devices":10,"devices_forgotten":11,"vanished":12}}"#
                 ),
             ),
             (
