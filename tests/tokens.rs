@@ -427,7 +427,7 @@ fn an_erased_redis_opens_no_door() {
 fn a_redis_that_was_demoted_under_a_running_door_answers_nobody() {
     let world = World::on(Buffer::Redis);
     let (_, token) = create(&world, &["--scope=write", "--user=ada"]);
-    let (_, admin) = create(&world, &["--scope=admin", "--scope=read"]);
+    let (_, admin) = create(&world, &["--scope=admin", "--scope=read", "--all-users"]);
     let all = running(&world, &[QUICK, "--token-stale-after=1s"]);
     let door = Door::of(&all[0]);
     door.await_status(Some(&token), 202);

@@ -321,7 +321,7 @@ mod tests {
     /// Holds the text of a body, and that it comes out as it went in.
     async fn holds<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(body: T, text: &str) {
         let message = Message::new(&body, Vec::new(), ANSWER).unwrap();
-        assert_eq!(std::str::from_utf8(&message.head).unwrap(), format!(r#"{{"version":3,"body":{text}}}"#));
+        assert_eq!(std::str::from_utf8(&message.head).unwrap(), format!(r#"{{"version":4,"body":{text}}}"#));
         assert_eq!(through::<T>(&message, ANSWER).await.unwrap().0, body);
     }
 
