@@ -52,6 +52,7 @@ pub async fn run(args: Serve) -> Outcome {
             devices: buffer.clone(),
             dataset: dataset.clone(),
             snapshot: monitor.snapshot(),
+            fault: monitor.fault(),
             batcher_ttl: ttl,
             health: health.clone(),
         },

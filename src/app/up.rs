@@ -68,6 +68,7 @@ pub async fn run(args: Up) -> Outcome {
             devices: shared.clone(),
             dataset: Some(dataset.clone()).into(),
             snapshot: monitor.snapshot(),
+            fault: monitor.fault(),
             batcher_ttl: *args.buffer.batcher_ttl,
             health: health.clone(),
         },

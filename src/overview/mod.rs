@@ -30,13 +30,14 @@ use prometheus::{IntCounterVec, Registry};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use self::advice::Situation;
 use self::history::Flow;
 use self::inventory::{Inventory, Looked};
 use self::report::{BooksOfFiles, DeadLetters, History, Rates, Role, Silent, Status};
 use self::shared::Shared;
 use crate::books::audit::{self, Verdict};
 use crate::buffer::monitor::Snapshot;
-use crate::buffer::{Devices, Inspect};
+use crate::buffer::{self, Devices, Inspect};
 use crate::dataset::Awaited;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Register;
@@ -67,6 +68,8 @@ pub struct Sources {
     pub dataset: Awaited,
     /// What the monitor sees.
     pub snapshot: watch::Receiver<Option<Arc<Snapshot>>>,
+    /// Why it could not look the last time.
+    pub fault: watch::Receiver<Option<buffer::Error>>,
     /// A batcher without a sign of life for so long counts as dead.
     pub batcher_ttl: Duration,
     /// How the parts are.
@@ -184,8 +187,10 @@ impl Inner {
             tokio::join!(self.files(), self.dead_letters(snapshot.clone()), self.silent(snapshot.clone()));
         let (books, books_unknown) = self.books(files.as_deref()).await;
         // The buffer as it is by now, and not before the parts that tell of it.
-        let verdict = gather::verdict(self.sources.health.snapshot());
+        let (parts, fault) = (self.sources.health.snapshot(), self.sources.fault.borrow().clone());
         let snapshot = self.sources.snapshot.borrow().clone();
+        let role = self.sources.role;
+        let verdict = gather::verdict(parts, &Situation::of(role, fault.as_ref(), snapshot.as_deref()));
         let now = Instant::now();
         let flow = self.flow().rates(now);
         let rates = Rates {
@@ -197,13 +202,15 @@ impl Inner {
         Status {
             now: now_ms(),
             version: env!("CARGO_PKG_VERSION"),
-            role: self.sources.role,
+            role,
             uptime_s: self.started.elapsed().as_secs(),
             verdict,
             rates,
             refused: gather::refused(&self.registry.gather()),
-            buffer: snapshot.map(|snapshot| gather::buffer(self.sources.role, snapshot, now)),
-            batchers: snapshot.map(|seen| gather::batchers(seen, self.sources.batcher_ttl)).unwrap_or_default(),
+            buffer: snapshot.map(|snapshot| gather::buffer(role, snapshot, now)),
+            batchers: snapshot
+                .filter(|_| fault.is_none())
+                .map(|seen| gather::batchers(seen, self.sources.batcher_ttl, now)),
             files: files.map(|looked| looked.files.clone()),
             dead_letters: dead_letters.map(|letters| (*letters).clone()),
             silent: silent.map(|silent| (*silent).clone()),

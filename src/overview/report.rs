@@ -42,8 +42,8 @@ pub struct Status {
     pub refused: Vec<Refused>,
     /// Null before the buffer was looked at for the first time.
     pub buffer: Option<BufferState>,
-    /// Everyone who takes heartbeats out of the buffer, by id.
-    pub batchers: Vec<BatcherState>,
+    /// Everyone who takes heartbeats out of the buffer, by id. Null while the buffer cannot be looked at.
+    pub batchers: Option<Vec<BatcherState>>,
     /// Null where this process sees no files, or has not read them yet.
     pub files: Option<Files>,
     /// Null where they cannot be listed.
@@ -59,7 +59,7 @@ pub struct Status {
 pub struct Verdict {
     /// As `/health`.
     pub well: bool,
-    /// Every part that matters and is not well.
+    /// Every part that matters and is not well, causes before their effects; none that only repeats another.
     pub problems: Vec<UnwellPart>,
 }
 

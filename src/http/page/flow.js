@@ -177,7 +177,7 @@ const showBatchers = ({ batchers, rates, buffer }) => {
   setNumber($("out-rate"), rates?.out, rate(rates?.out));
   const of = buffer?.partitions.length;
   const held = new Set(alive.flatMap((one) => one.partitions)).size;
-  setText($("batchers-partitions"), of === undefined ? NOTHING : `${held} of ${many(of, "partition")}`);
+  setText($("batchers-partitions"), of === undefined || !batchers ? NOTHING : `${held} of ${many(of, "partition")}`);
   if (!batchers) flag("batchers", "");
   else if (alive.length === 0) flag("batchers", "bad", "none alive");
   else if (gone > 0) flag("batchers", "warn", `${count(gone)} gone`);
