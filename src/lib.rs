@@ -2,7 +2,7 @@
 //!
 //! ARCHITECTURE.md is the map. Imports go down only: edge (`cli`, `app`, `config`, `http`) → services (`batcher`,
 //! `compactor`, `books`, `query`, `overview`, `silence`) → stores (`buffer`, `dataset`) → vocabulary (`heartbeat`, `token`);
-//! `telemetry`, `settings`, `failpoint` and `backoff` stand at the bottom and import nothing of ours. `fuzzing`, above all,
+//! `telemetry`, `settings`, `failpoint`, `backoff` and `percent` stand at the bottom and import nothing of ours. `fuzzing`, above all,
 //! exists for tests alone.
 
 pub mod app;
@@ -21,6 +21,7 @@ pub mod fuzzing;
 pub mod heartbeat;
 pub mod http;
 pub mod overview;
+mod percent;
 pub mod query;
 pub mod settings;
 pub mod silence;

@@ -6,10 +6,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Each module with what it may import of ours.
-const LAYERS: [(&str, &[&str]); 19] = [
+const LAYERS: [(&str, &[&str]); 20] = [
     ("backoff", &[]),
     ("failpoint", &[]),
     ("settings", &[]),
+    ("percent", &[]),
     ("telemetry", &[]),
     ("heartbeat", &[]),
     ("token", &["heartbeat"]),
@@ -19,9 +20,9 @@ const LAYERS: [(&str, &[&str]); 19] = [
     ("compactor", &["dataset", "heartbeat", "telemetry", "failpoint", "settings"]),
     ("books", &["buffer", "dataset", "heartbeat"]),
     ("query", &["buffer", "dataset", "heartbeat", "telemetry", "settings", "failpoint"]),
-    ("silence", &["buffer", "heartbeat", "telemetry", "failpoint", "settings", "backoff"]),
+    ("silence", &["buffer", "heartbeat", "telemetry", "failpoint", "settings", "backoff", "percent"]),
     ("overview", &["books", "buffer", "dataset", "heartbeat", "telemetry"]),
-    ("http", &["overview", "query", "buffer", "heartbeat", "token", "telemetry", "failpoint", "settings"]),
+    ("http", &["overview", "query", "buffer", "heartbeat", "token", "telemetry", "failpoint", "settings", "percent"]),
     ("config", &["buffer", "batcher", "compactor", "dataset", "http", "query", "silence", "telemetry"]),
     (
         "cli",

@@ -188,6 +188,7 @@ fn people_list_the_silent_beside_a_running_collector_and_without_one(buffer: Buf
     all.into_iter().for_each(Systole::stop);
     judge();
     world.books(&["silent", "--after=soon"]).refused(2, &["after", "soon"]);
+    world.books(&["silent", "--after=8d"]).refused(2, &["after", "remember-devices", "7d"]);
     world.books(&["silent", "--user="]).refused(2, &["user"]);
 }
 
@@ -238,11 +239,12 @@ on_every_buffer! {
 #[test]
 fn what_is_asked_wrongly_is_named_and_nothing_is_kept_by_anybody() {
     let world = World::on(Buffer::Embedded);
-    let up = world.up().without("--address-rate=0").args(["--address-rate=1", "--address-burst=12"]).start();
+    let up = world.up().without("--address-rate=0").args(["--address-rate=1", "--address-burst=13"]).start();
     let get = |path: &str| client::get(&format!("{}{path}", up.url())).unwrap();
     for (path, words) in [
         ("/v1/silent?since=5m", "`since`"),
         ("/v1/silent?after=soon", "`after` must be a duration"),
+        ("/v1/silent?after=8d", "`after` must be at most 7days"),
         ("/v1/users/ada/devices?limit=0", "1 to 10000"),
         ("/v1/users/%00/devices", "control"),
         ("/v1/silent?cursor=x", "`cursor`"),

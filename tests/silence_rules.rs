@@ -6,6 +6,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -18,6 +19,8 @@ use tempfile::TempDir;
 const AFTER: Duration = Duration::from_secs(2);
 /// What a second watcher waits for, when the first has died: three looks and three seconds.
 const TAKEN_OVER: Duration = Duration::from_secs(20);
+/// When a server without rules takes back what others have left: four times three looks and three seconds, and more.
+const TAKEN_BACK: Duration = Duration::from_secs(20);
 /// In which nothing that was to come would fail to come.
 const QUIET: Duration = Duration::from_millis(1_500);
 const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -30,6 +33,7 @@ on_every_buffer!(
     late_heartbeats_tell_nothing,
     time_in_which_the_collector_was_down_counts_for_nobody,
     a_webhook_that_answers_500_is_asked_again_and_a_redirect_is_not_followed,
+    the_last_rule_takes_back_what_it_raised_and_is_a_new_one_when_it_returns,
 );
 
 /// A file of settings with one rule for each pattern, all of them to this receiver.
@@ -349,6 +353,177 @@ fn a_rule_that_is_gone_tells_nothing_more_of_what_it_raised() {
     assert_eq!(said, 1, "{log:?}");
 }
 
+fn the_last_rule_takes_back_what_it_raised_and_is_a_new_one_when_it_returns(buffer: Buffer) {
+    let (world, receiver) = (World::on(buffer), Receiver::start());
+    let rules = Rules::new(&receiver, &["*"]);
+    let mut collector = watched(&world, &rules);
+    await_watch(collector.door());
+    collector.client().must_keep(&[Beat::of("ada", "dies")]);
+    let first = receiver.await_deliveries(1, SOON);
+    wait::until("the delivery to be settled", SOON, || {
+        collector.door().metrics().sum("systole_silence_outbox_events") == Some(0.0)
+    });
+    collector.kill();
+    rules.write(&[]);
+    collector.resume();
+    // Another process might have the rules, and be on its way back: on Redis that is waited for.
+    wait::until("what was raised to be taken back", TAKEN_BACK, || {
+        collector.door().log().iter().any(|line| line.contains("rules that are no more"))
+    });
+    collector.client().must_keep(&[Beat::of("ada", "unwatched")]);
+    std::thread::sleep(AFTER + QUIET);
+    collector.kill();
+    rules.write(&[("*", &receiver)]);
+    collector.resume();
+    await_watch(collector.door());
+    collector.client().must_keep(&[Beat::of("ada", "dies")]);
+    let came = receiver.await_deliveries(2, SOON);
+    assert_eq!(devices(&came), [told("silent", "dies"), told("silent", "dies")], "no end of what was taken back");
+    assert_ne!(came[1].event()["id"], first[0].event()["id"]);
+    assert_eq!(devices(&receiver.deliveries()).len(), 2, "nor what was silent before the rule came back");
+}
+
+#[test]
+fn a_server_without_rules_leaves_those_of_another_alone() {
+    let (world, receiver) = (World::on(Buffer::Redis), Receiver::start());
+    let rules = Rules::new(&receiver, &["*"]);
+    world.register();
+    let mut with_rules = world.serve().args(rules.flags()).start();
+    with_rules.await_status("/health/ready", 200, SOON);
+    await_watch(&with_rules);
+    let without = world.serve().args(["--silence-every=200ms"]).start();
+    world.client(&with_rules).must_keep(&[Beat::of("ada", "dies")]);
+    receiver.await_deliveries(1, SOON);
+    wait::holds_for("the watch goes on", TAKEN_BACK, || {
+        let metrics = with_rules.metrics();
+        let sums = ["systole_silence_watching", "systole_silence_raised"].map(|name| metrics.sum(name));
+        if sums == [Some(1.0); 2] { Ok(()) } else { Err(format!("{sums:?}")) }
+    });
+    // Nor once it is gone for a moment.
+    with_rules.sigkill();
+    let again = world.serve().args(rules.flags()).start();
+    await_watch(&again);
+    world.client(&again).must_keep(&[Beat::of("ada", "dies")]);
+    let came = receiver.await_deliveries(2, SOON);
+    assert_eq!(devices(&came)[..2], [told("silent", "dies"), told("beating", "dies")]);
+    again.stop();
+    without.stop();
+}
+
+#[test]
+fn whom_the_byte_budget_turns_away_does_not_fall_silent() {
+    let (world, receiver) = (World::on(Buffer::Embedded), Receiver::start());
+    let rules = Rules::new(&receiver, &["*"]);
+    // Room for three bodies of 750 kB, and no fourth.
+    let small = ["--max-body=1000000B", "--max-inflated-body=1000000B", "--max-bulk=100", "--byte-budget=2500000B"];
+    let others = ["--trusted-proxies=127.0.0.1/32", "--body-deadline=60s"];
+    let up = world.up().args(rules.flags()).args(small).args(others).start();
+    up.await_status("/health/ready", 200, SOON);
+    await_watch(&up);
+    let client = world.client(&up);
+    client.must_keep(&[Beat::of("ada", "beats")]);
+    let slow: Vec<TcpStream> = (1..=3).map(|n| begin_a_long_body(up.address(), n)).collect();
+    let beat = || {
+        let beat = Beat::of("ada", "beats").json().to_string();
+        client.post_raw("application/json", beat + &" ".repeat(600_000)).status
+    };
+    wait::value("no room", SOON, || match beat() {
+        503 => Ok(()),
+        status => Err(status.to_string()),
+    });
+    wait::holds_for("nothing is told", 2 * AFTER, || {
+        assert_eq!(beat(), 503);
+        std::thread::sleep(Duration::from_millis(200));
+        let all = devices(&receiver.deliveries());
+        if all.is_empty() { Ok(()) } else { Err(format!("{all:?}")) }
+    });
+    drop(slow);
+    // Once nobody is refused any more, who does not beat is silent.
+    assert_eq!(devices(&receiver.await_deliveries(1, SOON)), [told("silent", "beats")]);
+    up.stop();
+}
+
+/// Sends 700 kB of a body of 750 kB, as from a client of its own.
+fn begin_a_long_body(address: &str, client: u8) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let head = format!(
+        "POST /v1/heartbeats HTTP/1.1\r\nHost: systole\r\nX-Forwarded-For: 192.0.2.{client}\r\n\
+         Content-Type: application/json\r\nContent-Length: 750000\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(&[b' '; 700_000]).unwrap();
+    stream
+}
+
+#[test]
+fn whom_a_rate_limit_turns_away_does_not_fall_silent_and_hushes_nobody_else() {
+    let (world, receiver) = (World::on(Buffer::Embedded), Receiver::start());
+    let rules = Rules::new(&receiver, &["*"]);
+    // So many a request, and ten seconds until there is room for the next.
+    let up = world.up().args(rules.flags()).args(["--user-rate=1", "--user-burst=10"]).start();
+    up.await_status("/health/ready", 200, SOON);
+    await_watch(&up);
+    let client = world.client(&up);
+    let many: Vec<Beat> = (0..10).map(|n| Beat::of("ada", &format!("device {n}"))).collect();
+    client.must_keep(&many);
+    client.must_keep(&[Beat::of("bob", "dies")]);
+    wait::holds_for("nothing is told of those that are turned away", 2 * AFTER, || {
+        assert_eq!(client.post_all(&many).status, 429);
+        std::thread::sleep(Duration::from_millis(200));
+        let all = receiver.deliveries();
+        let of_ada = all.iter().filter(|one| one.event()["user_id"] == "ada").count();
+        if of_ada == 0 { Ok(()) } else { Err(format!("{all:?}")) }
+    });
+    assert_eq!(devices(&receiver.deliveries()), [told("silent", "dies")]);
+    assert_eq!(receiver.await_deliveries(11, SOON).len(), 11);
+    up.stop();
+}
+
+#[test]
+fn webhooks_that_hang_hold_up_no_other_rule() {
+    let (world, receiver) = (World::on(Buffer::Embedded), Receiver::start());
+    // It takes connections, and answers nothing.
+    let hanging = TcpListener::bind("127.0.0.1:0").unwrap();
+    let rules = Rules::new(&receiver, &["z*"]);
+    let mut text = std::fs::read_to_string(rules.file()).unwrap();
+    for n in 0..8 {
+        let url = format!("http://{}/", hanging.local_addr().unwrap());
+        text += &format!("[[silence]]\nmatch = \"*\"\nafter = \"2s\"\nwebhook = {url:?}\nname = \"{n}\"\n");
+    }
+    std::fs::write(rules.file(), text).unwrap();
+    let collector = watched(&world, &rules);
+    await_watch(collector.door());
+    collector.client().must_keep(&[Beat::of("ada", "dies")]);
+    // Each is known to hang once it has, ten seconds long, four at a time.
+    wait::until("all to have a fault", Duration::from_secs(60), || {
+        collector.door().metrics().sum_where("systole_webhook_deliveries_total", |labels| {
+            labels.get("outcome").is_some_and(|outcome| outcome == "failed")
+        }) >= Some(8.0)
+    });
+    for n in 0..3 {
+        let device = format!("dies {n}");
+        collector.client().must_keep(&[Beat::of("zoe", &device)]);
+        let came = receiver.await_deliveries(n + 1, AFTER + Duration::from_secs(4));
+        assert_eq!(devices(&came)[n], told("silent", &device));
+    }
+}
+
+#[test]
+fn user_and_password_of_a_webhook_are_sent_as_what_they_stand_for() {
+    let (world, receiver) = (World::on(Buffer::Embedded), Receiver::start());
+    let rules = Rules::new(&receiver, &["*"]);
+    let text = std::fs::read_to_string(rules.file()).unwrap();
+    std::fs::write(rules.file(), text.replace("http://", "http://us%65r:p%40w@")).unwrap();
+    let collector = watched(&world, &rules);
+    await_watch(collector.door());
+    collector.client().must_keep(&[Beat::of("ada", "dies")]);
+    let came = receiver.await_deliveries(1, SOON);
+    // user:p@w
+    assert_eq!(came[0].header("authorization"), "Basic dXNlcjpwQHc=");
+    let log = collector.door().log().join("\n");
+    assert!(!log.contains("p%40w") && !log.contains("p@w") && !log.contains("dXNlcjpwQHc"), "{log}");
+}
+
 #[test]
 fn a_webhook_over_tls_is_trusted_by_its_authority_alone() {
     let (world, authority) = (World::on(Buffer::Embedded), Authority::new("receivers"));
@@ -425,4 +600,6 @@ fn rules_are_checked_at_the_start_and_shown_without_secrets() {
         std::fs::write(rules.file(), good.replace(from, to)).unwrap();
         up().refused(2, &words);
     }
+    std::fs::write(rules.file(), good).unwrap();
+    up().args(["--max-devices=0"]).refused(2, &["silence", "max-devices"]);
 }

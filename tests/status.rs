@@ -208,7 +208,7 @@ fn a_buffer_that_takes_no_pushes_is_the_only_problem_and_looked_at_all_the_same(
 fn replicas_that_are_missing_are_told() {
     let world = World::on(Buffer::Redis);
     let batch = world.batch().start();
-    let serve = world.serve().args(["--wait-replicas=1"]).start();
+    let serve = world.serve().args(["--wait-replicas=1", "--wait-replicas-timeout=500ms"]).start();
     let too_few = |status: &Value| parts_of_problems(status) == ["buffer"];
     let status = await_status(&serve, "the one problem", too_few);
     assert_only_problem(&status, "buffer", "0 of 1 replicas", "Bring the missing replicas of Redis back");

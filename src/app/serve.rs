@@ -66,10 +66,11 @@ pub async fn run(args: Serve) -> Outcome {
     let listen = args.http.listen;
     let copy = args.spill.spill_dir.as_deref().map(TokenCopy::beside);
     let detour = spill.as_ref().map(Spilling::detour);
-    let watching = silence::start(rules, buffer.clone(), detour, &health, &registry)?;
+    let watching = silence::start(rules, &args.silence, buffer.clone(), detour, &health, &registry)?;
     let read_metrics = query::Metrics::register(&registry)?;
     let reading = Reading::new(frames, dataset, &args.reading, read_metrics);
-    let services = Services { reading, devices: buffer.clone(), overview };
+    let services =
+        Services { reading, devices: buffer.clone(), remember_devices: *args.buffer.remember_devices, overview };
     let (gate, keeper) = Keeper::start(listen, &args.auth, buffer, copy, &health, &registry).await?;
     keeper.warn_without_tls(listen, args.http.tls.is_on());
     let server = http::Server::bind(

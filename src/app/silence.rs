@@ -1,6 +1,7 @@
 //! Watching over silence, where rules ask for it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus::Registry;
 
@@ -8,7 +9,7 @@ use super::Failure;
 use super::start::Beside;
 use crate::buffer::options::Options as BufferOptions;
 use crate::buffer::{Alarms, Intake};
-use crate::silence::{Door, Metrics, Options, Rule, Rules, Watcher};
+use crate::silence::{Door, Leftovers, Metrics, Options, Rule, Rules, Watcher, patience};
 use crate::telemetry::health::Health;
 
 /// Whether heartbeats go a way on which their devices are not seen at once.
@@ -19,8 +20,8 @@ pub async fn open(rules: Vec<Rule>, options: &Options, buffer: &BufferOptions) -
     if rules.is_empty() {
         return Ok(None);
     }
-    let (options, remember) = (options.clone(), *buffer.remember_devices);
-    let opened = tokio::task::spawn_blocking(move || Rules::open(rules, &options, remember)).await;
+    let (options, buffer) = (options.clone(), buffer.clone());
+    let opened = tokio::task::spawn_blocking(move || Rules::open(rules, &options, &buffer)).await;
     let opened = opened.map_err(|error| Failure::OutOfReach(format!("silence: {error}")))?;
     Ok(Some(opened?))
 }
@@ -39,32 +40,42 @@ pub fn watcher(
     Ok(Some((watcher, door)))
 }
 
-/// A watcher at work, or none.
-pub struct Watching(Option<(Door, Beside<()>)>);
+/// Takes back what rules left behind, in a process without any. `patience`: how long no other must have watched.
+pub fn take_back(alarms: Arc<dyn Alarms>, patience: Duration) -> Beside<()> {
+    Beside::start("silence", move |stop| Leftovers::new(alarms, patience).run(stop))
+}
 
-/// Runs a watcher beside a door.
+/// A watcher at work, or what is done without rules.
+pub struct Watching {
+    door: Option<Door>,
+    task: Beside<()>,
+}
+
+/// Runs a watcher beside a door that is one of several.
 pub fn start(
     rules: Option<Rules>,
+    options: &Options,
     alarms: Arc<dyn Alarms>,
     detour: Option<Detour>,
     health: &Health,
     registry: &Registry,
 ) -> Result<Watching, Failure> {
-    let Some((watcher, door)) = watcher(rules, alarms, detour, health, registry)? else { return Ok(Watching(None)) };
+    let Some((watcher, door)) = watcher(rules, alarms.clone(), detour, health, registry)? else {
+        return Ok(Watching { door: None, task: take_back(alarms, patience(options)) });
+    };
     let task = Beside::start("silence", |stop| async move { watcher.run(stop).await });
-    Ok(Watching(Some((door, task))))
+    Ok(Watching { door: Some(door), task })
 }
 
 impl Watching {
     /// The intake, such that the watcher learns of its refusals.
     pub fn attend(&self, intake: Arc<dyn Intake>) -> Arc<dyn Intake> {
-        attend(self.0.as_ref().map(|(door, ..)| door), intake)
+        attend(self.door.as_ref(), intake)
     }
 
     /// Tells it to end, and waits for it.
     pub async fn stop(self) -> Result<(), Failure> {
-        let Some((_, task)) = self.0 else { return Ok(()) };
-        task.stop().await
+        self.task.stop().await
     }
 }
 

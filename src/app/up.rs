@@ -8,6 +8,7 @@
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex as Slot, PoisonError};
+use std::time::Duration;
 
 use prometheus::Registry;
 use tokio::sync::Mutex;
@@ -76,7 +77,8 @@ pub async fn run(args: Up) -> Outcome {
     )?;
     let read_metrics = query::Metrics::register(&registry)?;
     let reading = Reading::new(shared.clone(), Some(dataset.clone()), &args.reading, read_metrics);
-    let services = Services { reading, devices: shared, overview: overview.clone() };
+    let remember_devices = *args.buffer.remember_devices;
+    let services = Services { reading, devices: shared.clone(), remember_devices, overview: overview.clone() };
     let (health_of_server, registry_of_server) = (health.clone(), registry.clone());
     let server =
         Server::bind(&args.http, &args.limits, &gate, attended, &services, health_of_server, registry_of_server)?;
@@ -91,6 +93,8 @@ pub async fn run(args: Up) -> Outcome {
         keep_answering(&supervisor, &buffer, &dataset),
         keep_tokens(&supervisor, keeper),
     ];
+    // No other process has this buffer, so none has rules.
+    let leftovers = watching.is_none().then(|| silence::take_back(shared, Duration::ZERO));
     behind.extend(watching.map(|(watcher, _)| keep_watching_over_silence(&supervisor, watcher)));
     let door = keep_serving(&supervisor, server);
     info!(%address, scheme, "listening");
@@ -104,6 +108,9 @@ pub async fn run(args: Up) -> Outcome {
     committer.stop().await;
     drop(intake);
     futures::future::join_all(behind.into_iter().map(Part::stop)).await;
+    if let Some(leftovers) = leftovers {
+        leftovers.stop().await?;
+    }
     close(buffer).await;
     info!("stopped");
     Ok(Done::Well)

@@ -36,7 +36,7 @@ pub use alarm::{
 pub use contract::{Administer, Alarms, Buffer, Devices, Frames, Inlet, Inspect, Reach, Tokens};
 pub use devices::DEVICES_AT_ONCE;
 pub use error::Error;
-pub use intake::{Intake, Parcel};
+pub use intake::{Intake, Parcel, TurnedAway};
 pub use types::{
     Batchers, Claim, ClaimBudget, Condemned, DeadLetter, DeadLetterId, DeadLetterNote, Durability, FrameMark,
     FramePage, InHand, Lease, LeaseAnswer, Ledger, PartitionStatus, Registration, Room, SeenDevice, StandingClaim,

@@ -18,6 +18,7 @@ use super::limits::Limits;
 use super::problem::{Kind, Problem};
 use super::split::{Format, SplitError, split};
 use super::{body, options::Options};
+use crate::buffer::Intake;
 use crate::heartbeat::{Limits as TimeLimits, Parsed};
 
 /// Text up to this length is worked on on the spot: a millisecond, and the most usual bulks. Handing them over cost a tenth of
@@ -60,6 +61,8 @@ struct Rules {
     max_bulk: usize,
     times: TimeLimits,
     limits: Arc<Limits>,
+    /// Told of the users that are over their limit.
+    intake: Arc<dyn Intake>,
 }
 
 /// What becomes of an attempt on the spot.
@@ -69,13 +72,14 @@ enum OnTheSpot {
 }
 
 impl Digester {
-    pub(super) fn new(options: &Options, limits: Arc<Limits>) -> Self {
+    pub(super) fn new(options: &Options, limits: Arc<Limits>, intake: Arc<dyn Intake>) -> Self {
         let ms = |duration: humantime::Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
         let rules = Rules {
             max_inflated: size(options.max_inflated_body),
             max_bulk: options.max_bulk as usize,
             times: TimeLimits { max_clock_skew_ms: ms(options.max_clock_skew), max_age_ms: ms(options.max_age) },
             limits,
+            intake,
         };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self { rules: Arc::new(rules), crew: Arc::new(Semaphore::new(cores)) }
@@ -160,7 +164,7 @@ impl Rules {
     fn keep(&self, text: &[u8], task: &Task, reservation: &mut Reservation) -> Result<Kept, Problem> {
         let records = self.split(text, task)?;
         reservation.grow(records.len() * RECORD_OVERHEAD_BYTES).map_err(|NoRoom| body::overloaded())?;
-        keep(records, text.len(), &self.limits, task.handling, &task.pass)
+        keep(records, text.len(), &self.limits, task.handling, &task.pass, &*self.intake)
     }
 
     fn split<'a>(&self, text: &'a [u8], task: &Task) -> Result<Vec<Parsed<'a>>, Problem> {
@@ -206,8 +210,12 @@ pub(super) fn size(size: bytesize::ByteSize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::super::budget::ByteBudget;
+    use std::sync::Mutex;
+
     use super::super::limits;
     use super::*;
+    use crate::buffer::{self, Parcel, TurnedAway};
+    use crate::heartbeat::Partition;
 
     const NOW: i64 = 1_795_000_000_000;
 
@@ -221,9 +229,29 @@ mod tests {
         Task { form: Form { encoding, format: Format::Json }, now: NOW, handling, pass: Pass::Anybody }
     }
 
+    /// Remembers who was turned away.
+    #[derive(Debug, Default)]
+    struct Nowhere(Mutex<Vec<String>>);
+
+    #[async_trait::async_trait]
+    impl Intake for Nowhere {
+        async fn partitions(&self) -> buffer::Result<Partition> {
+            Ok(4)
+        }
+
+        async fn accept(&self, _: Vec<Parcel>) -> buffer::Result<()> {
+            Ok(())
+        }
+
+        fn turned_away(&self, whose: TurnedAway<'_>) {
+            let TurnedAway::Users(users) = whose else { panic!("users are known") };
+            self.0.lock().unwrap().extend(users.iter().map(|user| (*user).to_owned()));
+        }
+    }
+
     fn digester() -> Digester {
         let unlimited = limits::Options { user_rate: 0, ..limits::Options::default() };
-        Digester::new(&Options::default(), Arc::new(Limits::new(&unlimited)))
+        Digester::new(&Options::default(), Arc::new(Limits::new(&unlimited)), Arc::<Nowhere>::default())
     }
 
     #[tokio::test]
@@ -243,6 +271,28 @@ mod tests {
                 assert!(encoding != Encoding::Identity || held.bytes() == kept.bytes());
             }
         }
+    }
+
+    #[tokio::test]
+    async fn the_intake_hears_of_those_whom_a_rate_limit_turns_away() {
+        let limits = limits::Options { user_rate: 1, user_burst: 2, ..limits::Options::default() };
+        let intake = Arc::<Nowhere>::default();
+        let digester = Digester::new(&Options::default(), Arc::new(Limits::new(&limits)), intake.clone());
+        let send = async |users: &[&str], strict: bool| {
+            let record = |user: &&str| format!(r#"{{"user_id":"{user}","device_id":"d","timestamp":{NOW}}}"#);
+            let text = format!("[{}]", users.iter().map(record).collect::<Vec<_>>().join(","));
+            let mut task = task(Encoding::Identity);
+            task.handling.strict = strict;
+            let budget = ByteBudget::new(1 << 20);
+            let outcome = digester.digest(text.into(), task, Reservation::empty(&budget)).await;
+            let accepted = outcome.map(|(kept, _)| kept.accepted).map_err(|problem| problem.kind);
+            (accepted, std::mem::take(&mut *intake.0.lock().unwrap()))
+        };
+        assert_eq!(send(&["ada", "ada"], false).await, (Ok(2), vec![]));
+        assert_eq!(send(&["bob", "ada", "ada"], false).await, (Ok(1), vec!["ada".to_owned()]));
+        assert_eq!(send(&["ada", "ada"], false).await, (Err(Kind::RateLimited), vec!["ada".to_owned()]));
+        let both = vec!["ada".to_owned(), "cyd".to_owned()];
+        assert_eq!(send(&["cyd", "ada", "ada"], true).await, (Err(Kind::RateLimited), both), "all of a strict request");
     }
 
     #[tokio::test]

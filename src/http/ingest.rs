@@ -27,7 +27,7 @@ use super::preference::Preference;
 use super::problem::{Kind, Problem};
 use super::pulse::Reading;
 use super::split::Format;
-use crate::buffer::Intake;
+use crate::buffer::{Intake, TurnedAway};
 use crate::token::Scope;
 
 /// What taking heartbeats in needs. One for all workers.
@@ -90,7 +90,7 @@ impl Edge {
         payload: &mut Payload,
         strict: bool,
     ) -> Result<(Accepted, Reservation), Problem> {
-        let head = self.judge_head(request);
+        let head = self.judge_head(request).inspect_err(|problem| self.excuse(problem));
         let mut reservation = Reservation::empty(&self.budget);
         let (head, body) = {
             let _reading = Reading::of(request);
@@ -98,7 +98,8 @@ impl Edge {
             match head {
                 Ok(head) => {
                     let share = self.arriving.body_of(head.client);
-                    (head, body::read(payload, length, self.bounds, &mut reservation, share).await?)
+                    let body = body::read(payload, length, self.bounds, &mut reservation, share).await;
+                    (head, body.inspect_err(|problem| self.excuse(problem))?)
                 }
                 Err(problem) => {
                     body::discard(payload, length, self.bounds.deadline).await;
@@ -113,11 +114,19 @@ impl Edge {
         let handling = Handling { strict, partitions: *partitions.as_ref().unwrap_or(&1) };
         let task = Task { form: head.form, now, handling, pass: head.pass };
         // Held until the answer is taken: while the parcels wait for the buffer, they are what it stands for.
-        let (kept, held) = self.digester.digest(body, task, reservation).await?;
+        let digested = self.digester.digest(body, task, reservation).await;
+        let (kept, held) = digested.inspect_err(|problem| self.excuse(problem))?;
         partitions?;
         self.intake.accept(kept.parcels).await?;
         let rate = RateFields::of(tightest(head.address, kept.standing), &self.limits);
         Ok((Accepted { accepted: kept.accepted, rejected: kept.rejected, rate }, held))
+    }
+
+    /// Whoever sent what Systole refuses for its own sake did beat. Whose heartbeats they were has not been read, or is lost.
+    fn excuse(&self, problem: &Problem) {
+        if problem.kind.is_our_own() {
+            self.intake.turned_away(TurnedAway::Anybody);
+        }
     }
 
     /// Everything that can be known before the body is read.

@@ -1,12 +1,14 @@
 //! From parsed records to what the buffer is given: whose they may be, strictness, rate limits by user, and cutting by
 //! partition.
 
+use std::collections::BTreeSet;
+
 use super::admit::{Admitted, admit, rate_limited};
 use super::answer::{Rejected, listed_bytes};
 use super::auth::Pass;
 use super::limits::{Limits, Standing};
 use super::problem::{Kind, Problem};
-use crate::buffer::Parcel;
+use crate::buffer::{Intake, Parcel, TurnedAway};
 use crate::heartbeat::{Block, HeartbeatRef, Parsed, Partition, RejectCode, Rejection};
 
 /// How a request's records are to be treated.
@@ -37,7 +39,8 @@ impl Kept {
     }
 }
 
-/// Keeps the good records, as far as token, limits and strictness let them through. They stand in `text_bytes` of text.
+/// Keeps the good records, as far as token, limits and strictness let them through. They stand in `text_bytes` of text. The
+/// intake hears of users that their limits turn away.
 ///
 /// # Errors
 /// None of them is to be kept; the problem lists why.
@@ -47,6 +50,7 @@ pub(super) fn keep(
     limits: &Limits,
     handling: Handling,
     pass: &Pass,
+    intake: &dyn Intake,
 ) -> Result<Kept, Problem> {
     // Before any limit is asked: a token must not use up the allowance of users that it is not about.
     let forbidden = forbid(&mut records, pass);
@@ -66,13 +70,17 @@ pub(super) fn keep(
     }
     let Admitted { limited, standing } = admit(good(&records).map(|(place, beat)| (place, beat.user_id)), limits)?;
     let accepted = records.len() - bad - limited.len();
+    let over = |place| limited.binary_search_by_key(&place, |one| one.index).is_ok();
     if let Some(standing) = &standing
         && !limited.is_empty()
         && (accepted == 0 || handling.strict)
     {
+        turn_away(good(&records), intake);
         return Err(rate_limited(standing, limits).with_rejected(rejected(records, limited)));
     }
-    let over = |place| limited.binary_search_by_key(&place, |one| one.index).is_ok();
+    if !limited.is_empty() {
+        turn_away(good(&records).filter(|(place, _)| over(*place)), intake);
+    }
     let kept = good(&records).filter(|(place, _)| limited.is_empty() || !over(*place)).map(|(_, beat)| beat);
     let parcels = if accepted == 1 {
         kept.map(|beat| Block::of_one(&beat, handling.partitions)).collect()
@@ -81,6 +89,12 @@ pub(super) fn keep(
         Block::encode_by_partition(kept, handling.partitions, text_bytes + text_bytes / 4)
     };
     Ok(Kept { parcels, accepted, rejected: rejected(records, limited), standing })
+}
+
+/// Tells the intake whose records these are.
+fn turn_away<'a>(records: impl Iterator<Item = (u32, HeartbeatRef<'a>)>, intake: &dyn Intake) {
+    let users: BTreeSet<&str> = records.map(|(_, beat)| beat.user_id).collect();
+    intake.turned_away(TurnedAway::Users(&Vec::from_iter(users)));
 }
 
 /// Refuses the good records of users that the token is not about. How many they are.

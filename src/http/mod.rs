@@ -40,7 +40,6 @@ mod ops;
 mod options;
 mod outgoing;
 mod page;
-mod percent;
 mod preference;
 mod problem;
 mod pulse;

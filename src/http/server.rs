@@ -72,19 +72,19 @@ impl Server {
         let limits = Arc::new(Limits::new(rate_limits));
         Metrics::register_state(&registry, &budget, &limits)?;
         let edge = web::Data::new(Edge {
-            intake,
             gate: gate.clone(),
             limits: Arc::clone(&limits),
             clients: ClientAddresses::new(rate_limits.trusted_proxies.clone(), rate_limits.forwarded_header),
             arriving: Arriving::new(size(options.byte_budget), size(options.max_body)),
             budget,
-            digester: Digester::new(options, Arc::clone(&limits)),
+            digester: Digester::new(options, Arc::clone(&limits), Arc::clone(&intake)),
             bounds: Bounds {
                 limit: size(options.max_body),
                 deadline: options.body_deadline.into(),
                 answer: options.answer_deadline.into(),
             },
             metrics: Arc::clone(&metrics),
+            intake,
         });
         let access = web::Data::new(Access::new(Some(metrics)));
         let tls = Tls::open(&options.tls, &health, &registry)?;

@@ -1,6 +1,7 @@
 //! What the edge answers from, beside the door.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::buffer::Devices;
 use crate::overview::Overview;
@@ -13,6 +14,8 @@ pub struct Services {
     pub reading: Reading,
     /// Devices, and when they were last seen.
     pub devices: Arc<dyn Devices>,
+    /// How long devices are remembered after they were last seen.
+    pub remember_devices: Duration,
     /// The flow as it is now.
     pub overview: Overview,
 }

@@ -62,10 +62,13 @@ impl Sender {
         let Letter { webhook, secret, id, timestamp, body } = letter;
         let mut request = self
             .0
-            .post(webhook.as_str())
+            .post(webhook.target())
             .header("content-type", "application/json")
             .header("webhook-id", id)
             .header("webhook-timestamp", timestamp.to_string());
+        if let Some(login) = webhook.authorization() {
+            request = request.header("authorization", login);
+        }
         if let Some(secret) = secret {
             request = request.header("webhook-signature", secret.sign(id, *timestamp, body));
         }

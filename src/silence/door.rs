@@ -7,12 +7,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
-use crate::buffer::{self, Intake, Parcel};
+use crate::buffer::{self, Intake, Parcel, TurnedAway};
 use crate::heartbeat::Partition;
+
+/// Users that are remembered one by one as turned away; beyond, it counts as everybody.
+const MAX_USERS: usize = 10_000;
 
 /// Whether what is accepted now goes a way on which its devices are not seen at once.
 type Detour = dyn Fn() -> bool + Send + Sync;
@@ -29,6 +32,7 @@ pub struct Door {
 struct Refused {
     all: Option<Instant>,
     of: BTreeMap<Partition, Instant>,
+    of_users: BTreeMap<String, Instant>,
 }
 
 impl fmt::Debug for Door {
@@ -55,6 +59,27 @@ impl Door {
         }
         let refused = self.lock();
         refused.all.max(refused.of.get(&partition).copied())
+    }
+
+    /// When heartbeats of single users were last refused for the sake of their rate limits, within this time. Who was refused
+    /// earlier is forgotten.
+    pub(super) fn turned_away_within(&self, span: Duration) -> BTreeMap<String, Instant> {
+        let mut refused = self.lock();
+        refused.of_users.retain(|_, at| at.elapsed() <= span);
+        refused.of_users.clone()
+    }
+
+    fn turn_away(&self, whose: TurnedAway<'_>) {
+        let TurnedAway::Users(users) = whose else { return self.refuse(&[]) };
+        let now = Instant::now();
+        let mut refused = self.lock();
+        for user in users {
+            if refused.of_users.len() < MAX_USERS || refused.of_users.contains_key(*user) {
+                refused.of_users.insert((*user).to_owned(), now);
+            } else {
+                refused.all = Some(now);
+            }
+        }
     }
 
     fn refuse(&self, partitions: &[Partition]) {
@@ -97,6 +122,11 @@ impl Intake for Attended {
         }
         accepted
     }
+
+    fn turned_away(&self, whose: TurnedAway<'_>) {
+        self.door.turn_away(whose);
+        self.intake.turned_away(whose);
+    }
 }
 
 #[cfg(test)]
@@ -111,6 +141,18 @@ mod tests {
         assert!(door.shut_at(7).is_some() && door.shut_at(8).is_none());
         door.refuse(&[]);
         assert!(door.shut_at(8).is_some());
+        let door = Door::default();
+        door.turn_away(TurnedAway::Users(&["ada"]));
+        let minute = Duration::from_secs(60);
+        assert!(door.shut_at(0).is_none());
+        assert_eq!(door.turned_away_within(minute).into_keys().collect::<Vec<_>>(), ["ada"]);
+        assert!(door.turned_away_within(Duration::ZERO).is_empty() && door.turned_away_within(minute).is_empty());
+        door.turn_away(TurnedAway::Anybody);
+        assert!(door.shut_at(0).is_some());
+        let crowded = Door::default();
+        let users: Vec<String> = (0..=MAX_USERS).map(|n| n.to_string()).collect();
+        crowded.turn_away(TurnedAway::Users(&users.iter().map(String::as_str).collect::<Vec<_>>()));
+        assert!(crowded.shut_at(0).is_some(), "more than are remembered");
         assert!(Door::with_detour(|| true).shut_at(0).is_some());
         assert!(Door::with_detour(|| false).shut_at(0).is_none());
     }

@@ -3,14 +3,19 @@
 //! Constraints:
 //! - The events of a rule form a line; one of a line is under way at a time. A webhook that is dead holds up its own rule and
 //!   no other, and is asked less and less often, once a minute in the end.
+//! - The lines take turns, and those with a fault have half of the deliveries that may be under way at most: webhooks that hang,
+//!   however many, leave room for those that answer.
 //! - The events of one device keep their order. One that its receiver refuses holds up its device alone.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
+use super::DELIVERIES_AT_ONCE;
 use crate::backoff::Backoff;
 use crate::buffer::Queued;
 
+/// Deliveries under way at the same time to webhooks that took nothing last time.
+const FAULTY_AT_ONCE: usize = DELIVERIES_AT_ONCE / 2;
 /// The pause of a line after its first failure,
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// and its longest.
@@ -20,13 +25,19 @@ const LONGEST_PAUSE_OF_ONE: Duration = Duration::from_secs(600);
 
 /// The lines of all rules, by their names.
 #[derive(Debug, Default)]
-pub(super) struct Lines(BTreeMap<String, Line>);
+pub(super) struct Lines {
+    lines: BTreeMap<String, Line>,
+    /// Counts the turns that lines were given.
+    turns: u64,
+}
 
 #[derive(Debug)]
 struct Line {
     waiting: VecDeque<Waiting>,
     /// The number of the event that is under way.
     under_way: Option<u64>,
+    /// When it was given its last turn, 0 for never.
+    turn: u64,
     pauses: Backoff,
     not_before: Instant,
     fault: Option<Fault>,
@@ -49,9 +60,10 @@ pub(super) struct Fault {
 impl Lines {
     /// Puts an event at the end of its rule's line.
     pub(super) fn push(&mut self, queued: Queued, now: Instant) {
-        let line = self.0.entry(queued.event.rule.clone()).or_insert_with(|| Line {
+        let line = self.lines.entry(queued.event.rule.clone()).or_insert_with(|| Line {
             waiting: VecDeque::new(),
             under_way: None,
+            turn: 0,
             pauses: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
             not_before: now,
             fault: None,
@@ -62,22 +74,29 @@ impl Lines {
 
     /// The next event that may be delivered now; it is under way from here on.
     pub(super) fn next(&mut self, now: Instant) -> Option<Queued> {
-        self.0.values_mut().find_map(|line| line.next(now))
+        let with_faults = self.room_for_faulty();
+        let may_go = |line: &&mut Line| (with_faults || line.fault.is_none()) && line.is_ready(now);
+        let line = self.lines.values_mut().filter(may_go).min_by_key(|line| line.turn)?;
+        self.turns += 1;
+        line.turn = self.turns;
+        line.next(now)
     }
 
     /// When there may be a next one, as long as nothing else happens.
     pub(super) fn next_at(&self) -> Option<Instant> {
-        let free = self.0.values().filter(|line| line.under_way.is_none());
-        free.filter_map(|line| {
-            let first = line.heads().map(|waiting| waiting.not_before).min()?;
-            Some(first.max(line.not_before))
-        })
-        .min()
+        let with_faults = self.room_for_faulty();
+        self.lines.values().filter(|line| with_faults || line.fault.is_none()).filter_map(Line::ready_at).min()
+    }
+
+    /// Whether one more line with a fault may be given a turn.
+    fn room_for_faulty(&self) -> bool {
+        let under_way = self.lines.values().filter(|line| line.fault.is_some() && line.under_way.is_some());
+        under_way.count() < FAULTY_AT_ONCE
     }
 
     /// An event was delivered, or was not.
     pub(super) fn landed(&mut self, queued: &Queued, outcome: Result<(), String>, now: Instant) {
-        let Some(line) = self.0.get_mut(&queued.event.rule) else { return };
+        let Some(line) = self.lines.get_mut(&queued.event.rule) else { return };
         if line.under_way == Some(queued.number) {
             line.under_way = None;
         }
@@ -89,7 +108,7 @@ impl Lines {
 
     /// Forgets an event without delivering it.
     pub(super) fn forget(&mut self, queued: &Queued) {
-        if let Some(line) = self.0.get_mut(&queued.event.rule) {
+        if let Some(line) = self.lines.get_mut(&queued.event.rule) {
             line.waiting.retain(|waiting| waiting.queued.number != queued.number);
             line.under_way = line.under_way.filter(|number| *number != queued.number);
         }
@@ -97,18 +116,18 @@ impl Lines {
 
     /// Forgets those with a lower number: they were dropped.
     pub(super) fn forget_below(&mut self, oldest: u64) {
-        for line in self.0.values_mut() {
+        for line in self.lines.values_mut() {
             line.waiting.retain(|waiting| waiting.queued.number >= oldest);
         }
     }
 
     /// The rules to whose webhooks nothing can be delivered.
     pub(super) fn faults(&self) -> impl Iterator<Item = (&str, &Fault)> {
-        self.0.iter().filter_map(|(rule, line)| Some((rule.as_str(), line.fault.as_ref()?)))
+        self.lines.iter().filter_map(|(rule, line)| Some((rule.as_str(), line.fault.as_ref()?)))
     }
 
     pub(super) fn fault_of(&self, rule: &str) -> Option<&Fault> {
-        self.0.get(rule)?.fault.as_ref()
+        self.lines.get(rule)?.fault.as_ref()
     }
 }
 
@@ -122,10 +141,21 @@ impl Line {
         })
     }
 
-    fn next(&mut self, now: Instant) -> Option<Queued> {
-        if self.under_way.is_some() || self.not_before > now {
+    /// When it may have a turn. `None` while it has one, and with nothing to deliver.
+    fn ready_at(&self) -> Option<Instant> {
+        if self.under_way.is_some() {
             return None;
         }
+        let first = self.heads().map(|waiting| waiting.not_before).min()?;
+        Some(first.max(self.not_before))
+    }
+
+    fn is_ready(&self, now: Instant) -> bool {
+        self.not_before <= now && self.ready_at().is_some_and(|at| at <= now)
+    }
+
+    /// Begins its turn, where it is ready.
+    fn next(&mut self, now: Instant) -> Option<Queued> {
         // The longest due comes first: so the events take turns, and one that is never taken keeps no other waiting.
         let due = self.heads().filter(|waiting| waiting.not_before <= now);
         let queued = due.min_by_key(|waiting| (waiting.not_before, waiting.queued.number))?.queued.clone();
@@ -186,6 +216,35 @@ mod tests {
         assert!(lines.next_at().unwrap() > now);
         // Tried again with another device's event, since this one may be what is not taken.
         assert_eq!(number(&mut lines, now + FIRST_PAUSE), Some(2));
+    }
+
+    #[test]
+    fn webhooks_that_hang_take_turns_and_leave_room_for_one_that_answers() {
+        let (mut lines, now) = (Lines::default(), Instant::now());
+        let rules: Vec<String> = (0..12).map(|n| format!("hangs {n:02}")).chain(["z".to_owned()]).collect();
+        (1..).zip(&rules).for_each(|(number, rule)| lines.push(event(number, rule, "x"), now));
+        (100..).zip(&rules).for_each(|(number, rule)| lines.push(event(number, rule, "y"), now));
+        // Each has a first turn: none is known to hang before.
+        let mut later = now;
+        for _ in 0..12 {
+            let queued = lines.next(now).unwrap();
+            later += Duration::from_secs(10);
+            lines.landed(&queued, Err("hangs".into()), later);
+        }
+        let queued = lines.next(now).unwrap();
+        assert_eq!(queued.event.rule, "z");
+        lines.landed(&queued, Ok(()), later);
+        later += LONGEST_PAUSE;
+        let mut under_way: Vec<String> =
+            (0..FAULTY_AT_ONCE + 1).map(|_| lines.next(later).unwrap().event.rule).collect();
+        assert!(under_way.contains(&"z".to_owned()), "{under_way:?}");
+        under_way.retain(|rule| rule != "z");
+        assert!(lines.next(later).is_none() && lines.next_at().is_none(), "nothing to wait for but a landing");
+        for rule in under_way {
+            let number = rules.iter().position(|one| *one == rule).unwrap() as u64 + 100;
+            lines.landed(&event(number, &rule, "y"), Err("hangs".into()), later);
+            assert_ne!(lines.next(later).unwrap().event.rule, rule, "the longest without a turn comes first");
+        }
     }
 
     #[test]

@@ -8,7 +8,8 @@
 //! - Only what was *seen live* is raised: at one look the device had beaten within the rule's `after` of that moment, and at a
 //!   later one, unchanged, not any more (`policy.rs`). So late and old heartbeats raise nothing, however they arrive.
 //! - No time counts in which the door was not open: a new watch, a look that failed, a heartbeat that was refused for the
-//!   buffer's sake, a spill: from then on every device has `after` again (`door.rs`).
+//!   sake of Systole, a spill: from then on every device has `after` again. After one that was refused for its user's rate limit,
+//!   every device of that user has (`door.rs`).
 //! - Where events go is configuration alone, and nothing of a URL but its host is ever logged. No redirect is followed.
 //! - Bounded: [`MAX_RULES`] rules; raised devices and undelivered events as `buffer` says; one delivery of a rule at a time and
 //!   [`DELIVERIES_AT_ONCE`] in all, none older than a day (`lines.rs`); some lines of log for each look.
@@ -18,7 +19,8 @@
 //!
 //! # Operations
 //!
-//! [`Rules::open`] reads what the rules name; [`Door`] is told of every refusal; [`Watcher`] is run.
+//! [`Rules::open`] reads what the rules name; [`Door`] is told of every refusal; [`Watcher`] is run; without
+//! rules, [`Leftovers`] instead.
 //!
 //! # Where it may die, and what then holds
 //!
@@ -31,6 +33,7 @@
 
 mod deliver;
 mod door;
+mod leftovers;
 mod lines;
 mod metrics;
 mod options;
@@ -41,6 +44,7 @@ mod signature;
 mod watcher;
 
 pub use door::{Attended, Door};
+pub use leftovers::{Leftovers, patience};
 pub use metrics::Metrics;
 pub use options::Options;
 pub use rule::{MAX_RULES, Rule, Rules};

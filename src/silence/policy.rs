@@ -20,7 +20,7 @@
 //! break within one process stays noted ([`Due::resume`]); another process knows nothing of it, so whoever fell silent while
 //! the door had not stood open for `after` yet is missed when that process dies as well before it has.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::buffer::SeenDevice;
 
@@ -77,17 +77,27 @@ impl Due {
         !is_silent(last_seen, self.after, last) && last_seen <= last.saturating_add(self.horizon)
     }
 
-    /// Ends a look: who was seen live and is silent now. Nobody is while the door has not stood open for `after`, and while
-    /// there is no room for more; they are kept for a later look.
-    pub fn end_look(&mut self, now: i64, open_since: i64, room: bool) -> Vec<SeenDevice> {
+    /// Ends a look: who was seen live and is silent now. Nobody is while the door has not stood open for `after`, which for some
+    /// users (`turned_away`) was shut later, and while there is no room for more; they are kept for a later look.
+    pub fn end_look(
+        &mut self,
+        now: i64,
+        open_since: i64,
+        turned_away: &BTreeMap<String, i64>,
+        room: bool,
+    ) -> Vec<SeenDevice> {
         self.carried = None;
         self.live = std::mem::take(&mut self.next);
         if !room || !is_silent(open_since, self.after, now) {
             return Vec::new();
         }
         let (after, from) = (self.after, now.saturating_sub(self.after));
-        self.from = self.from.max(from);
-        let silent = self.live.extract_if(|_, last_seen| is_silent(*last_seen, after, now));
+        let is_excused = |user: &String| turned_away.get(user).is_some_and(|at| !is_silent(*at, after, now));
+        // Those who are kept for a later look must stay within its window.
+        let kept = self.live.iter().filter(|((user, _), _)| is_excused(user)).map(|(_, last_seen)| *last_seen).min();
+        self.from = self.from.max(kept.map_or(from, |kept| kept.min(from)));
+        let silent =
+            self.live.extract_if(|(user, _), last_seen| is_silent(*last_seen, after, now) && !is_excused(user));
         let mut silent: Vec<SeenDevice> =
             silent.map(|((user_id, device_id), last_seen)| SeenDevice { last_seen, user_id, device_id }).collect();
         silent.sort_unstable();
@@ -144,7 +154,7 @@ mod tests {
                     due.see(&device_of(*device, *last_seen), now);
                 }
             }
-            let silent = due.end_look(now, open_since, true);
+            let silent = due.end_look(now, open_since, &BTreeMap::new(), true);
             silent.iter().map(|device| (device.device_id.parse().unwrap(), device.last_seen)).collect()
         }
 
@@ -265,14 +275,30 @@ mod tests {
         let mut due = Due::begin(AFTER, HORIZON, 0, None);
         let device = device_of(1, 10);
         due.see(&device, 60);
-        assert_eq!(due.end_look(60, -100, true), []);
+        assert_eq!(due.end_look(60, -100, &BTreeMap::new(), true), []);
         for now in [80, 90] {
             due.see(&device, now);
-            assert_eq!(due.end_look(now, -100, false), []);
+            assert_eq!(due.end_look(now, -100, &BTreeMap::new(), false), []);
             assert!(due.window(now).0 <= 10);
         }
         due.see(&device, 100);
-        assert_eq!(due.end_look(100, -100, true), [device]);
+        assert_eq!(due.end_look(100, -100, &BTreeMap::new(), true), [device]);
+    }
+
+    #[test]
+    fn who_was_turned_away_has_after_again_and_nobody_else_waits_for_it() {
+        let (ada, bob) = (device_of(1, 10), SeenDevice { user_id: "bob".into(), ..device_of(2, 10) });
+        let mut due = Due::begin(AFTER, HORIZON, 0, None);
+        let turned_away = BTreeMap::from([("ada".to_owned(), 100)]);
+        for (now, expected) in
+            [(60, vec![]), (75, vec![bob.clone()]), (160, vec![]), (161, vec![ada.clone()]), (170, vec![])]
+        {
+            assert!(now > 161 || due.window(now).0 <= 10, "ada's device stays in the window");
+            due.see(&ada, now);
+            due.see(&bob, now);
+            assert_eq!(due.end_look(now, -100, &turned_away, true), expected, "at {now}");
+        }
+        assert!(due.window(170).0 > 10, "and no longer than that");
     }
 
     #[test]

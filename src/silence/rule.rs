@@ -16,11 +16,15 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use url::Url;
 
 use super::deliver::Sender;
 use super::signature::Secret;
 use super::{Error, Options};
+use crate::buffer::options::Options as BufferOptions;
+use crate::percent;
 
 /// Rules at most.
 pub const MAX_RULES: usize = 100;
@@ -52,12 +56,39 @@ impl Webhook {
         if url.host_str().is_none_or(str::is_empty) || url.fragment().is_some() {
             return Err("webhook: it needs a host, and no part behind #".to_owned());
         }
-        Ok(Self(url))
+        let webhook = Self(url);
+        if webhook.has_login() && webhook.login().is_none() {
+            return Err("webhook: its user or password cannot be sent; write them percent-encoded (a % as %25), as UTF-8, without \
+                        control characters, and the user without a colon"
+                .to_owned());
+        }
+        Ok(webhook)
     }
 
-    /// All of it.
-    pub(super) fn as_str(&self) -> &str {
-        self.0.as_str()
+    /// What is posted to: all but user and password.
+    pub(super) fn target(&self) -> String {
+        let mut url = self.0.clone();
+        // Neither fails where there is a host.
+        let _ = url.set_username("").and_then(|()| url.set_password(None));
+        url.into()
+    }
+
+    /// User and password, as HTTP's basic authentication sends them (RFC 7617).
+    pub(super) fn authorization(&self) -> Option<String> {
+        let (user, password) = self.login()?;
+        Some(format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
+    }
+
+    /// User and password, where there are any that can be sent.
+    fn login(&self) -> Option<(String, String)> {
+        let user = percent::decode(self.0.username(), false)?;
+        let password = percent::decode(self.0.password().unwrap_or_default(), false)?;
+        let is_sent = |text: &str| !text.contains(char::is_control);
+        (self.has_login() && !user.contains(':') && is_sent(&user) && is_sent(&password)).then_some((user, password))
+    }
+
+    fn has_login(&self) -> bool {
+        !self.0.username().is_empty() || self.0.password().is_some()
     }
 
     /// What of it may be logged.
@@ -70,7 +101,7 @@ impl fmt::Display for Webhook {
     /// Paths, too, are where services put what lets somebody in.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (scheme, host) = (self.0.scheme(), self.host());
-        let user = if self.0.username().is_empty() && self.0.password().is_none() { "" } else { "***@" };
+        let user = if self.has_login() { "***@" } else { "" };
         let port = self.0.port().map(|port| format!(":{port}")).unwrap_or_default();
         let rest = if self.0.path().len() > 1 || self.0.query().is_some() { "***" } else { "" };
         write!(f, "{scheme}://{user}{host}{port}/{rest}")
@@ -161,7 +192,7 @@ impl Rule {
     /// As lines that are read as the same.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn print(&self) -> String {
-        self.lines(self.webhook.as_str())
+        self.lines(self.webhook.0.as_str())
     }
 
     fn lines(&self, webhook: &str) -> String {
@@ -238,7 +269,11 @@ impl Rules {
     ///
     /// # Errors
     /// One line for a person.
-    pub fn open(rules: Vec<Rule>, options: &Options, remember_devices: Duration) -> Result<Self, Error> {
+    pub fn open(rules: Vec<Rule>, options: &Options, buffer: &BufferOptions) -> Result<Self, Error> {
+        if buffer.max_devices == 0 && !rules.is_empty() {
+            return Err(Error("silence: max-devices is 0, so no device is known that a rule could miss".to_owned()));
+        }
+        let remember_devices = *buffer.remember_devices;
         for rule in &rules {
             check_after(rule, options, remember_devices).map_err(|what| wrong(rule, &what))?;
         }
@@ -254,6 +289,11 @@ impl Rules {
     /// The place of a rule.
     pub(super) fn find(&self, name: &str) -> Option<usize> {
         self.rules.iter().position(|rule| rule.name == name)
+    }
+
+    /// The longest `after`.
+    pub(super) fn longest_after(&self) -> Duration {
+        self.rules.iter().map(|rule| rule.after).max().unwrap_or_default()
     }
 
     /// The names of those whose deliveries are not signed.
@@ -337,13 +377,44 @@ mod tests {
     }
 
     #[test]
+    fn user_and_password_of_a_webhook_are_sent_as_what_they_stand_for() {
+        let webhook = |login: &str| Webhook::read(&format!("https://{login}example.org:8443/hook?key=1"));
+        let decoded = |header: Option<String>| {
+            let header = header?;
+            String::from_utf8(STANDARD.decode(header.strip_prefix("Basic ")?).unwrap()).ok()
+        };
+        for (login, expected) in [
+            ("", None),
+            ("user:pass@", Some("user:pass")),
+            ("us%65r:p%40w%3A%25@", Some("user:p@w:%")),
+            ("user@", Some("user:")),
+            (":pass@", Some(":pass")),
+            ("g%C3%A9:a+b@", Some("gé:a+b")),
+        ] {
+            let webhook = webhook(login).unwrap();
+            assert_eq!(decoded(webhook.authorization()).as_deref(), expected, "{login}");
+            assert_eq!(webhook.target(), "https://example.org:8443/hook?key=1");
+        }
+        for login in ["u%3Axx:p@", "xx:p%zz@", "xx:p%ff@", "xx%0A:p@"] {
+            let error = webhook(login).unwrap_err();
+            assert!(error.contains("percent-encoded") && !error.contains("xx"), "{error}");
+        }
+    }
+
+    #[test]
     fn times_that_do_not_fit_together_are_refused() {
-        let week = Duration::from_secs(7 * 86_400);
-        let open = |after: &str| Rules::open(vec![one(&GOOD.replace("5m", after)).unwrap()], &Options::default(), week);
+        let mut buffer = BufferOptions::default();
+        let rule = |after: &str| vec![one(&GOOD.replace("5m", after)).unwrap()];
+        let open = |after: &str| Rules::open(rule(after), &Options::default(), &buffer);
         assert!(open("5s").is_ok() && open("7d").is_ok());
         assert!(open("4s").unwrap_err().to_string().contains("at least 5s"));
         assert!(open("8d").unwrap_err().to_string().contains("remember-devices"));
-        let rule = one(&format!("{GOOD}\nsecret-file = \"/nowhere\"")).unwrap();
-        assert!(Rules::open(vec![rule], &Options::default(), week).unwrap_err().to_string().contains("/nowhere"));
+        let signed = one(&format!("{GOOD}\nsecret-file = \"/nowhere\"")).unwrap();
+        let error = Rules::open(vec![signed], &Options::default(), &buffer).unwrap_err();
+        assert!(error.to_string().contains("/nowhere"), "{error}");
+        buffer.max_devices = 0;
+        let error = Rules::open(rule("5m"), &Options::default(), &buffer).unwrap_err();
+        assert!(error.to_string().contains("max-devices"), "{error}");
+        Rules::open(Vec::new(), &Options::default(), &buffer).unwrap();
     }
 }

@@ -35,6 +35,13 @@ pub(super) struct Session {
     pub(super) last_number: Option<u64>,
 }
 
+/// When the door was last shut, by the buffer's clock.
+#[derive(Debug)]
+pub(super) struct Shut<'a> {
+    pub(super) to_all: Option<i64>,
+    pub(super) to_users: &'a BTreeMap<String, i64>,
+}
+
 /// Rule, user, device.
 type Key = (String, String, String);
 
@@ -128,6 +135,12 @@ impl Session {
         }
     }
 
+    /// A time of this process's clock by the buffer's.
+    pub(super) fn by_the_buffer(&self, at: Instant) -> i64 {
+        let ago = self.looked_at.saturating_duration_since(at).as_millis();
+        self.looked.saturating_sub(i64::try_from(ago).unwrap_or(i64::MAX))
+    }
+
     pub(super) fn groups(&self) -> usize {
         self.groups.len()
     }
@@ -150,21 +163,21 @@ impl Session {
         }
     }
 
-    /// Ends a look of a group at a partition: what is to be raised. `shut` is when the door was last shut.
+    /// Ends a look of a group at a partition: what is to be raised. `shut` is when the door was last shut, to all and to users.
     pub(super) fn silent(
         &mut self,
         group: usize,
         partition: Partition,
         rules: &Rules,
-        shut: Option<i64>,
+        shut: &Shut<'_>,
         room: bool,
     ) -> Vec<Raised> {
-        let (now, open_since) = (self.looked, self.began.max(shut.unwrap_or(self.began)));
+        let (now, open_since) = (self.looked, self.began.max(shut.to_all.unwrap_or(self.began)));
         let Some(group) = self.groups.get_mut(group) else { return Vec::new() };
         let Some(due) = group.due.get_mut(usize::from(partition)) else { return Vec::new() };
         let known = self.raised.entry(partition).or_default();
         let mut found = Vec::new();
-        for SeenDevice { last_seen, user_id, device_id } in due.end_look(now, open_since, room) {
+        for SeenDevice { last_seen, user_id, device_id } in due.end_look(now, open_since, shut.to_users, room) {
             let about = group.rules.iter().filter_map(|at| Some((rules.rules.get(*at)?, self.since.get(*at)?)));
             for (rule, since) in about.filter(|(rule, _)| rule.is_about(&user_id)) {
                 let key = (rule.name.clone(), user_id.clone(), device_id.clone());

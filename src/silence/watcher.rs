@@ -3,6 +3,7 @@
 //! Every process with rules runs it; one of them holds the watch, the others ask for it. All is done by one task, so nothing is
 //! shared and nothing locked; only deliveries, which block, are on threads of their own.
 
+use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -14,7 +15,7 @@ use tracing::{debug, info, warn};
 
 use super::deliver::Letter;
 use super::metrics::{Metrics, Outcome};
-use super::session::Session;
+use super::session::{Session, Shut};
 use super::{DELIVERIES_AT_ONCE, Door, Rules};
 use crate::buffer::{
     Alarms, Change, DEVICES_AT_ONCE, Error, Event, EventKind, MAX_CHANGES, MAX_RAISED, Marked, Queued, Raised, Result,
@@ -204,9 +205,12 @@ impl Watcher {
             self.go_on(session).await?;
         }
         self.mark(session, changes).await?;
+        let turned_away =
+            self.door.turned_away_within(self.rules.longest_after().saturating_add(self.rules.options.ttl()));
+        let turned_away = turned_away.into_iter().map(|(user, at)| (user, session.by_the_buffer(at))).collect();
         let mut changes = Vec::new();
         for partition in 0..session.partitions {
-            changes.extend(self.silent(session, partition).await?.into_iter().map(Change::Raise));
+            changes.extend(self.silent(session, partition, &turned_away).await?.into_iter().map(Change::Raise));
             self.go_on(session).await?;
         }
         self.mark(session, changes).await?;
@@ -252,13 +256,15 @@ impl Watcher {
     }
 
     /// Which devices of a partition are to be raised.
-    async fn silent(&self, session: &mut Session, partition: Partition) -> Result<Vec<Raised>> {
+    async fn silent(
+        &self,
+        session: &mut Session,
+        partition: Partition,
+        to_users: &BTreeMap<String, i64>,
+    ) -> Result<Vec<Raised>> {
         // What came before this look is in it; what was refused before it shut the door.
-        let shut = self.door.shut_at(partition);
-        let shut = shut.map(|at| {
-            let ago = i64::try_from(session.looked_at.saturating_duration_since(at).as_millis()).unwrap_or(i64::MAX);
-            session.looked.saturating_sub(ago)
-        });
+        let to_all = self.door.shut_at(partition).map(|at| session.by_the_buffer(at));
+        let shut = Shut { to_all, to_users };
         let room = session.raised() < MAX_RAISED;
         let mut found = Vec::new();
         for group in 0..session.groups() {
@@ -273,7 +279,7 @@ impl Watcher {
                     None => break,
                 }
             }
-            found.extend(session.silent(group, partition, &self.rules, shut, room));
+            found.extend(session.silent(group, partition, &self.rules, &shut, room));
         }
         Ok(found)
     }

@@ -110,5 +110,6 @@ pub fn services_of(frames: Arc<dyn Frames>) -> Services {
     let overview = Overview::new(sources, &Registry::new()).unwrap();
     let metrics = query::Metrics::register(&Registry::new()).unwrap();
     let reading = Reading::new(frames, None, &query::Options::default(), metrics);
-    Services { reading, devices: nothing, overview }
+    let week = std::time::Duration::from_secs(7 * 86_400);
+    Services { reading, devices: nothing, remember_devices: week, overview }
 }

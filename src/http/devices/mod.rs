@@ -18,7 +18,6 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
-use self::params::{OfUser, Silent};
 use super::Services;
 use super::auth::Pass;
 use super::ingest::Edge;
@@ -27,7 +26,7 @@ use crate::buffer::{self, DEVICES_AT_ONCE, Devices, SeenDevice, Unseen};
 use crate::heartbeat::{Partition, partition_of};
 use crate::token::Scope;
 
-pub(super) use params::{DEFAULT_LIMIT, MAX_LIMIT};
+pub(super) use params::{DEFAULT_LIMIT, MAX_LIMIT, OfUser, Silent};
 
 /// Of these questions are answered at the same time.
 const AT_ONCE: usize = 16;
@@ -117,6 +116,7 @@ pub(super) async fn silent(
     let answer = async {
         let pass = let_in(&request, &edge)?;
         let asked = Silent::read(request.query_string())?;
+        asked.expect_remembered(services.remember_devices)?;
         if asked.user.as_ref().is_some_and(|user| !pass.is_about(user)) {
             return Err(Problem::new(Kind::ForbiddenUser, "The token may not read about this user."));
         }

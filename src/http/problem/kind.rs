@@ -181,6 +181,11 @@ impl Kind {
         self.about().1
     }
 
+    /// Whether it is for the sake of Systole, and not for anything that the client did.
+    pub(in crate::http) fn is_our_own(self) -> bool {
+        self.status().is_server_error()
+    }
+
     pub(in crate::http) const fn title(self) -> &'static str {
         self.about().2
     }

@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::super::percent;
 use super::super::problem::{Kind, Problem};
 use crate::heartbeat::{check_device_id, check_user_id, time_ms};
+use crate::percent;
 use crate::query::{Position, Query, cursor};
 
 /// Most heartbeats of a page.

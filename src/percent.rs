@@ -1,7 +1,7 @@
 //! Percent-encoding (RFC 3986), strictly: what is no UTF-8 is refused, never replaced, as a name must not turn into another.
 
 /// Undoes it. With `plus` a `+` is a space, as forms write it. `None` for a `%` without two digits, or bytes that are no text.
-pub(super) fn decode(text: &str, plus: bool) -> Option<String> {
+pub(crate) fn decode(text: &str, plus: bool) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, behind)) = rest.split_first() {
@@ -21,7 +21,7 @@ pub(super) fn decode(text: &str, plus: bool) -> Option<String> {
 }
 
 /// Does it, to all but the characters that mean nothing anywhere.
-pub(super) fn encode(text: &str) -> String {
+pub(crate) fn encode(text: &str) -> String {
     use std::fmt::Write as _;
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
