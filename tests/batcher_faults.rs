@@ -31,6 +31,36 @@ async fn a_full_disk_is_retried_until_there_is_room_and_the_claim_stands_meanwhi
     batcher.stop().await;
 }
 
+// Only Redis lets others reach its lists.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_lost_frames_is_not_acknowledged_until_they_are_back() {
+    let mut world = World::on(Kind::Redis).await;
+    let (fs, dataset) = world.fragile();
+    fs.set(Mood::Full);
+    let frames = [vec![beat(1, 0, NOON)], vec![beat(1, 1, NOON), beat(1, 2, NOON)]];
+    world.push(1, &frames).await;
+    let batcher = world.batcher_on(dataset);
+    batcher.until_unwell("partitions", "partition 1, for").await;
+    world.redis().cli(&["LMOVE", "systole:{p1}:processing", "aside", "LEFT", "LEFT"]);
+    batcher.until_unwell("partitions", "1 of 3 heartbeats").await;
+    world.redis().cli(&["RENAME", "systole:{p1}:processing", "aside too"]);
+    batcher.until_unwell("partitions", "3 of 3 heartbeats").await;
+    fs.set(Mood::Fine);
+    let retries = batcher.metrics.retries.with_label_values(&["buffer"]);
+    let before = retries.get();
+    until("it is tried again", async || (retries.get() > before + 2).then_some(())).await;
+    let status = world.status(1).await;
+    assert_eq!((status.ledger.claimed, status.ledger.acked, status.claim.is_some()), (3, 0, true));
+
+    world.redis().cli(&["RENAME", "aside too", "systole:{p1}:processing"]);
+    world.redis().cli(&["LMOVE", "aside", "systole:{p1}:processing", "LEFT", "LEFT"]);
+    let status = world.drained(1).await;
+    assert_eq!((status.ledger.acked, status.ledger.dead), (3, 0));
+    assert_eq!(world.rows(1), each_once(frames.iter().flatten()));
+    batcher.until_well("partitions").await;
+    batcher.stop().await;
+}
+
 async fn one_partition_in_trouble_does_not_hold_up_the_others(mut world: World) {
     world.options.claims_at_once = 1;
     let batcher = world.batcher();

@@ -223,6 +223,87 @@ fn an_erased_redis_is_an_alarm_and_never_a_fresh_start() {
     world.publish();
 }
 
+const PARTITIONS: u64 = 4;
+
+/// Has what is in these lists stand under another name, or stand where it was.
+fn rename_lists(redis: &RedisServer, from: &str, to: &str) {
+    for partition in 0..PARTITIONS {
+        let key = |list: &str| format!("systole:{{p{partition}}}:{list}");
+        if redis.cli(&["EXISTS", &key(from)]) == "1" {
+            redis.cli(&["RENAME", &key(from), &key(to)]);
+        }
+    }
+}
+
+/// As docs/reliability.md says: what is counted in `column` and gone for good is counted as dropped.
+fn give_up(redis: &RedisServer, columns: &[&str]) {
+    for partition in 0..PARTITIONS {
+        let state = format!("systole:{{p{partition}}}:state");
+        let gone: u64 = redis.cli(&["HGET", &state, columns[0]]).parse().unwrap_or(0);
+        for column in columns {
+            redis.cli(&["HINCRBY", &state, column, &format!("-{gone}")]);
+        }
+        redis.cli(&["HINCRBY", &state, "dropped", &gone.to_string()]);
+    }
+}
+
+#[test]
+fn frames_that_vanish_from_redis_are_named_until_they_are_back_or_given_up() {
+    let world = World::on(Buffer::Redis);
+    world.register();
+    let serve = world.serve().start();
+    serve.await_status("/health/ready", 200, SOON);
+    let client = world.client(&serve);
+    let audit = |code: i32, words: &str| {
+        let said = world.books(&["audit"]).run().expect_code(code).stdout;
+        assert!(said.contains(words), "{said}");
+    };
+    client.must_keep(&Beats::new(20, 1).take(20));
+    audit(0, "the books balance");
+    rename_lists(world.redis(), "pending", "aside");
+    audit(1, "VANISHED: 20 acknowledged heartbeats");
+    rename_lists(world.redis(), "aside", "pending");
+    audit(0, "the books balance");
+
+    // In a claim that stands.
+    let mut batch = world.batch().failpoints("fragment.created=error").start();
+    wait::until("everything to be claimed", SOON, || world.held("claimed") == 20);
+    batch.sigkill();
+    rename_lists(world.redis(), "processing", "aside");
+    audit(1, "VANISHED: 20 acknowledged heartbeats");
+    let batch = world.batch().start();
+    let health = wait::value("the claims to be named", SOON, || {
+        let health = batch.get("/health").map(|answer| answer.text).unwrap_or_default();
+        if health.contains("frames of the claim are missing") { Ok(health) } else { Err(health) }
+    });
+    assert!(health.contains("docs/reliability.md"), "{health}");
+    assert_eq!((world.held("claimed"), world.held("acked")), (20, 0));
+    rename_lists(world.redis(), "aside", "processing");
+    world.await_drained(SOON);
+    world.publish();
+    batch.stop();
+
+    // Gone for good, waiting and claimed.
+    client.must_keep(&Beats::new(20, 1).named("waiting").take(20));
+    rename_lists(world.redis(), "pending", "gone");
+    give_up(world.redis(), &["pending"]);
+    audit(0, "the books balance");
+    client.must_keep(&Beats::new(20, 1).named("claimed").take(20));
+    let mut batch = world.batch().failpoints("fragment.created=error").start();
+    wait::until("everything to be claimed", SOON, || world.held("claimed") == 20);
+    batch.sigkill();
+    rename_lists(world.redis(), "processing", "gone");
+    give_up(world.redis(), &["claimed", "claim_rows"]);
+    let batch = world.batch().start();
+    batch.await_status("/health/ready", 200, SOON);
+    audit(0, "the books balance");
+    assert_eq!((world.held("acked"), world.held("dropped")), (20, 40));
+    wait::until("the emptied claims to be closed", SOON, || {
+        (0..PARTITIONS).all(|p| world.redis().cli(&["HGET", &format!("systole:{{p{p}}}:state"), "claim_id"]).is_empty())
+    });
+    batch.stop();
+}
+
 #[test]
 fn a_full_redis_still_drains() {
     let world = World::on_redis(RedisServer::with().maxmemory("3mb").start());

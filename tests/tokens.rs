@@ -492,6 +492,44 @@ fn an_erased_redis_opens_no_door() {
     stop(all);
 }
 
+/// What it tells may be long past: who was revoked since, who is alive.
+#[test]
+fn a_redis_that_was_demoted_under_a_running_door_answers_nobody() {
+    let world = World::on(Buffer::Redis);
+    let (_, token) = create(&world, &["--scope=write", "--user=ada"]);
+    let (_, reader) = create(&world, &["--scope=read", "--all-users"]);
+    let (_, admin) = create(&world, &["--scope=admin"]);
+    let all = running(&world, &[QUICK, "--token-stale-after=1s"]);
+    let door = Door::of(&all[0]);
+    door.await_status(Some(&token), 202);
+    let paths = ["/v1/users/ada/devices", "/v1/silent"];
+    for path in paths {
+        assert_eq!(door.get(Some(&reader), path).status, 200, "{path}");
+    }
+
+    world.redis().cli(&["REPLICAOF", "127.0.0.1", "1"]);
+    for path in paths {
+        let answer = door.get(Some(&reader), path);
+        assert_eq!(answer.status, 503, "{path}: {answer:?}");
+    }
+    let tokens = || {
+        let health = door.get(Some(&admin), "/health").json();
+        let part = health["parts"].as_array().and_then(|parts| parts.iter().find(|part| part["name"] == "tokens"));
+        part.map_or_else(|| health.to_string(), Value::to_string)
+    };
+    wait::value("a word of the tokens", SOON, || {
+        let said = tokens();
+        if said.contains("READONLY") && said.contains("last read") { Ok(()) } else { Err(said) }
+    });
+
+    world.redis().cli(&["REPLICAOF", "NO", "ONE"]);
+    wait::until("the tokens to be read again", SOON, || tokens().contains("3 known"));
+    for path in paths {
+        assert_eq!(door.get(Some(&reader), path).status, 200, "{path}");
+    }
+    stop(all);
+}
+
 #[test]
 fn a_door_that_has_not_read_the_tokens_yet_lets_nobody_in() {
     let mut world = World::on(Buffer::Redis);

@@ -60,6 +60,12 @@ fn print(report: &Report, accepted: bool) -> Result<(), Failure> {
             if books.balances { "balance" } else { "do not balance" }
         ))?;
     }
+    for books in report.partitions.iter().filter(|books| books.vanished > 0) {
+        output::line(format!(
+            "partition {}: the ledger counts {} heartbeats that its lists in Redis do not hold",
+            books.partition, books.vanished
+        ))?;
+    }
     let moving = if report.moving { " (read while data moved)" } else { "" };
     output::line(format!("{}{moving}", verdict(report, accepted)))
 }
@@ -67,12 +73,17 @@ fn print(report: &Report, accepted: bool) -> Result<(), Failure> {
 fn verdict(report: &Report, accepted: bool) -> String {
     let missing = report.sum(|books| books.missing);
     let surplus = report.sum(|books| books.surplus);
+    let vanished = report.sum(|books| books.vanished);
     match report.verdict {
         Verdict::Balanced => "the books balance".into(),
         Verdict::Surplus if accepted => format!("{surplus} heartbeats more in the files than in the books: recorded"),
         Verdict::Surplus => format!(
             "{surplus} heartbeats more in the files than in the books: the buffer came back older than the files; \
              nothing is lost; `systole audit --accept` records it"
+        ),
+        Verdict::Unbalanced if vanished > 0 => format!(
+            "VANISHED: {vanished} acknowledged heartbeats that waited were taken out of Redis by something else than \
+             Systole; see \"Frames that vanish from Redis\" in docs/reliability.md"
         ),
         Verdict::Unbalanced => "a ledger does not add up: please report this".into(),
         Verdict::Missing => format!("MISSING: {missing} acknowledged heartbeats stand in no file"),

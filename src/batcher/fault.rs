@@ -24,6 +24,12 @@ pub(super) enum Fault {
     /// A frame that a newer Systole pushed.
     #[error("a frame has format version {0}, newer than this binary knows; upgrade this batcher")]
     UnknownFrame(u8),
+    /// Somebody else than Systole took them out of the buffer.
+    #[error(
+        "frames of the claim are missing in the buffer: {gone} of {rows} heartbeats; nothing is written until they are \
+         back or given up: see \"Frames that vanish from Redis\" in docs/reliability.md"
+    )]
+    FramesGone { gone: u64, rows: u64 },
     /// A step panicked outside the part where a panic is known to be a fault of the data.
     #[error("a step panicked: a mistake in Systole or a library; see the log")]
     Panicked,
@@ -35,7 +41,7 @@ impl Fault {
         match self {
             Self::Dataset(dataset::Error::NewerFormat { .. }) | Self::UnknownFrame(_) => "format",
             Self::Dataset(_) | Self::LowDisk { .. } | Self::Step(_) => "disk",
-            Self::Buffer(_) => "buffer",
+            Self::Buffer(_) | Self::FramesGone { .. } => "buffer",
             Self::Panicked => "panic",
         }
     }

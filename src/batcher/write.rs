@@ -4,25 +4,27 @@
 //! 1. Whatever can fail because of the data fails before anything stands on disk: all fragments are encoded first.
 //! 2. What is left out is written into the claim before the first fragment is renamed, so that every later attempt, by
 //!    whomever, leaves out the same and makes the same fragments.
-//! 3. Only when every fragment is safe on disk is the claim acknowledged.
+//! 3. A claim that has lost frames is not worked on: acknowledging it would count as written what nobody has.
+//! 4. Only when every fragment is safe on disk is the claim acknowledged.
 //!
 //! Every step may be the last: a process that dies between two of them leaves a claim that stands, and the next owner
 //! does all of it again, over what is there.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::Shared;
 use super::cadence::CAREFUL_AFTER_DEATHS;
 use super::condemn::{Encoded, Frames, add_condemned, condemn_frame, encode_claim, judge_frame};
-use super::fault::Halt;
+use super::fault::{Fault, Halt};
 use super::interrupt::Signals;
 use crate::buffer::{Claim, Condemned, InHand, Lease};
 use crate::dataset::{self, Bucket, EncodedFragment, encode_fragment};
 use crate::failpoint;
-use crate::heartbeat::{ClaimId, HeartbeatRef};
+use crate::heartbeat::{ClaimId, FrameError, FrameHeader, HeartbeatRef};
 
 /// After so many owners died with one frame in hand, that frame is condemned.
 const CONDEMN_AFTER_DEATHS: u32 = 3;
@@ -59,6 +61,7 @@ impl<'a> Job<'a> {
     /// Writes the claim, then acknowledges it.
     pub(super) async fn finish(mut self) -> Result<(), Halt> {
         reached("batcher.claimed").await?;
+        require_frames(&self.hand.claim)?;
         if self.hand.claim.deaths >= CAREFUL_AFTER_DEATHS {
             self.try_each_frame().await?;
         }
@@ -178,6 +181,22 @@ impl<'a> Job<'a> {
     }
 }
 
+/// Fails where frames of the claim are gone. A damaged one may say of itself whatever it likes: as long as one is there, what
+/// the others lack may be its.
+fn require_frames(claim: &Claim) -> Result<(), Fault> {
+    let counted = |frame: &Bytes| FrameHeader::plausible(frame).map_or(0, |header| u64::from(header.count));
+    let found: u64 = claim.frames.iter().map(counted).sum();
+    if found >= claim.rows || !claim.frames.iter().all(is_whole) {
+        return Ok(());
+    }
+    Err(Fault::FramesGone { gone: claim.rows - found, rows: claim.rows })
+}
+
+/// Whether it is as it was encoded, by this version or a newer one.
+fn is_whole(frame: &Bytes) -> bool {
+    matches!(FrameHeader::verify(frame), Ok(_) | Err(FrameError::UnknownVersion(_)))
+}
+
 fn encode_or_fail(sorted: &[HeartbeatRef<'_>]) -> Result<EncodedFragment, dataset::Error> {
     failpoint::reached("batcher.encode").map_err(|source| dataset::Error::Io {
         context: "encode",
@@ -192,4 +211,44 @@ pub(super) async fn reached(name: &'static str) -> std::io::Result<()> {
     tokio::task::spawn_blocking(move || failpoint::reached(name))
         .await
         .unwrap_or_else(|panic| Err(std::io::Error::other(panic)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(rows: usize) -> Bytes {
+        let beat =
+            HeartbeatRef { user_id: "u", timestamp: 1, device_id: "d", id: None, received_at: 1, attributes: None };
+        crate::heartbeat::Frame::encode(vec![beat; rows]).unwrap().bytes().clone()
+    }
+
+    fn changed(frame: &Bytes, at: usize, byte: u8) -> Bytes {
+        let mut bytes = frame.to_vec();
+        bytes[at] = byte;
+        bytes.into()
+    }
+
+    fn fault(frames: Vec<Bytes>, rows: u64) -> Option<String> {
+        let id = ClaimId::from_u128(1);
+        let claim = Claim { id, frames, rows, standing: true, deaths: 0, in_hand: None, condemned: Vec::new() };
+        require_frames(&claim).err().map(|fault| fault.to_string())
+    }
+
+    #[test]
+    fn a_claim_that_lacks_frames_is_told_from_one_that_holds_damaged_ones() {
+        assert_eq!(fault(vec![frame(2), frame(3)], 5), None);
+        assert_eq!(fault(Vec::new(), 0), None);
+        for (frames, gone) in [(Vec::new(), 5), (vec![frame(2)], 3), (vec![frame(3)], 2)] {
+            let said = fault(frames, 5).unwrap();
+            assert!(said.contains(&format!("{gone} of 5 heartbeats")), "{said}");
+        }
+        // The count lies at 1, the length of the payload at 5: damage there makes less of it, or nothing.
+        for damaged in [changed(&frame(3), 1, 1), changed(&frame(3), 5, 0), frame(3).slice(..9), Bytes::new()] {
+            assert_eq!(fault(vec![frame(2), damaged], 5), None);
+        }
+        // The ledger never counted what no push wrote.
+        assert_eq!(fault(vec![frame(5), Bytes::from_static(b"no frame at all")], 5), None);
+        assert_eq!(fault(vec![frame(5), frame(1)], 5), None);
+    }
 }

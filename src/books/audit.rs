@@ -25,7 +25,7 @@ pub enum Verdict {
     Balanced,
     /// The files hold more than the books say: the buffer came back older than the files. Nothing is lost.
     Surplus,
-    /// A ledger does not add up.
+    /// A ledger does not add up, or counts what the buffer does not hold.
     Unbalanced,
     /// The files hold less than was acknowledged.
     Missing,
@@ -46,6 +46,8 @@ pub struct PartitionBooks {
     pub missing: u64,
     /// Rows in files that the buffer does not know of.
     pub surplus: u64,
+    /// Heartbeats that the buffer counts as waiting or claimed and does not hold.
+    pub vanished: u64,
     /// Both ledgers of the partition add up.
     pub balances: bool,
 }
@@ -155,7 +157,8 @@ fn judge(
             let of = |books: &BTreeMap<Partition, FileBooks>| books.get(&partition).copied().unwrap_or_default();
             let accepted_surplus = accepted.get(&partition).copied().unwrap_or(0);
             let (files, begun) = (of(files), of(begun).of_standing_claims);
-            judge_partition(before.ledger, after.ledger, files, begun, partition, accepted_surplus)
+            let books = judge_partition(before.ledger, after.ledger, files, begun, partition, accepted_surplus);
+            PartitionBooks { vanished: after.vanished, ..books }
         })
         .collect();
     let verdict = partitions.iter().map(verdict_of).max().unwrap_or(Verdict::Balanced);
@@ -182,6 +185,7 @@ fn judge_partition(
         accepted_surplus,
         missing,
         surplus,
+        vanished: 0,
         balances: before.balances() && after.balances() && merged_adds_up,
     }
 }
@@ -189,7 +193,7 @@ fn judge_partition(
 fn verdict_of(books: &PartitionBooks) -> Verdict {
     match books {
         PartitionBooks { missing: 1.., .. } => Verdict::Missing,
-        PartitionBooks { balances: false, .. } => Verdict::Unbalanced,
+        PartitionBooks { balances: false, .. } | PartitionBooks { vanished: 1.., .. } => Verdict::Unbalanced,
         PartitionBooks { surplus: 1.., .. } => Verdict::Surplus,
         _ => Verdict::Balanced,
     }
@@ -247,5 +251,8 @@ mod tests {
         let level = Ledger { accepted: 2, acked: 2, ..Ledger::default() };
         let lost = FileBooks { merged: 2, published: 1, ..FileBooks::default() };
         assert_eq!(verdict_of(&judge_partition(level, level, lost, 0, 0, 0)), Verdict::Unbalanced);
+        let balanced = judge_partition(level, level, books, 0, 0, 0);
+        assert_eq!(verdict_of(&balanced), Verdict::Balanced);
+        assert_eq!(verdict_of(&PartitionBooks { vanished: 1, ..balanced }), Verdict::Unbalanced);
     }
 }

@@ -245,6 +245,9 @@ pub struct PartitionStatus {
     pub devices: u64,
     /// Devices that were forgotten for want of room, rising; an embedded buffer counts from its opening.
     pub devices_forgotten: u64,
+    /// Heartbeats that the ledger counts as pending or claimed while the list that should hold them is empty: somebody else
+    /// than Systole took them away. An embedded buffer keeps both in one place.
+    pub vanished: u64,
 }
 
 /// What a process has seen of a partition itself, to hold the buffer's word against.

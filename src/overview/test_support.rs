@@ -16,6 +16,7 @@ pub(super) fn status(partition: u16, ledger: Ledger) -> PartitionStatus {
         cap_bytes: 1_000,
         devices: 0,
         devices_forgotten: 0,
+        vanished: 0,
     }
 }
 

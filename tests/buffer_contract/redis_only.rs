@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use systole::buffer::options::Options;
 use systole::buffer::redis::{self, RedisBuffer};
-use systole::buffer::{Buffer, Condemned, Error, LeaseAnswer, Reach, Registration, Witness};
+use systole::buffer::{Buffer, ClaimBudget, Condemned, Error, LeaseAnswer, Reach, Registration, Witness};
 use systole::heartbeat::{BatcherId, ClaimId, DatasetId, Frame, HeartbeatRef};
 
 use crate::backend::{AMPLE, Backend, DATASET, Redis, connect, registered};
@@ -189,6 +189,91 @@ async fn a_connection_to_a_read_only_server_is_not_used_again() {
     push(&*buffer, 0, &frame(2, 1)).await.unwrap();
     let after = clients(&redis.server);
     assert!(before.iter().all(|id| !after.contains(id)), "{before:?} {after:?}");
+}
+
+fn assert_read_only<T: std::fmt::Debug>(answer: Result<T, Error>) {
+    assert!(matches!(&answer, Err(Error::Refused { reason }) if reason.contains("READONLY")), "{answer:?}");
+}
+
+/// A master that was demoted may have missed what was acknowledged since, and tokens that were revoked.
+#[tokio::test]
+async fn a_replica_answers_no_question() {
+    let redis = Redis::start();
+    let buffer = registered(&redis, AMPLE).await;
+    push(&*buffer, 0, &frame(1, 1)).await.unwrap();
+    let (_, devices) = redis.remembering(&Options::default());
+    let (frames, tokens, alarms) = (redis.frames(), redis.tokens(), redis.alarms());
+    assert!(tokens.create_token(&crate::tokens::stored()).await.unwrap());
+    let version = tokens.tokens(None).await.unwrap().unwrap().version;
+    assert_eq!(tokens.tokens(version).await.unwrap(), None);
+
+    redis.server.cli(&["REPLICAOF", "127.0.0.1", "1"]);
+    assert_read_only(tokens.tokens(None).await);
+    assert_read_only(tokens.tokens(version).await);
+    assert_read_only(devices.devices_of(0, "u", None, 9).await);
+    assert_read_only(devices.devices_unseen(0, i64::MAX, None, 9).await);
+    assert_read_only(alarms.raised(None, 9).await);
+    assert_read_only(alarms.outbox(None, 9).await);
+    assert_read_only(frames.frames(0, None).await);
+    assert_read_only(buffer.status(0).await);
+    assert_read_only(buffer.room(&[(0, 1, 1)]).await);
+    assert_read_only(buffer.batchers().await);
+    assert_read_only(buffer.dead_letters(0, None, 9).await);
+    assert_read_only(buffer.newest_dead_letters(0, 9).await);
+    assert_read_only(redis.open(AMPLE).registration().await);
+
+    redis.server.cli(&["REPLICAOF", "NO", "ONE"]);
+    assert_eq!(tokens.tokens(version).await.unwrap(), None);
+    devices.devices_unseen(0, i64::MAX, None, 9).await.unwrap();
+    assert_eq!(buffer.status(0).await.unwrap().ledger.pending, 1);
+}
+
+#[tokio::test]
+async fn frames_in_processing_without_a_claim_are_claimed_anew() {
+    let redis = Redis::start();
+    let buffer = registered(&redis, AMPLE).await;
+    push(&*buffer, 0, &frame(1, 2)).await.unwrap();
+    push(&*buffer, 0, &frame(2, 3)).await.unwrap();
+    let lost = claim(&*buffer, &lease(&*buffer, 0).await).await;
+    redis.server.cli(&["DEL", "systole:{p0}:state"]);
+
+    // A person says that this is right.
+    let buffer = redis.open(AMPLE);
+    buffer.register(DATASET).await.unwrap();
+    push(&*buffer, 0, &frame(3, 1)).await.unwrap();
+    let lease = lease(&*buffer, 0).await;
+    let one = ClaimBudget { rows: 1, frames: 1, ..ALL };
+    let again = buffer.claim(&lease, ClaimId::new(), one).await.unwrap().expect("what was in processing");
+    assert_eq!((again.frames, again.rows), (lost.frames, 5), "all of it, and no more");
+    assert_eq!(claim(&*buffer, &lease).await.id, again.id, "it stands");
+    buffer.ack(&lease, again.id, &[]).await.unwrap();
+    let next = claim(&*buffer, &lease).await;
+    assert_eq!((next.frames, next.rows), (vec![frame(3, 1).bytes().clone()], 1));
+    buffer.ack(&lease, next.id, &[]).await.unwrap();
+    let status = buffer.status(0).await.unwrap();
+    assert_eq!((status.ledger.accepted, status.ledger.acked, status.vanished), (1, 1, 0));
+}
+
+#[tokio::test]
+async fn what_the_ledger_counts_in_an_empty_list_is_told() {
+    let redis = Redis::start();
+    let buffer = registered(&redis, AMPLE).await;
+    let vanished = async || buffer.status(0).await.unwrap().vanished;
+    assert_eq!(vanished().await, 0);
+    push(&*buffer, 0, &frame(1, 2)).await.unwrap();
+    let lease = lease(&*buffer, 0).await;
+    let id = claim(&*buffer, &lease).await.id;
+    push(&*buffer, 0, &frame(2, 3)).await.unwrap();
+    assert_eq!(vanished().await, 0);
+    redis.server.cli(&["RENAME", "systole:{p0}:pending", "aside"]);
+    assert_eq!(vanished().await, 3);
+    redis.server.cli(&["RENAME", "systole:{p0}:processing", "aside too"]);
+    assert_eq!(vanished().await, 5);
+    redis.server.cli(&["RENAME", "aside", "systole:{p0}:pending"]);
+    redis.server.cli(&["RENAME", "aside too", "systole:{p0}:processing"]);
+    assert_eq!(vanished().await, 0);
+    buffer.ack(&lease, id, &[]).await.unwrap();
+    assert_eq!(vanished().await, 0);
 }
 
 #[tokio::test]
@@ -455,7 +540,7 @@ async fn a_replica_that_lags_is_no_ledger_that_went_back() {
     redis.server.cli(&["CONFIG", "SET", "replica-read-only", "no"]);
     write_ledger(&redis.server, "4");
     redis.server.cli(&["CONFIG", "SET", "replica-read-only", "yes"]);
-    assert_eq!(buffer.status(0).await.unwrap().ledger.accepted, 4);
+    assert_read_only(buffer.status(0).await);
     assert_eq!(buffer.witness(0), Witness { accepted: 10, gone_back: 0 });
     redis.server.cli(&["REPLICAOF", "NO", "ONE"]);
     buffer.status(0).await.unwrap();

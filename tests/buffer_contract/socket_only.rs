@@ -198,7 +198,7 @@ async fn a_socket_that_may_not_be_entered_is_no_absent_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nonsense_is_answered_with_an_error() {
     let behind = Behind::start().await;
-    let good = r#"{"version":3,"body":"ping"}"#;
+    let good = r#"{"version":4,"body":"ping"}"#;
     assert!(behind.say(&message(good, b"")).contains(r#"{"Ok":"reached"}"#));
     for nonsense in [
         b"GET / HTTP/1.1\r\n\r\n".to_vec(),
@@ -206,9 +206,9 @@ async fn nonsense_is_answered_with_an_error() {
         message("", b""),
         message("{", b""),
         message("[[[[[[[[", b""),
-        message(r#"{"version":3}"#, b""),
-        message(r#"{"version":3,"body":"shutdown"}"#, b""),
-        message(r#"{"version":3,"body":{"status":{"partition":-1}}}"#, b""),
+        message(r#"{"version":4}"#, b""),
+        message(r#"{"version":4,"body":"shutdown"}"#, b""),
+        message(r#"{"version":4,"body":{"status":{"partition":-1}}}"#, b""),
         message(good, b"a tail"),
         message(&format!("{good}{}", " ".repeat(70_000)), b""),
     ] {
@@ -226,7 +226,7 @@ async fn peers_that_say_half_and_fall_silent_are_left_and_keep_nobody_out() {
     // More than are served at once.
     let mut silent: Vec<UnixStream> = (0..70).map(|_| behind.connect()).collect();
     for (at, stream) in silent.iter_mut().enumerate() {
-        stream.write_all(&message(r#"{"version":3,"body":"ping"}"#, b"")[..at % 30]).unwrap();
+        stream.write_all(&message(r#"{"version":4,"body":"ping"}"#, b"")[..at % 30]).unwrap();
     }
     behind.client().ping().await.unwrap();
     for stream in &mut silent {
@@ -238,7 +238,7 @@ async fn peers_that_say_half_and_fall_silent_are_left_and_keep_nobody_out() {
 async fn an_answer_that_nobody_reads_is_given_up() {
     let behind = Behind::start().await;
     let letters = behind.bury(2).await;
-    let list = message(r#"{"version":3,"body":{"dead_letters":{"partition":0,"after":null,"limit":9}}}"#, b"");
+    let list = message(r#"{"version":4,"body":{"dead_letters":{"partition":0,"after":null,"limit":9}}}"#, b"");
     let mut deaf = behind.connect();
     deaf.write_all(&list).unwrap();
     // Its first bytes are there, so it has its turn.
@@ -259,7 +259,7 @@ async fn a_stop_in_order_lets_an_answer_under_way_end_and_silent_peers_go() {
     let mut silent = behind.connect();
     let mut reader = behind.connect();
     reader
-        .write_all(&message(r#"{"version":3,"body":{"dead_letters":{"partition":0,"after":null,"limit":9}}}"#, b""))
+        .write_all(&message(r#"{"version":4,"body":{"dead_letters":{"partition":0,"after":null,"limit":9}}}"#, b""))
         .unwrap();
     let mut lengths = [0; 8];
     reader.read_exact(&mut lengths).unwrap();
@@ -313,7 +313,7 @@ fn pretend(path: &Path, answer: Vec<u8>, then_silent: bool) -> std::thread::Join
 async fn a_server_that_dies_hangs_or_talks_nonsense_is_an_error_of_its_kind() {
     type Kind = fn(&Error) -> bool;
     let folder = tempfile::tempdir().unwrap();
-    let good = message(r#"{"version":3,"body":{"Ok":"reached"}}"#, b"");
+    let good = message(r#"{"version":4,"body":{"Ok":"reached"}}"#, b"");
     let unreachable: Kind = |error| matches!(error, Error::Unreachable { .. });
     let corrupt: Kind = |error| matches!(error, Error::Corrupt { .. });
     let timed_out: Kind = |error| matches!(error, Error::TimedOut { .. });
@@ -328,10 +328,10 @@ async fn a_server_that_dies_hangs_or_talks_nonsense_is_an_error_of_its_kind() {
         (good[..20].to_vec(), true, timed_out),
         (b"HTTP/1.1 400 Bad Request\r\n".to_vec(), true, corrupt),
         (vec![0xff; 8], true, corrupt),
-        (message(r#"{"version":3,"body":{"Ok":{"settled":true}}}"#, b""), true, corrupt),
-        (message(r#"{"version":3,"body":"?"}"#, b""), true, corrupt),
+        (message(r#"{"version":4,"body":{"Ok":{"settled":true}}}"#, b""), true, corrupt),
+        (message(r#"{"version":4,"body":"?"}"#, b""), true, corrupt),
         (message(r#"{"version":9,"body":"?"}"#, b"with a tail"), true, another_version),
-        (message(r#"{"version":3,"body":{"Err":"not_registered"}}"#, b""), true, not_registered),
+        (message(r#"{"version":4,"body":{"Err":"not_registered"}}"#, b""), true, not_registered),
     ]
     .into_iter()
     .enumerate()

@@ -150,6 +150,7 @@ mod tests {
             cap_bytes: 0,
             devices: 0,
             devices_forgotten: 0,
+            vanished: 0,
         };
         let before = status(ledger);
         let after = |change: fn(&mut Ledger)| {

@@ -103,5 +103,6 @@ fn status(engine: &Engine, kept: &Kept, partition: Partition, caps: Caps) -> Res
         cap_bytes: caps.bytes,
         devices: roll.len(),
         devices_forgotten: roll.forgotten(),
+        vanished: 0,
     })
 }

@@ -143,6 +143,7 @@ mod tests {
             cap_bytes: 9,
             devices: 0,
             devices_forgotten: 0,
+            vanished: 0,
         }
     }
 

@@ -114,16 +114,6 @@ impl RedisBuffer {
         self.marks.watch(error);
     }
 
-    /// Makes sure that a partition has gone back which seems to have. What seemed so may have been a replica that lags;
-    /// this asks a server that takes writes. Where none does, the next look asks again.
-    pub(super) async fn make_sure(&self, partition: Partition) {
-        let asked = self.marks.known(partition);
-        let Ok(accepted) = self.accepted(partition).await else { return };
-        if self.marks.see(partition, asked, accepted, self.sure(accepted)) {
-            self.connections.forget();
-        }
-    }
-
     /// What a partition that has accepted so much must not forget, by the word of its master alone.
     pub(super) fn sure(&self, accepted: u64) -> Option<u64> {
         self.replicas().is_none().then_some(accepted)
@@ -314,7 +304,7 @@ impl Buffer for RedisBuffer {
         let batchers = keys::batchers(0);
         let mut command = redis::cmd("ZREM");
         command.arg(&batchers).arg(batcher.to_string());
-        within(*self.common.step_deadline, self.connections.ask(command, Some(&batchers))).await.map(drop)
+        within(*self.common.step_deadline, self.connections.ask(command, &batchers)).await.map(drop)
     }
 
     async fn lease(&self, partition: Partition, batcher: BatcherId, ttl: Duration) -> Result<LeaseAnswer> {

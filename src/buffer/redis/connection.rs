@@ -84,15 +84,26 @@ impl Connections {
         Ok(outcomes)
     }
 
-    /// Sends one plain command to the node of `key`, or to every master when there is no key; an answer each.
+    /// Sends one plain command to the one node, or to every master of a Cluster; an answer each.
     ///
     /// # Errors
-    /// What the network or the server said.
-    pub(super) async fn ask(&self, command: Cmd, key: Option<&str>) -> Result<Vec<Value>> {
+    /// What the network or a server said.
+    pub(super) async fn ask_all(&self, command: Cmd) -> Result<Vec<Value>> {
         let mut lent = self.lend().await?;
-        let answers = lent.ask(command, key).await;
+        let answers = lent.ask_all(command).await;
         self.settle(lent);
         answers
+    }
+
+    /// Sends one plain command to the node of `key`, which must be a master.
+    ///
+    /// # Errors
+    /// What the network or the server said; what Redis says to a write, when it is a replica.
+    pub(super) async fn ask(&self, command: Cmd, key: &str) -> Result<Value> {
+        let mut lent = self.lend().await?;
+        let answer = lent.ask(command, key).await;
+        self.settle(lent);
+        answer
     }
 
     /// Keeps none of the connections that nobody uses: they may lead to another server than the newest ones do.
@@ -166,11 +177,32 @@ impl Lent {
         outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(missing)).collect()
     }
 
-    async fn ask(&mut self, command: Cmd, key: Option<&str>) -> Result<Vec<Value>> {
-        let link = self.link()?;
-        let on_cluster = link.is_cluster();
-        let answer = link.ask(command, key).await;
-        match answer {
+    async fn ask_all(&mut self, command: Cmd) -> Result<Vec<Value>> {
+        let answers = self.link()?.ask_all(command).await;
+        self.judge(answers)
+    }
+
+    async fn ask(&mut self, command: Cmd, key: &str) -> Result<Value> {
+        let mut pipeline = Pipeline::with_capacity(2);
+        pipeline.add_command(command);
+        // Behind the question: who is a master still when it has answered was one when it did.
+        pipeline.cmd("ROLE");
+        let answers = self.link()?.pipeline(pipeline, Route::with_key(key, SlotAddr::Master)).await;
+        let mut answers = self.judge(answers)?.into_iter();
+        let (Some(answer), Some(role)) = (answers.next(), answers.next()) else {
+            return Err(Error::Corrupt { detail: "Redis gave fewer answers than it got questions".into() });
+        };
+        if is_master(&role) {
+            return Ok(answer);
+        }
+        self.spoilt = true;
+        Err(fault::of_replica())
+    }
+
+    /// The answers, unless an error is among them.
+    fn judge(&mut self, answers: RedisResult<Vec<Value>>) -> Result<Vec<Value>> {
+        let on_cluster = self.link()?.is_cluster();
+        match answers {
             Ok(answers) => {
                 for answer in &answers {
                     if let Value::ServerError(error) = answer {
@@ -297,6 +329,12 @@ impl Group {
         values.resize(places.len(), Value::Nil);
         Ok((values, confirmed))
     }
+}
+
+/// By the answer to ROLE.
+fn is_master(role: &Value) -> bool {
+    let Value::Array(parts) = role else { return false };
+    parts.first().is_some_and(|word| redis::from_redis_value_ref::<String>(word).is_ok_and(|word| word == "master"))
 }
 
 fn is_no_script(value: &Value) -> bool {

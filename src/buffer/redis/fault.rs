@@ -45,6 +45,11 @@ fn of_tls(said: &str) -> Option<String> {
         .then(|| format!("what answers there does not speak TLS ({said}); check the port of the buffer's URL"))
 }
 
+/// What it means that a replica answers: what it says to a write.
+pub(super) fn of_replica() -> Error {
+    of_code("READONLY", Some("this is a replica"), false)
+}
+
 /// What an error among a server's answers means.
 pub(super) fn of_answer(error: &ServerError, on_cluster: bool) -> Error {
     of_code(error.code(), error.details(), on_cluster)

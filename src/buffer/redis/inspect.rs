@@ -18,13 +18,11 @@ use crate::heartbeat::Partition;
 impl Inspect for RedisBuffer {
     async fn status(&self, partition: Partition) -> Result<PartitionStatus> {
         let asked = self.marks.known(partition);
-        let reply = self.step(&script::STATUS, partition, |_, _| {}).await?;
+        let reply = self.look(&script::STATUS, partition, |_| {}).await?;
         let status = read_status(reply, partition, self.caps(self.registered().await?))?;
         let accepted = status.ledger.accepted;
-        if accepted < asked.accepted {
-            self.make_sure(partition).await;
-        } else {
-            self.marks.see(partition, asked, accepted, self.sure(accepted));
+        if self.marks.see(partition, asked, accepted, self.sure(accepted)) {
+            self.connections.forget();
         }
         Ok(status)
     }
@@ -124,7 +122,7 @@ fn read_status(mut reply: Reply, partition: Partition, (cap_rows, cap_bytes): (u
     let (owner, claim) = (reply.id_or_none()?, reply.id_or_none()?);
     let (rows, age, deaths) = (reply.count()?, Duration::from_millis(reply.count()?), reply.small()?);
     let claim = claim.map(|id| StandingClaim { id, rows, age, deaths });
-    let (devices, devices_forgotten) = (reply.count()?, reply.count()?);
+    let (devices, devices_forgotten, vanished) = (reply.count()?, reply.count()?, reply.count()?);
     Ok(PartitionStatus {
         partition,
         ledger,
@@ -135,5 +133,6 @@ fn read_status(mut reply: Reply, partition: Partition, (cap_rows, cap_bytes): (u
         cap_bytes,
         devices,
         devices_forgotten,
+        vanished,
     })
 }

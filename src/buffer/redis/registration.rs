@@ -46,9 +46,8 @@ impl RedisBuffer {
         let state = keys::state(partition);
         let mut command = redis::cmd("HMGET");
         command.arg(&state).arg("dataset").arg("partitions");
-        let answers = self.connections.ask(command, Some(&state)).await?;
+        let answer = self.connections.ask(command, &state).await?;
         let wrong = || Error::Corrupt { detail: format!("the registration of partition {partition} cannot be read") };
-        let Some(answer) = answers.into_iter().next() else { return Err(wrong()) };
         let (dataset, partitions) =
             redis::from_redis_value::<(Option<String>, Option<Partition>)>(answer).map_err(|_| wrong())?;
         match (dataset, partitions) {

@@ -57,7 +57,7 @@ scripts! {
     RELEASE = "release" [state];
     ANNOUNCE = "announce" [batchers];
     BATCHERS = "batchers" [batchers];
-    STATUS = "status" [state, pending, devices];
+    STATUS = "status" [state, pending, processing, devices];
     DEVICES_OF = "devices_of" [state, devices];
     DEVICES_UNSEEN = "devices_unseen" [state, devices];
     FRAMES = "frames" [state, pending, processing];
@@ -157,6 +157,16 @@ mod tests {
             let given: Vec<String> = script.keys.iter().map(|key| key(7)).collect();
             let given: Vec<&str> = given.iter().map(|key| key.rsplit(':').next().unwrap()).collect();
             assert_eq!(named, given.join(", "), "{}", script.name);
+        }
+    }
+
+    /// Redis runs them on a replica too, where what they tell was true once.
+    #[test]
+    fn every_script_that_only_looks_asks_first_whether_this_is_a_master() {
+        for script in ALL.iter().filter(|script| script.text.contains("no-writes")) {
+            let body = script.text.lines().filter(|line| !line.starts_with("--") && !line.starts_with("#!"));
+            let first = body.take(3).find(|line| line.contains("redis.call") || line.contains("check_"));
+            assert!(first.is_some_and(|line| line.contains("= check_master()")), "{}", script.name);
         }
     }
 

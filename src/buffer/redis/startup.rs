@@ -57,12 +57,12 @@ fn window(level: &str) -> &'static str {
 }
 
 async fn servers(connections: &Connections, options: &Options) -> Result<Vec<Server>> {
-    let infos = connections.ask(redis::cmd("INFO"), None).await?;
+    let infos = connections.ask_all(redis::cmd("INFO")).await?;
     let mut settings = Vec::new();
     for name in ["appendonly", "appendfsync", "maxmemory-policy"] {
         let mut command = redis::cmd("CONFIG");
         command.arg("GET").arg(name);
-        let answers = match connections.ask(command, None).await {
+        let answers = match connections.ask_all(command).await {
             // Somebody who accepts a volatile buffer need not show what it is.
             Err(error) if !error.is_transient() && options.allow_volatile_buffer => vec![Value::Nil; infos.len()],
             Err(error) if !error.is_transient() => {
@@ -102,7 +102,7 @@ pub(super) async fn replicas_online(connections: &Connections) -> Result<u32> {
     let mut command = redis::cmd("INFO");
     command.arg("replication");
     let mut fewest = None;
-    for info in connections.ask(command, None).await? {
+    for info in connections.ask_all(command).await? {
         let online = count_online(&info_text(&info)?);
         fewest = Some(fewest.map_or(online, |fewest: u32| fewest.min(online)));
     }

@@ -14,7 +14,7 @@ use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::cluster_async::ClusterConnection;
-use redis::cluster_routing::{MultipleNodeRoutingInfo, Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
+use redis::cluster_routing::{MultipleNodeRoutingInfo, Route, RoutingInfo, SingleNodeRoutingInfo};
 use redis::io::tcp::TcpSettings;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{
@@ -63,15 +63,11 @@ impl Link {
         }
     }
 
-    /// Sends one command to the node of `key`, or to every master when there is no key.
-    pub(super) async fn ask(&mut self, command: Cmd, key: Option<&str>) -> RedisResult<Vec<Value>> {
-        match (self, key) {
-            (Self::Node(node), _) => node.req_packed_command(&command).await.map(|answer| vec![answer]),
-            (Self::Cluster(cluster), Some(key)) => {
-                let node = SingleNodeRoutingInfo::SpecificNode(Route::with_key(key, SlotAddr::Master));
-                cluster.route_command(command, RoutingInfo::SingleNode(node)).await.map(|answer| vec![answer])
-            }
-            (Self::Cluster(cluster), None) => {
+    /// Sends one command to the one node, or to every master of the Cluster.
+    pub(super) async fn ask_all(&mut self, command: Cmd) -> RedisResult<Vec<Value>> {
+        match self {
+            Self::Node(node) => node.req_packed_command(&command).await.map(|answer| vec![answer]),
+            Self::Cluster(cluster) => {
                 let masters = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
                 cluster.route_command(command, masters).await.map(|answer| match answer {
                     Value::Map(by_node) => by_node.into_iter().map(|(_, answer)| answer).collect(),

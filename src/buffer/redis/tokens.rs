@@ -93,8 +93,8 @@ impl RedisBuffer {
         let key = keys::tokens(0);
         let mut command = redis::cmd(command);
         command.arg(&key).arg(field);
-        let answer = self.connections.ask(command, Some(&key)).await?.into_iter().next();
-        answer.and_then(|answer| redis::from_redis_value(answer).ok()).ok_or_else(|| wrong("they cannot be read"))
+        let answer = self.connections.ask(command, &key).await?;
+        redis::from_redis_value(answer).map_err(|_| wrong("they cannot be read"))
     }
 
     /// Takes in the tokens of the buffer that moves here. Done again, it changes nothing but what was revoked since.

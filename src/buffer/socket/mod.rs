@@ -17,7 +17,7 @@
 //! length of the head (u32, little-endian)  length of the tail (u32, little-endian)  head  tail
 //! ```
 //!
-//! The head is JSON: `{"version":3,"body":…}`, the body as `wire.rs` defines it. Whoever meets another version says so in
+//! The head is JSON: `{"version":4,"body":…}`, the body as `wire.rs` defines it. Whoever meets another version says so in
 //! one line and reads no further; the lengths and the place of the version never change. The tail holds the frames of the
 //! dead letters, the records of the tokens, or the frames for a reader, that the head describes, one after the other: as bytes, not as text in the
 //! JSON, so that listing 16 MiB of them does not take a multiple of that in the memory of a process which is to stay small.

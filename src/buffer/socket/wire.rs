@@ -17,7 +17,7 @@ use crate::heartbeat::{ClaimId, Partition};
 use crate::token::{StoredToken, TokenId, TokenList, TokenVersion};
 
 /// Of the bodies of calls and answers.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// How large a message may be.
 #[derive(Debug, Clone, Copy)]
@@ -321,7 +321,7 @@ mod tests {
     /// Holds the text of a body, and that it comes out as it went in.
     async fn holds<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(body: T, text: &str) {
         let message = Message::new(&body, Vec::new(), ANSWER).unwrap();
-        assert_eq!(std::str::from_utf8(&message.head).unwrap(), format!(r#"{{"version":3,"body":{text}}}"#));
+        assert_eq!(std::str::from_utf8(&message.head).unwrap(), format!(r#"{{"version":4,"body":{text}}}"#));
         assert_eq!(through::<T>(&message, ANSWER).await.unwrap().0, body);
     }
 
@@ -395,6 +395,7 @@ mod tests {
             cap_bytes: 9,
             devices: 10,
             devices_forgotten: 11,
+            vanished: 12,
         };
         let registration = Registration { dataset: DatasetId::from_u128(0xd), partitions: 4 };
         for (answer, text) in [
@@ -415,7 +416,7 @@ mod tests {
                     r#"{"status":{"partition":7,"ledger":{"accepted":18446744073709551615,"pending":2,"claimed":3,"#,
                     r#""acked":4,"dead":5,"dropped":6,"bytes":7},"oldest_pending":{"secs":1,"nanos":500000000},"#,
                     r#""owner":"00000000-0000-0000-0000-00000000000b","claim":{"id":"00000000-0000-0000-0000-00000000000c","#,
-                    r#""rows":3,"age":{"secs":1,"nanos":0},"deaths":2},"cap_rows":8,"cap_bytes":9,"devices":10,"devices_forgotten":11}}"#
+                    r#""rows":3,"age":{"secs":1,"nanos":0},"deaths":2},"cap_rows":8,"cap_bytes":9,"devices":10,"devices_forgotten":11,"vanished":12}}"#
                 ),
             ),
             (

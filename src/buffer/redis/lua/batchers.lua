@@ -3,6 +3,8 @@
 --
 -- KEYS  batchers
 -- Gives {'batchers', batcher, ms since its last sign of life, …}
+local refused = check_master()
+if refused then return refused end
 local now = now_ms()
 local list = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
 local answer = { 'batchers' }

@@ -4,8 +4,7 @@
 -- KEYS  state, pending, processing
 -- ARGV  dataset, batcher, epoch, id for a new claim, budget in heartbeats, in bytes of opened rows, in frames
 -- Gives {'nothing'}, or {'claim', id, 1 if it stood before, heartbeats, deaths, frame in hand or -1, deaths with it,
---       condemned dead letters as {'<frame>:<row or all>', letter, …}, frames}; refusals: unregistered, foreign, fenced,
---       corrupt
+--       condemned dead letters as {'<frame>:<row or all>', letter, …}, frames}; refusals: unregistered, foreign, fenced
 --
 -- Promises: frames move from pending to processing together with the record of the claim. A standing claim comes back
 -- with the same frames in the same order. One that was handed to another epoch and neither acknowledged nor left on
@@ -65,23 +64,31 @@ if standing then
   }
 end
 
-local left_over = redis.call('LLEN', processing)
-if left_over > 0 then return { 'corrupt', left_over .. ' frames in processing without a claim' } end
-if redis.call('LLEN', pending) == 0 then return { 'nothing' } end
+-- Frames in processing without a claim: the state was lost, and a person had the dataset adopt this Redis. They are claimed
+-- anew, all of them and no others; what was written of them before is told by its rows.
+local left_over = redis.call('LRANGE', processing, 0, -1)
+if #left_over == 0 and redis.call('LLEN', pending) == 0 then return { 'nothing' } end
 local most_rows, most_bytes, most_frames = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 number(state, 'pending')
 number(state, 'claimed')
 
 local frames, size, rows, bytes = {}, 0, 0, 0
-repeat
-  local frame = redis.call('LMOVE', pending, processing, 'LEFT', 'RIGHT')
-  if not frame then break end
+local function take(frame)
   local frame_rows, frame_bytes, opened = weigh(frame)
   frames[#frames + 1] = frame
   size = size + opened
   rows = rows + frame_rows
   bytes = bytes + frame_bytes
-until rows >= most_rows or size >= most_bytes or #frames >= most_frames
+end
+
+for _, frame in ipairs(left_over) do take(frame) end
+if #left_over == 0 then
+  repeat
+    local frame = redis.call('LMOVE', pending, processing, 'LEFT', 'RIGHT')
+    if not frame then break end
+    take(frame)
+  until rows >= most_rows or size >= most_bytes or #frames >= most_frames
+end
 redis.call('HSET', state, 'claim_id', ARGV[4], 'claim_rows', rows, 'claim_bytes', bytes, 'claim_since', now_ms(),
   'claim_epoch', epoch, 'claim_left', 0, 'claim_deaths', 0)
 move(state, 'pending', 'claimed', rows)

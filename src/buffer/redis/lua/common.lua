@@ -17,6 +17,14 @@ local function now_ms()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
+-- Every script that only looks asks this first: a replica, or a master that was demoted, would tell what was true once.
+-- Scripts that may write are refused there by Redis itself.
+local function check_master()
+  if string.find(redis.call('INFO', 'replication'), 'role:slave', 1, true) then
+    return redis.error_reply('READONLY this is a replica')
+  end
+end
+
 local function check_dataset(state, dataset)
   local found = redis.call('HGET', state, 'dataset')
   if not found then return { 'unregistered' } end

@@ -6,7 +6,7 @@
 -- Gives {'letters', letter, …}: at least one if there is one, then as many as both bounds allow; refusals:
 --       unregistered, foreign
 local state, dead = KEYS[1], KEYS[2]
-local refused = check_dataset(state, ARGV[1])
+local refused = check_master() or check_dataset(state, ARGV[1])
 if refused then return refused end
 local most, most_bytes = tonumber(ARGV[3]), tonumber(ARGV[4])
 -- '!' comes right after the space that ends an id.

@@ -5,7 +5,7 @@
 -- ARGV  dataset, most letters
 -- Gives {'letters', letter, …}, each cut off where its frame begins; refusals: unregistered, foreign
 local state, dead = KEYS[1], KEYS[2]
-local refused = check_dataset(state, ARGV[1])
+local refused = check_master() or check_dataset(state, ARGV[1])
 if refused then return refused end
 local answer = { 'letters' }
 -- All have one score, so they stand in the order of their ids. One at a time: a frame may be long.

@@ -4,7 +4,7 @@
 -- KEYS  state, devices
 -- ARGV  dataset, name, …
 -- Gives {'devices', ms it was last seen or -1, …}; refusals: unregistered, foreign
-local refused = check_dataset(KEYS[1], ARGV[1])
+local refused = check_master() or check_dataset(KEYS[1], ARGV[1])
 if refused then return refused end
 local answer = { 'devices' }
 for at = 2, #ARGV do

@@ -7,7 +7,7 @@
 -- Gives {'devices', where to go on or '0' at the end, {name, ms it was last seen, …}}; refusals: unregistered, foreign
 --
 -- Promises: a device that is remembered from the first call to the last is given once or more often.
-local refused = check_dataset(KEYS[1], ARGV[1])
+local refused = check_master() or check_dataset(KEYS[1], ARGV[1])
 if refused then return refused end
 local found = redis.call('ZSCAN', KEYS[2], ARGV[2], 'MATCH', ARGV[3], 'COUNT', ARGV[5])
 local since, devices = tonumber(ARGV[4]), {}

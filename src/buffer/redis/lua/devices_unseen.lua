@@ -5,7 +5,7 @@
 -- ARGV  dataset, ms before which whoever was last seen then is forgotten, ms before which they must have been last seen, how
 --       many at most (some 1,000), then of the one to begin behind when it was last seen, or '', and its name
 -- Gives {'devices', {name, ms it was last seen, …}}; refusals: unregistered, foreign
-local refused = check_dataset(KEYS[1], ARGV[1])
+local refused = check_master() or check_dataset(KEYS[1], ARGV[1])
 if refused then return refused end
 local devices, most = KEYS[2], tonumber(ARGV[4])
 

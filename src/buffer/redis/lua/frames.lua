@@ -13,12 +13,8 @@
 -- processing, which is read behind it in the same way. Where the claim there is closed on the way and another is made, the
 -- new one's frames waited all the while that pending was read, and have come already; those of the old one are written, or
 -- dead letters. A dead letter that is put back on the way is as one that was just pushed.
--- It writes nothing, so a replica would run it. Steps that write are refused there by Redis itself.
-if string.find(redis.call('INFO', 'replication'), 'role:slave', 1, true) then
-  return redis.error_reply('READONLY this is a replica')
-end
 local state = KEYS[1]
-local refused = check_dataset(state, ARGV[1])
+local refused = check_master() or check_dataset(state, ARGV[1])
 if refused then return refused end
 local list, left = tonumber(ARGV[2]), tonumber(ARGV[3])
 local most_frames, most_bytes = tonumber(ARGV[4]), tonumber(ARGV[5])

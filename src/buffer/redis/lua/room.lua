@@ -5,7 +5,7 @@
 -- ARGV  dataset, cap in heartbeats, cap in bytes, then heartbeats and bytes of each load
 -- Gives {'room', 1 or 0 for each load}; refusals: unregistered, foreign
 local state = KEYS[1]
-local refused = check_dataset(state, ARGV[1])
+local refused = check_master() or check_dataset(state, ARGV[1])
 if refused then return refused end
 local held_rows, held_bytes = held(state)
 local room = { 'room' }

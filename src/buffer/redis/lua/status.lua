@@ -1,13 +1,14 @@
 #!lua flags=allow-oom,no-writes
 -- Tells the state of a partition at one instant.
 --
--- KEYS  state, pending, devices
+-- KEYS  state, pending, processing, devices
 -- ARGV  dataset
 -- Gives {'status', accepted, pending, claimed, acked, dead, dropped, bytes, ms the oldest pending has waited or -1,
 --       owner or '', claim or '', its heartbeats, ms it has stood, its deaths, devices that are
---       remembered, devices forgotten for want of room}; refusals: unregistered, foreign
-local state, pending = KEYS[1], KEYS[2]
-local refused = check_dataset(state, ARGV[1])
+--       remembered, devices forgotten for want of room, heartbeats counted in a list that is empty}; refusals: unregistered,
+--       foreign
+local state, pending, processing, devices = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local refused = check_master() or check_dataset(state, ARGV[1])
 if refused then return refused end
 local now = now_ms()
 local status = { 'status' }
@@ -29,6 +30,12 @@ status[#status + 1] = claim or ''
 status[#status + 1] = number(state, 'claim_rows')
 status[#status + 1] = claim and math.max(now - number(state, 'claim_since'), 0) or 0
 status[#status + 1] = number(state, 'claim_deaths')
-status[#status + 1] = redis.call('ZCARD', KEYS[3])
+status[#status + 1] = redis.call('ZCARD', devices)
 status[#status + 1] = number(state, 'forgotten')
+
+-- Frames go by no other hand than the scripts', which count them; a person, an eviction or an expiry does not.
+local vanished = 0
+if not oldest then vanished = number(state, 'pending') end
+if redis.call('LLEN', processing) == 0 then vanished = vanished + number(state, 'claimed') end
+status[#status + 1] = vanished
 return status
