@@ -1,7 +1,7 @@
 //! Where to look and what to do when a part is not well: one sentence for each part that reports to the health board.
 
 /// By the names of the parts.
-const ADVICE: [(&str, &str); 18] = [
+const ADVICE: [(&str, &str); 19] = [
     (
         "batcher",
         "Look at the log of the batcher: it cannot announce itself to the buffer; mend the way to the buffer, or start it again.",
@@ -26,6 +26,11 @@ const ADVICE: [(&str, &str); 18] = [
     (
         "dataset",
         "See that the folder of `--data` is there and is a dataset, or start the first `systole batch`, which makes it.",
+    ),
+    (
+        "disk",
+        "Make room on the disk of the data folder, or give it a larger one; heartbeats wait in the buffer meanwhile, until that is \
+         full.",
     ),
     (
         "drain",
