@@ -184,8 +184,7 @@ fn pushes_that_a_partition_has_no_room_for_are_a_problem_while_the_board_is_gree
     let world = World::on(buffer);
     let cap = ["--buffer-max-heartbeats=400", "--drain-lag=1h"];
     // Dead letters keep their room: 80 of the 100 of the one partition that Ada is in.
-    let collector =
-        world.collector().door_args(cap).batcher_failpoints("batcher.encode=panic").without_compactor().start();
+    let collector = world.collector().door_args(cap).batcher_failpoints("batcher.encode=panic").start();
     let (client, beats) = (collector.client(), Beats::new(1, 1).named("ada"));
     (0..4).for_each(|_| client.must_keep(&beats.take(20)));
     wait::until("80 dead letters", SOON, || world.held("dead") == 80);
@@ -269,23 +268,6 @@ fn what_the_batcher_says_of_the_publish_lag_is_not_said_twice() {
     assert_eq!(problems.iter().filter(|problem| problem["part"] == "publish lag").count(), 1, "{problems:?}");
 }
 
-fn a_folder_that_is_moved_is_missed(world: &World, serve: &Systole) {
-    let seen = |status: &Value| !status["files"].is_null() && status["files_unknown"].is_null();
-    await_status(serve, "the files", seen);
-    assert_eq!(serve.part("dataset"), (true, "its files are read".to_owned()));
-    let away = world.dataset().with_extension("away");
-    std::fs::rename(world.dataset(), &away).unwrap();
-    let missed = |status: &Value| status["files"].is_null() && has_problem(status, "dataset");
-    let status = await_status(serve, "the loss", missed);
-    assert_problem(&status, "dataset", "is not the folder that this process opened");
-    let why = status["files_unknown"].as_str().unwrap();
-    assert!(why.starts_with("they cannot be read now: ") && !why.contains("--data"), "{why}");
-    assert!(!serve.part("dataset").0);
-    assert!(serve.log().iter().any(|line| line.contains("the files of the dataset cannot be read")));
-    std::fs::rename(&away, world.dataset()).unwrap();
-    await_status(serve, "the files again", |status| seen(status) && !has_problem(status, "dataset"));
-}
-
 #[test]
 fn a_dataset_that_goes_away_under_a_door_is_told_and_no_files_asked_for_is_another_thing() {
     let world = World::on(Buffer::Redis);
@@ -293,11 +275,33 @@ fn a_dataset_that_goes_away_under_a_door_is_told_and_no_files_asked_for_is_anoth
     let early = world.serve().args([&data]).start();
     wait::until("the dataset to be awaited", SOON, || early.part("dataset").1.contains("there is no dataset"));
     assert_eq!(status(&early)["files_unknown"], "the dataset is not there yet");
-    // In its time the batcher would miss the folder as well.
+    // Its batcher has gone again when the folder goes: it would miss that as well.
     world.register();
     let (late, blind) = (world.serve().args([&data]).start(), world.serve().start());
-    a_folder_that_is_moved_is_missed(&world, &late);
-    a_folder_that_is_moved_is_missed(&world, &early);
+    let seen = |status: &Value| {
+        !status["files"].is_null() && status["files_unknown"].is_null() && !has_problem(status, "dataset")
+    };
+    for serve in [&early, &late] {
+        await_status(serve, "the files", seen);
+        assert_eq!(serve.part("dataset"), (true, "its files are read".to_owned()));
+    }
+    let away = world.dataset().with_extension("away");
+    std::fs::rename(world.dataset(), &away).unwrap();
+    for serve in [&early, &late] {
+        let missed = |status: &Value| status["files"].is_null() && has_problem(status, "dataset");
+        let status = await_status(serve, "the loss", missed);
+        assert_problem(&status, "dataset", "is not the folder that this process opened");
+        let why = status["files_unknown"].as_str().unwrap();
+        assert!(why.starts_with("they cannot be read now: ") && !why.contains("--data"), "{why}");
+        wait::until("the board to say so", SOON, || !serve.part("dataset").0);
+        wait::until("the log to say so", SOON, || {
+            serve.log().iter().any(|line| line.contains("the files of the dataset cannot be read"))
+        });
+    }
+    std::fs::rename(&away, world.dataset()).unwrap();
+    for serve in [&early, &late] {
+        await_status(serve, "the files again", seen);
+    }
     let status = status(&blind);
     assert_eq!(
         (&status["files"], &status["files_unknown"]),

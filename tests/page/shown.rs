@@ -85,7 +85,7 @@ fn what_only_the_files_and_the_last_look_tell_stands_where_it_belongs() {
     status["files"]["disk"]["free_bytes"] = json!(700_000_000);
     stage.show(&status);
     assert_eq!(page.text("#verdict-text"), "It works; look at this");
-    assert!(page.text("#problems").contains("667 MiB are left where the files stand"), "{}", page.text("#problems"));
+    assert!(page.text("#problems").contains("668 MiB are left where the files stand"), "{}", page.text("#problems"));
 
     let mut status = well();
     status["files"] = Value::Null;

@@ -10,13 +10,15 @@ const FULL = 0.995;
 
 /** A look at the buffer that is older than this, some of the usual ones, is said to be. */
 const STALE_LOOK_S = 10;
+/** And one as old as this where the buffer is said to be unwell: by then a look at it has failed. */
+const FAILED_LOOK_S = 3;
 
 const hasProblem = ({ verdict }, ...parts) => verdict.problems.some(({ part }) => parts.includes(part));
 
 /** Since when nobody has seen what is in the buffer, where that is no longer what it was; else null. */
 export const unseenSince = (status) => {
   const { buffer, now } = status;
-  if (!buffer || (buffer.looked_s <= STALE_LOOK_S && !hasProblem(status, "buffer"))) return null;
+  if (!buffer || buffer.looked_s <= (hasProblem(status, "buffer") ? FAILED_LOOK_S : STALE_LOOK_S)) return null;
   return now - buffer.looked_s * 1000;
 };
 
