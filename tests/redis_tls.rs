@@ -155,12 +155,13 @@ fn whoever_is_not_trusted_is_named_in_one_line() {
     let empty = stranger.authority.with_file_name("empty.pem");
     std::fs::write(&empty, "").unwrap();
     let in_file = |setting: &str| format!("--{setting}={}", empty.display());
-    let unread: [(&[&str], &[&str]); 8] = [
+    let unread: [(&[&str], &[&str]); 9] = [
         (&[&trust, &own_cert], &["redis-client-cert", "needs redis-client-key"]),
         (&[&trust, &own_key], &["redis-client-key", "needs redis-client-cert"]),
         (&[&trust, &own_cert, &other_key], &["redis-client-key", "not the key"]),
         (&[&trust, &in_file("redis-client-cert"), &own_key], &["redis-client-cert", "no certificate"]),
         (&[&trust, &own_cert, &in_file("redis-client-key")], &["redis-client-key", "no private key"]),
+        (&[&trust, &in_file("redis-password-file")], &["redis-password-file", "no password"]),
         (&[&in_file("redis-ca-file")], &["redis-ca-file", "no certificate"]),
         (&["--redis-ca-file=/nowhere/ca.pem"], &["redis-ca-file", "/nowhere/ca.pem", "cannot be read"]),
         (&[&trust, "--buffer=redis://127.0.0.1:1"], &["redis-ca-file", "rediss://"]),

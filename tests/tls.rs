@@ -20,7 +20,7 @@ use support::tls::{Authority, EXPIRES_S, PemFiles, Signed, TlsClient, TlsWire, i
 use support::{Answer, Beats, Buffer, Launch, Metrics, SOON, Systole, World, wait};
 use systole::buffer::{self, Intake, Parcel};
 use systole::heartbeat::Partition;
-use systole::http::auth::Gate;
+use systole::http::auth::{Exposure, Gate};
 use systole::http::{Options, Server, limits, tls};
 use systole::telemetry::health::Health;
 use systole::telemetry::metrics;
@@ -413,7 +413,7 @@ async fn a_server_that_listens_anew_speaks_tls_with_the_certificate_of_that_mome
         Server::bind(
             &options,
             &limits,
-            &Gate::open(),
+            &Gate::open(&Exposure { allow_anonymous: false }, options.listen).unwrap(),
             Arc::new(Nowhere),
             &nothing::services(),
             Health::new(),

@@ -47,8 +47,8 @@ async fn watch(args: Compact, stop: CancellationToken) -> Outcome {
     let registry = metrics::registry()?;
     let health = Health::new();
     let metrics = compactor::Metrics::register(&registry)?;
-    args.exposure.check_without_tokens(args.listen)?;
-    let ops = OpsServer::bind(args.listen, &args.tls, &Gate::open(), health.clone(), registry)?;
+    let gate = Gate::open(&args.exposure, args.listen)?;
+    let ops = OpsServer::bind(args.listen, &args.tls, &gate, health.clone(), registry)?;
     info!(address = %ops.address(), "listening");
     let ops = Beside::start("ops server", |stop| async move { ops.run(stop).await });
     if let Some(dataset) = wait_for_dataset(&args.dataset, &health, &stop).await? {

@@ -96,7 +96,12 @@ impl File {
     }
 
     pub(crate) fn parse(text: &str, command: &Command) -> Result<Self, String> {
-        let table: toml::Table = toml::from_str(text).map_err(|error| one_line(error.message()))?;
+        let table: toml::Table = toml::from_str(text).map_err(|error| {
+            // The line's number and not its text, which may hold a password.
+            let line =
+                error.span().and_then(|span| text.get(..span.start)).map(|before| before.matches('\n').count() + 1);
+            line.map_or_else(String::new, |line| format!("line {line}: ")) + &one_line(error.message())
+        })?;
         let mut file = Self::default();
         for (key, value) in table {
             match value {
@@ -109,14 +114,16 @@ impl File {
                     for (name, value) in section {
                         let name = known_flag(&name, |flag| has_flag(subcommand, flag))
                             .ok_or_else(|| format!("`{name}` is no setting of [{key}]; see `systole {key} --help`"))?;
-                        values.insert(name, texts(&key, value)?);
+                        let texts = texts(&name, value)?;
+                        add(values, name, texts)?;
                     }
                 }
                 value => {
                     let known = |flag: &str| command.get_subcommands().any(|command| has_flag(command, flag));
                     let name = known_flag(&key, known)
                         .ok_or_else(|| format!("`{key}` is no setting; `systole config` lists them"))?;
-                    file.common.insert(name, texts(&key, value)?);
+                    let texts = texts(&key, value)?;
+                    add(&mut file.common, name, texts)?;
                 }
             }
         }
@@ -261,6 +268,12 @@ fn has_flag(command: &Command, flag: &str) -> bool {
         || command.get_subcommands().any(|inner| has_flag(inner, flag))
 }
 
+/// Adds a setting, which may stand there in one spelling only.
+fn add(values: &mut Values, name: String, texts: Vec<String>) -> Result<(), String> {
+    let again = format!("`{name}` is set twice, with a dash and with an underscore: leave one of them");
+    if values.insert(name, texts).is_some() { Err(again) } else { Ok(()) }
+}
+
 /// The flag that a key of the file means: underscores are read as dashes.
 fn known_flag(key: &str, known: impl Fn(&str) -> bool) -> Option<String> {
     let flag = key.replace('_', "-");
@@ -331,6 +344,20 @@ mod tests {
         assert_eq!(delay("max_delay = 7", &["systole", "batch"]), 7);
         assert_eq!(delay("max-delay = 7\n[batch]\nmax-delay = 8", &["systole", "batch"]), 8);
         assert_eq!(delay("max_delay = 7", &["systole", "batch", "--max-delay", "9"]), 9);
+    }
+
+    #[test]
+    fn a_mistake_in_the_file_is_told_with_its_place() {
+        let told = |file: &str| parse(file, &["systole", "batch"]).unwrap_err();
+        assert!(
+            told("risky = true\nmax-delay = \"5").starts_with("line 2: "),
+            "{}",
+            told("risky = true\nmax-delay = \"5")
+        );
+        assert!(!told("buffer = \"redis://:s3cret@host").contains("s3cret"));
+        assert!(told("max-delay = 1\nmax_delay = 2").starts_with("`max-delay` is set twice"));
+        assert!(told("[batch]\nmax-delay = 1\nmax_delay = 2").starts_with("`max-delay` is set twice"));
+        assert!(told("[serve]\nbuffer = {url = 1}").starts_with("`buffer` must be"));
     }
 
     #[test]

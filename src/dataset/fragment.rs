@@ -98,9 +98,11 @@ impl Dataset {
     /// The fragments of a bucket, sorted by name, hence by claim. Takes no lock.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Elsewhere`], [`Error::Io`].
     pub fn list_fragments(&self, bucket: Bucket) -> Result<Vec<FragmentName>> {
-        tree::names(&self.paths().staging_folder(bucket))
+        let names = tree::names(&self.paths().staging_folder(bucket))?;
+        self.confirm_home()?;
+        Ok(names)
     }
 
     /// Reads a fragment into memory and checks it against its name before handing out any of it.

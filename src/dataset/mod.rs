@@ -215,8 +215,13 @@ impl Dataset {
         capabilities: Capabilities,
     ) -> Result<Self> {
         Self::expect_partitions(options, &layout, manifest)?;
+        let home = Home::hold(&layout)?;
+        // A disk may have been mounted since it was read.
+        if manifest::read(&layout)?.is_none_or(|held| held.id != manifest.id) {
+            return Err(Error::Elsewhere { path: layout.root().to_owned() });
+        }
         let inner = Inner {
-            home: Home::hold(layout.root())?,
+            home,
             layout,
             fs,
             id: manifest.id,

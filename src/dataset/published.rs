@@ -141,9 +141,11 @@ impl Dataset {
     /// The published files of a bucket, sorted by name, hence by time of birth: all that stood at one instant.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Conflict`] when the bucket is exchanged over and over.
+    /// [`Error::Elsewhere`], [`Error::Io`]; [`Error::Conflict`] when the bucket is exchanged over and over.
     pub fn list_published(&self, bucket: Bucket) -> Result<Vec<PublishedName>> {
-        tree::names_of_one(&self.paths().published_folder(bucket))
+        let names = tree::names_of_one(&self.paths().published_folder(bucket))?;
+        self.confirm_home()?;
+        Ok(names)
     }
 
     /// Opens a published file. Each row group is checked before it is decoded, the file as a whole is not: see

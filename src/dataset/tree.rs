@@ -13,6 +13,7 @@ use jiff::civil::Date;
 
 use super::error::{At, Error, Result};
 use super::fs::FileSystem;
+use super::home::is_absence;
 use super::paths::{DATASET_LOCK, Layout, PROBE, PublishedName, Staged, parse_date_folder, parse_partition_folder};
 use super::{Bucket, Dataset};
 use crate::heartbeat::Partition;
@@ -33,6 +34,8 @@ impl Dataset {
         if known().contains(folder) && folder.is_dir() {
             return Ok(());
         }
+        // Nothing is made anew that was there when the dataset was opened.
+        self.confirm_home()?;
         let below_root = folder.ancestors().take_while(|ancestor| *ancestor != self.root());
         for level in below_root.collect::<Vec<_>>().into_iter().rev() {
             make_folder(self.fs(), level)?;
@@ -79,8 +82,11 @@ impl Dataset {
             (self.paths().heartbeats(), Layout::published_folder),
         ] {
             for date in entries(&tree)?.iter().filter_map(|date| parse_date_folder(date).ok()) {
-                if of(self.paths(), Bucket { date, partition }).is_dir() {
-                    dates.insert(date);
+                let folder = of(self.paths(), Bucket { date, partition });
+                match fs::metadata(&folder) {
+                    Ok(found) if found.is_dir() => _ = dates.insert(date),
+                    Err(error) if !is_absence(&error) => return Err(error).at("look at", &folder),
+                    _ => {}
                 }
             }
         }
@@ -151,9 +157,8 @@ pub(super) fn make_folders(fs: &dyn FileSystem, folder: &Path) -> Result<()> {
 /// The names in a folder, unsorted; none when it is not there or is no folder. A name that is not UTF-8 is given lossily:
 /// nothing of ours is called so.
 pub(super) fn entries(folder: &Path) -> Result<Vec<String>> {
-    let gone = |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
     let listing = match fs::read_dir(folder) {
-        Err(error) if gone(&error) => return Ok(Vec::new()),
+        Err(error) if is_absence(&error) => return Ok(Vec::new()),
         other => other.at("list", folder)?,
     };
     listing.map(|entry| Ok(entry.at("list", folder)?.file_name().to_string_lossy().into_owned())).collect()
@@ -195,6 +200,18 @@ pub(super) fn age(path: &Path, now: SystemTime) -> Result<Duration> {
 mod tests {
     use super::super::test_support::Scratch;
     use super::*;
+
+    #[test]
+    fn a_folder_that_may_not_be_looked_at_is_no_absent_one() {
+        let scratch = Scratch::new();
+        let date = scratch.dataset.root().join("heartbeats/date=2026-11-22");
+        fs::create_dir_all(date.join("partition=7")).unwrap();
+        assert_eq!(scratch.dataset.dates(7).unwrap(), [jiff::civil::date(2026, 11, 22)]);
+        assert_eq!(scratch.dataset.dates(8).unwrap(), []);
+        // As one of somebody else is, but also for root.
+        std::os::unix::fs::symlink("partition=8", date.join("partition=8")).unwrap();
+        assert!(matches!(scratch.dataset.dates(8), Err(Error::Io { .. })));
+    }
 
     #[test]
     fn buckets_of_both_trees_are_listed_once_and_strangers_are_named() {

@@ -5,8 +5,6 @@
 //!   in a published file, which stood before the fragment went. One that is damaged and has gone was laid in quarantine.
 //! - A published file that has gone was consolidated: its rows are in one that stands now, so they are listed again. Files
 //!   never change, so one that was read is not read again.
-//! - Where nothing stands nothing is found: of a folder whose disk was unmounted, too. So it is asked in the end whether the
-//!   dataset's folder is the one that was opened.
 //! - Files are read one after the other, and of each only what can hold the rows: see [`RowReader::seek`].
 
 use std::collections::HashSet;
@@ -44,7 +42,6 @@ pub(super) fn collect(
     visit.staging()?;
     reached("read.staging_read")?;
     visit.published()?;
-    dataset.confirm_home()?;
     let (rows, end) = visit.collector.finish();
     Ok(Collected { rows, end, looked_at: visit.looked_at })
 }

@@ -19,13 +19,14 @@ fn a_dataset_that_is_put_away_for_a_while_loses_and_doubles_nothing(buffer: Buff
     let reading = format!("{}/v1/users/user-0/heartbeats?limit=10", collector.door().url());
     let read = || client::get(&reading).unwrap();
     let (data, away) = (world.dataset(), world.dataset().with_file_name("away"));
+    let folders = [data.to_owned(), data.join("heartbeats"), data.join("staging")];
     // What is below a mount point is an empty folder.
-    for instead in [false, true] {
+    for (folder, instead) in folders.iter().flat_map(|folder| [(folder, false), (folder, true)]) {
         producers.await_kept(400, SOON);
         wait::until("a reading", SOON, || read().body["heartbeats"].as_array().is_some_and(|found| !found.is_empty()));
-        fs::rename(data, &away).unwrap();
+        fs::rename(folder, &away).unwrap();
         if instead {
-            fs::create_dir(data).unwrap();
+            fs::create_dir(folder).unwrap();
         }
         wait::value("the batcher to say that the folder is another", SOON, || {
             let health = client::get(&format!("{}/health", collector.batcher().url())).ok_or("no answer")?;
@@ -37,9 +38,9 @@ fn a_dataset_that_is_put_away_for_a_while_loses_and_doubles_nothing(buffer: Buff
             assert_eq!(answer.status, 503, "{}", answer.text);
         }
         if instead {
-            fs::remove_dir_all(data).unwrap();
+            fs::remove_dir_all(folder).unwrap();
         }
-        fs::rename(&away, data).unwrap();
+        fs::rename(&away, folder).unwrap();
         collector.batcher().await_status("/health", 200, SOON);
     }
     producers.await_kept(400, SOON);

@@ -90,6 +90,26 @@ fn forms() -> Vec<Case> {
         bare("a header without a colon", sized("X-Odd")),
         bare("a NUL byte in a header", sized("X-Odd: a\0b")),
         bare("a lone CR in a header", sized("X-Odd: a\rb")),
+        case(
+            "without any token: what another site has a browser send, by its origin",
+            sized("Origin: https://elsewhere.example"),
+            Expected::Problem(403, "cross-site", "Another site"),
+        ),
+        case(
+            "without any token: the same, as the browser says itself",
+            sized("Sec-Fetch-Site: cross-site"),
+            Expected::Problem(403, "cross-site", "Another site"),
+        ),
+        case(
+            "without any token: a name that may be anybody's",
+            post(&format!("Host: elsewhere.example:8080\r\nContent-Length: {}", body.len()), &body),
+            Expected::Problem(403, "cross-site", "by an address or `localhost`"),
+        ),
+        case(
+            "without any token: looking by such a name",
+            "GET /v1/silent HTTP/1.1\r\nHost: elsewhere.example\r\n\r\n",
+            Expected::Problem(403, "cross-site", "by an address or `localhost`"),
+        ),
         bare("no Host", post("Content-Length: 0", "")),
         bare("two Hosts", post("Host: test\r\nHost: other\r\nContent-Length: 0", "")),
         bare("a request line of HTTP/0.9", "GET /health/live\r\n\r\n"),

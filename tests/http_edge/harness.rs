@@ -10,7 +10,7 @@ use prometheus::Registry;
 use serde_json::Value;
 use systole::buffer::{self, Frames, Intake, Parcel};
 use systole::heartbeat::{Frame, Heartbeat, HeartbeatRef, OpenFrame, Partition};
-use systole::http::auth::Gate;
+use systole::http::auth::{Exposure, Gate};
 use systole::http::{Error, Options, Server, Services, limits};
 use systole::telemetry::health::Health;
 use systole::telemetry::metrics;
@@ -92,12 +92,12 @@ impl Edge {
     }
 
     pub async fn with(set: impl FnOnce(&mut Options, &mut limits::Options)) -> Self {
-        Self::behind(Gate::open(), set).await
+        Self::behind(open_gate(), set).await
     }
 
     /// Before a buffer in which something lies.
     pub async fn before(lying: Arc<dyn Frames>, set: impl FnOnce(&mut Options)) -> Self {
-        Self::whole(Gate::open(), nothing::services_of(lying), |options, _| set(options)).await
+        Self::whole(open_gate(), nothing::services_of(lying), |options, _| set(options)).await
     }
 
     /// Behind a gate of the test's own.
@@ -165,6 +165,11 @@ impl Edge {
 }
 
 /// A record of `user` that is valid now.
+/// A gate that knows no tokens.
+pub fn open_gate() -> Gate {
+    Gate::open(&Exposure { allow_anonymous: false }, ([127, 0, 0, 1], 0).into()).unwrap()
+}
+
 pub fn record(user: &str) -> String {
     record_at(user, now())
 }

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use systole::http::auth::Gate;
 use systole::http::{Error, OpsServer, Options, Server, limits, tls};
 use systole::telemetry::health::{Affects, Health};
 use systole::telemetry::metrics;
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::{Answer, Edge, PATIENCE, record, send};
+use crate::harness::{Answer, Edge, PATIENCE, open_gate, record, send};
 
 async fn get(edge: &Edge, path: &str) -> Answer {
     send(edge.client.get(edge.url(path)).timeout(PATIENCE)).await
@@ -108,7 +107,7 @@ async fn a_taken_address_is_one_clear_error() {
     let Err(error) = OpsServer::bind(
         edge.address,
         &tls::Options::default(),
-        &Gate::open(),
+        &open_gate(),
         Health::new(),
         metrics::registry().unwrap(),
     ) else {
@@ -123,7 +122,7 @@ async fn a_taken_address_is_one_clear_error() {
 async fn processes_that_take_nothing_in_still_show_health_and_metrics() {
     let registry = metrics::registry().unwrap();
     let server =
-        OpsServer::bind(([127, 0, 0, 1], 0).into(), &tls::Options::default(), &Gate::open(), Health::new(), registry)
+        OpsServer::bind(([127, 0, 0, 1], 0).into(), &tls::Options::default(), &open_gate(), Health::new(), registry)
             .unwrap();
     let address = server.address();
     let shutdown = CancellationToken::new();
@@ -153,7 +152,7 @@ async fn two_servers_cannot_share_a_registry() {
         Server::bind(
             &options,
             &rates,
-            &Gate::open(),
+            &open_gate(),
             intake,
             &crate::nothing::services(),
             Health::new(),

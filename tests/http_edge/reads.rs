@@ -8,12 +8,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use systole::buffer::{self, Durability, FrameMark, FramePage, Frames, Reach, Registration};
 use systole::heartbeat::{DatasetId, Frame, HeartbeatRef, Partition};
-use systole::http::auth::Gate;
 use systole::token::{Scope, Users};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::harness::{Edge, PATIENCE, send};
+use crate::harness::{Edge, PATIENCE, open_gate, send};
 use crate::nothing;
 use crate::tokens::{gate, made_for};
 
@@ -203,7 +202,7 @@ async fn a_token_reads_its_own_users_and_only_with_the_scope_for_it() {
 
 #[tokio::test]
 async fn asking_counts_against_the_address() {
-    let edge = Edge::behind(Gate::open(), |_, rates| (rates.address_rate, rates.address_burst) = (1, 2)).await;
+    let edge = Edge::behind(open_gate(), |_, rates| (rates.address_rate, rates.address_burst) = (1, 2)).await;
     let ask = async || send(get(&edge, PATH, "*/*")).await;
     let statuses = [ask().await.status, ask().await.status];
     let limited = ask().await;

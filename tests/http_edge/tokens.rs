@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use systole::buffer::{self, Tokens};
 use systole::http::Error;
-use systole::http::auth::{Gate, Keeper, Options};
+use systole::http::auth::{Exposure, Gate, Keeper, Options};
 use systole::telemetry::health::{Affects, Health};
 use systole::telemetry::metrics;
 use systole::token::{Scope, Secret, StoredToken, Token, TokenId, TokenList, TokenVersion, Users};
@@ -32,7 +32,9 @@ fn list(tokens: Vec<StoredToken>) -> TokenList {
 }
 
 pub fn gate(tokens: Vec<StoredToken>) -> Gate {
-    let gate = Gate::shut(true, &metrics::registry().unwrap()).unwrap();
+    let gate =
+        Gate::shut(&Exposure { allow_anonymous: true }, ([127, 0, 0, 1], 0).into(), &metrics::registry().unwrap())
+            .unwrap();
     gate.take(&list(tokens));
     gate
 }

@@ -75,7 +75,12 @@ impl Files {
 fn read_password(path: &Path) -> Result<String> {
     let text = String::from_utf8(read("redis-password-file", path)?)
         .map_err(|_| wrong("redis-password-file", path, "is no text"))?;
-    Ok(text.trim().to_owned())
+    // As a secret looks that was not mounted: without it another user's rights would be asked for.
+    if text.trim().is_empty() {
+        Err(wrong("redis-password-file", path, "holds no password"))
+    } else {
+        Ok(text.trim().to_owned())
+    }
 }
 
 fn read_authorities(path: &Path) -> Result<Vec<u8>> {

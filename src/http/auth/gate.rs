@@ -1,5 +1,6 @@
 //! Judges each request by what is known of the tokens.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +9,11 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use prometheus::Registry;
 
+use super::super::Error;
 use super::credentials::Credentials;
 use super::metrics::Metrics;
+use super::options::{Anonymous, Exposure};
+use super::site;
 use super::snapshot::{Fault, Grant, Snapshot};
 use crate::token::{Presented, Scope, TokenList};
 
@@ -21,8 +25,8 @@ pub struct Gate {
 
 #[derive(Debug)]
 struct Shared {
-    /// Whether anybody may come in while there is no token.
-    anonymous: bool,
+    /// Who may come in while there is no token.
+    anonymous: Anonymous,
     known: ArcSwap<Known>,
     metrics: Option<Metrics>,
 }
@@ -49,11 +53,11 @@ pub(super) enum State {
 
 impl State {
     /// What it is after a list was read.
-    fn after(self, list: &TokenList, anonymous: bool) -> Self {
+    fn after(self, list: &TokenList, anonymous: Anonymous) -> Self {
         match self {
             _ if !list.tokens.is_empty() => Self::Guarded,
             Self::Guarded | Self::Erased if list.version.is_none() => Self::Erased,
-            Self::Unread | Self::Open if anonymous => Self::Open,
+            Self::Unread | Self::Open if anonymous != Anonymous::Nobody => Self::Open,
             _ => Self::Guarded,
         }
     }
@@ -105,12 +109,26 @@ pub(in crate::http) enum Refusal {
     Unread,
     /// Who may come in was erased.
     Erased,
+    /// Another site may have had a browser send it, where no token is needed.
+    OtherSite,
+    /// It was asked by a name that may be somebody else's, where no token is needed.
+    OtherName,
 }
 
 impl Refusal {
     /// Every name.
-    pub(super) const NAMES: [&'static str; 8] =
-        ["missing", "malformed", "unknown", "wrong", "expired", "scope", "unread", "erased"];
+    pub(super) const NAMES: [&'static str; 10] = [
+        "missing",
+        "malformed",
+        "unknown",
+        "wrong",
+        "expired",
+        "scope",
+        "unread",
+        "erased",
+        "other_site",
+        "other_name",
+    ];
 
     /// The place of its name among them.
     pub(super) const fn number(self) -> usize {
@@ -123,6 +141,8 @@ impl Refusal {
             Self::Scope(_) => 5,
             Self::Unread => 6,
             Self::Erased => 7,
+            Self::OtherSite => 8,
+            Self::OtherName => 9,
         }
     }
 }
@@ -138,20 +158,25 @@ impl From<Fault> for Refusal {
 }
 
 impl Gate {
-    /// A gate for a listener without tokens, which [`Exposure`](super::Exposure) must have let through.
-    pub fn open() -> Self {
-        Self::new(State::Open, true, None)
+    /// A gate for a listener that knows no tokens.
+    ///
+    /// # Errors
+    /// [`Error::Exposed`] when other machines reach the address and nobody has allowed that.
+    pub fn open(exposure: &Exposure, listen: SocketAddr) -> Result<Self, Error> {
+        exposure.check_without_tokens(listen)?;
+        Ok(Self::new(State::Open, exposure.at(listen), None))
     }
 
-    /// A gate that lets nobody in until the tokens were read, and with `anonymous` anybody as long as there are none.
+    /// A gate of a listener that lets nobody in until the tokens were read, and as long as there are none whoever may come in
+    /// without.
     ///
     /// # Errors
     /// A name of its metrics is taken.
-    pub fn shut(anonymous: bool, registry: &Registry) -> Result<Self, prometheus::Error> {
-        Ok(Self::new(State::Unread, anonymous, Some(Metrics::register(registry)?)))
+    pub fn shut(exposure: &Exposure, listen: SocketAddr, registry: &Registry) -> Result<Self, prometheus::Error> {
+        Ok(Self::new(State::Unread, exposure.at(listen), Some(Metrics::register(registry)?)))
     }
 
-    fn new(state: State, anonymous: bool, metrics: Option<Metrics>) -> Self {
+    fn new(state: State, anonymous: Anonymous, metrics: Option<Metrics>) -> Self {
         let known = ArcSwap::from_pointee(Known { state, tokens: Snapshot::default() });
         Self { shared: Arc::new(Shared { anonymous, known, metrics }) }
     }
@@ -179,7 +204,7 @@ impl Gate {
 
     /// Lets a request in for this purpose, or not.
     pub(in crate::http) fn judge(&self, request: &HttpRequest, scope: Scope) -> Result<Pass, Refusal> {
-        self.judge_presented(|| Credentials::of(request), scope)
+        self.counted(self.decide_on(request, scope))
     }
 
     /// The same for what stands elsewhere than in the request's head.
@@ -188,7 +213,11 @@ impl Gate {
         presented: impl FnOnce() -> Credentials,
         scope: Scope,
     ) -> Result<Pass, Refusal> {
-        self.decide(presented, scope).inspect_err(|refusal| {
+        self.counted(self.decide(presented, scope))
+    }
+
+    fn counted(&self, judged: Result<Pass, Refusal>) -> Result<Pass, Refusal> {
+        judged.inspect_err(|refusal| {
             if let Some(metrics) = &self.shared.metrics {
                 metrics.refused(*refusal);
             }
@@ -197,7 +226,15 @@ impl Gate {
 
     /// Whether a request may see what is for this purpose only. Who may not is not turned away, but shown less.
     pub(in crate::http) fn lets_see(&self, request: &HttpRequest, scope: Scope) -> bool {
-        self.decide(|| Credentials::of(request), scope).is_ok()
+        self.decide_on(request, scope).is_ok()
+    }
+
+    fn decide_on(&self, request: &HttpRequest, scope: Scope) -> Result<Pass, Refusal> {
+        let pass = self.decide(|| Credentials::of(request), scope)?;
+        if matches!(pass, Pass::Anybody) {
+            site::judge(request, self.shared.anonymous == Anonymous::Anybody)?;
+        }
+        Ok(pass)
     }
 
     fn decide(&self, presented: impl FnOnce() -> Credentials, scope: Scope) -> Result<Pass, Refusal> {
@@ -250,7 +287,8 @@ mod tests {
     }
 
     fn shut(anonymous: bool) -> Gate {
-        Gate::shut(anonymous, &Registry::new()).unwrap()
+        let listen = if anonymous { ([127, 0, 0, 1], 0) } else { ([10, 0, 0, 1], 0) };
+        Gate::shut(&Exposure { allow_anonymous: false }, listen.into(), &Registry::new()).unwrap()
     }
 
     #[test]

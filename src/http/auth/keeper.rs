@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::Error;
 use super::gate::{Gate, State};
-use super::options::{Options, is_loopback};
+use super::options::{Anonymous, Options, is_loopback};
 use crate::buffer::spill::TokenCopy;
 use crate::buffer::{self, Tokens};
 use crate::telemetry::health::{Affects, Health, Reporter};
@@ -32,7 +32,7 @@ pub struct Keeper {
     copy: Option<TokenCopy>,
     options: Options,
     /// Whether anybody may come in while there is no token.
-    anonymous: bool,
+    anonymous: Anonymous,
     health: Health,
     memory: Mutex<Memory>,
 }
@@ -68,8 +68,8 @@ impl Keeper {
         registry: &Registry,
     ) -> Result<(Gate, Self), Error> {
         options.check()?;
-        let anonymous = options.exposure.lets_anybody_in_at(listen);
-        let gate = Gate::shut(anonymous, registry)?;
+        let anonymous = options.exposure.at(listen);
+        let gate = Gate::shut(&options.exposure, listen, registry)?;
         let keeper = Self {
             gate: gate.clone(),
             source,
@@ -93,7 +93,7 @@ impl Keeper {
         if keeper.lock().read_at.is_none() {
             keeper.remember().await;
         }
-        if !anonymous && keeper.lock().read_at.is_some() && gate.known().tokens.len() == 0 {
+        if anonymous == Anonymous::Nobody && keeper.lock().read_at.is_some() && gate.known().tokens.len() == 0 {
             let advice = "there is no token, so anybody could write: make one with `systole token create`, listen on \
                           127.0.0.1, or say --allow-anonymous";
             return Err(Error::Exposed { address: listen, advice });
@@ -174,7 +174,9 @@ impl Keeper {
     async fn remember(&self) {
         let Some(copy) = &self.copy else { return self.tell() };
         // That there were none then does not say that there are none now.
-        if let Some(list) = copy.read().await.filter(|list| self.anonymous || !list.tokens.is_empty()) {
+        if let Some(list) =
+            copy.read().await.filter(|list| self.anonymous != Anonymous::Nobody || !list.tokens.is_empty())
+        {
             self.take(&list);
             tracing::warn!("the tokens are those that were last seen before this start, until the buffer is back");
         }

@@ -6,7 +6,7 @@
 //! - Whoever is turned away learns only that: no token, one that is none, unknown, wrong, expired or revoked get the same
 //!   answer. A token that is unknown costs the same work as one that is known.
 //! - Where no token was ever seen anybody is let in, but only on an address that no other machine reaches, or where that was
-//!   asked for in so many words. Once a process has seen a token it never does so again, whatever becomes of the store:
+//!   asked for in so many words; and no page that is open in a browser there comes in by it (`site`). Once a process has seen a token it never does so again, whatever becomes of the store:
 //!   tokens that people revoked leave a list with a version behind, one without was erased, and then the answer is 503.
 //! - Before the tokens were read for the first time nobody is let in (503): that there are none must be known.
 //! - While the store is out of reach the last snapshot stays in force: a revocation waits until it is back, and `/health`
@@ -25,6 +25,7 @@ mod gate;
 mod keeper;
 mod metrics;
 mod options;
+pub(in crate::http) mod site;
 mod snapshot;
 
 pub(in crate::http) use credentials::Credentials;

@@ -16,19 +16,33 @@ pub struct Exposure {
     pub allow_anonymous: bool,
 }
 
+/// Who may come in while there is no token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Anonymous {
+    /// Nobody: other machines reach the address.
+    Nobody,
+    /// Whoever is on this machine, by names that are its own.
+    OwnMachine,
+    /// Anybody, by whatever name: that was asked for.
+    Anybody,
+}
+
 impl Exposure {
-    /// Whether anybody may come in at this address while there is no token: where no other machine reaches it, or where that
-    /// was asked for.
-    pub(super) fn lets_anybody_in_at(&self, address: SocketAddr) -> bool {
-        self.allow_anonymous || is_loopback(address)
+    /// Who may come in at this address while there is no token.
+    pub(super) fn at(&self, address: SocketAddr) -> Anonymous {
+        match (self.allow_anonymous, is_loopback(address)) {
+            (true, _) => Anonymous::Anybody,
+            (false, true) => Anonymous::OwnMachine,
+            (false, false) => Anonymous::Nobody,
+        }
     }
 
     /// For a listener that knows no tokens.
     ///
     /// # Errors
     /// [`Error::Exposed`] when other machines reach it and nobody has allowed that.
-    pub fn check_without_tokens(&self, address: SocketAddr) -> Result<(), Error> {
-        if self.lets_anybody_in_at(address) {
+    pub(super) fn check_without_tokens(&self, address: SocketAddr) -> Result<(), Error> {
+        if self.at(address) != Anonymous::Nobody {
             return Ok(());
         }
         let advice = "this command knows no tokens: listen on 127.0.0.1, or say --allow-anonymous";

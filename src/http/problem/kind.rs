@@ -208,7 +208,7 @@ impl Kind {
                         | Route::Login
                 )
             }
-            Self::CrossSite => matches!(route, Route::Login | Route::Logout),
+            Self::CrossSite => matches!(route, Route::Logout) || Self::Unauthorized.meets(route),
             Self::NotAcceptable | Self::FilesUnreadable => matches!(route, Route::UserHeartbeats),
             Self::InvalidParameter | Self::InvalidCursor => {
                 matches!(route, Route::UserHeartbeats | Route::UserDevices | Route::Silent)

@@ -251,6 +251,12 @@ impl From<Refusal> for Problem {
                 .with_cause("the tokens have not been read yet"),
             R::Erased => Self::new(Kind::TokensUnavailable, "Who may come in is not known any more; nothing was kept.")
                 .with_cause("the tokens were erased under a running process"),
+            R::OtherSite => Self::new(Kind::CrossSite, "Another site had a browser send this; nothing was kept."),
+            R::OtherName => Self::new(
+                Kind::CrossSite,
+                "As long as there is no token, ask by an address or `localhost`: this name may be anybody's. A proxy gives \
+                 its own name by a token, or with --allow-anonymous.",
+            ),
         }
     }
 }
