@@ -210,8 +210,9 @@ fn pushes_that_no_replica_confirms_are_a_problem() {
     let batch = world.batch().start();
     let serve = world.serve().args(["--wait-replicas=1", "--wait-replicas-timeout=100ms"]).start();
     wait::until("a refusal", SOON, || world.client(&serve).post_all(&Beats::new(1, 1).take(20)).status == 503);
-    let status = await_status(&serve, "refusals", |status| has_problem(status, "refused"));
-    assert_problem(&status, "refused", "fewer replicas confirm them than `--wait-replicas` asks for");
+    let status = await_status(&serve, "refusals", |status| has_problem(status, "buffer"));
+    assert_problem(&status, "buffer", "replicas");
+    assert!(only_problem(&status).is_some_and(|one| one["advice"].as_str().unwrap().contains("--wait-replicas")));
     assert_eq!(status["refused"][0]["reason"], "buffer_too_few_replicas");
     serve.stop();
     batch.stop();

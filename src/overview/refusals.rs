@@ -8,8 +8,6 @@ use std::time::{Duration, Instant};
 
 use super::report::{Refused, UnwellPart};
 
-/// The part that these are told as.
-const PART: &str = "refused";
 /// What stands before the reasons of the buffer among all those that are told.
 pub(super) const OF_BUFFER: &str = "buffer_";
 /// What is told happened within the last so long, or a step of the history more. Longer than the longest `Retry-After` of a
@@ -18,51 +16,66 @@ const WINDOW: Duration = Duration::from_secs(20);
 /// A rate over less says nothing.
 const LEAST_WINDOW: Duration = Duration::from_secs(1);
 
-/// Why the buffer refuses, as its metric names it, for people; and what to do.
-const REASONS: [(&str, &str, &str); 8] = [
+/// The buffer as a whole: where the board tells of it, it tells why.
+const BUFFER: &str = "buffer";
+/// A reason of some users alone, of which no part of the board tells as long as there is any room.
+const REFUSED: &str = "refused";
+
+/// Why the buffer refuses, as its metric names it; the part that this is of; for people; and what to do.
+const REASONS: [(&str, &str, &str, &str); 8] = [
     (
         "foreign_dataset",
-        "the buffer belongs to another dataset",
+        BUFFER,
+        "it belongs to another dataset",
         "Give this process the buffer of its own dataset: most likely its address is wrong, or Redis was exchanged.",
     ),
     (
         "full",
+        REFUSED,
         "the partitions of their users have no room",
-        "See below which partitions are full, and that batchers are alive and their disk has room; start more `systole batch`, or \
-         raise `--buffer-max-heartbeats` or `--buffer-max-bytes`.",
+        "See below which partitions are full, and whether their batchers are alive and have room on their disk; if all is well with \
+         them, raise `--buffer-max-heartbeats` and `--buffer-max-bytes`.",
     ),
     (
         "not_registered",
-        "the buffer belongs to no dataset",
-        "Start the first `systole batch`; if there was one, Redis was erased, so see `systole adopt --help`.",
+        BUFFER,
+        "it belongs to no dataset",
+        "Start the first `systole batch`; if there was one, the buffer was erased, so see `systole adopt --help`.",
     ),
     (
         "other",
-        "the buffer cannot be used",
-        "Look at the log of this process, which says why; clients are told to send again.",
+        BUFFER,
+        "it cannot be used",
+        "Look at the log of this process, which says why; clients send again what is refused meanwhile.",
     ),
     (
         "refused",
-        "the buffer refuses to write",
-        "See that the buffer's disk and memory have room, and that Redis is a primary which takes writes; the log of this process \
-         has its words.",
+        BUFFER,
+        "it refuses to write",
+        "See that the buffer's disk and memory have room, and what it said in the log of this process; clients send again what is \
+         refused meanwhile.",
     ),
     (
         "timed_out",
-        "the buffer does not answer in time",
+        BUFFER,
+        "it does not answer in time",
         "See what slows the buffer down: its disk, its processor, or the network between.",
     ),
     (
         "too_few_replicas",
-        "fewer replicas confirm them than `--wait-replicas` asks for",
-        "Bring the replicas of Redis back, or ask for fewer; clients send again what is refused meanwhile.",
+        BUFFER,
+        "too few replicas confirm them",
+        "Bring the missing replicas of Redis back, or ask for fewer by `--wait-replicas`; clients send again what is refused meanwhile.",
     ),
     (
         "unreachable",
-        "the buffer is out of reach",
+        BUFFER,
+        "it is out of reach",
         "See that the buffer runs and can be reached from here; clients send again what is refused meanwhile.",
     ),
 ];
+/// In [`REASONS`]: for one that nobody thought of.
+const OTHER: usize = 3;
 
 /// What the counters said at one instant.
 #[derive(Debug)]
@@ -104,17 +117,14 @@ impl Refusals {
 }
 
 fn problem(reason: &str, a_second: f64) -> UnwellPart {
-    let (_, why, advice) = REASONS.iter().find(|(name, ..)| *name == reason).unwrap_or(&REASONS[OTHER]);
+    let (_, part, why, advice) = REASONS.iter().find(|(name, ..)| *name == reason).unwrap_or(&REASONS[OTHER]);
     let rate = match a_second {
-        ..0.1 => "Fewer than 0.1".to_owned(),
+        ..0.1 => "fewer than 0.1".to_owned(),
         ..10.0 => format!("{a_second:.1}"),
         _ => format!("{a_second:.0}"),
     };
-    UnwellPart { part: PART.to_owned(), detail: format!("{rate} heartbeats a second are refused: {why}"), advice }
+    UnwellPart { part: (*part).to_owned(), detail: format!("{rate} heartbeats a second are refused: {why}"), advice }
 }
-
-/// For a reason that nobody thought of.
-const OTHER: usize = 3;
 
 #[cfg(test)]
 mod tests {
@@ -150,10 +160,11 @@ mod tests {
             details(&told),
             [
                 "12 heartbeats a second are refused: the partitions of their users have no room",
-                "0.1 heartbeats a second are refused: fewer replicas confirm them than `--wait-replicas` asks for",
+                "0.1 heartbeats a second are refused: too few replicas confirm them",
             ]
         );
-        assert!(told.iter().all(|problem| problem.part == "refused") && told[0].advice.contains("systole batch"));
+        assert_eq!([told[0].part.as_str(), told[1].part.as_str()], ["refused", "buffer"]);
+        assert!(told[0].advice.contains("which partitions are full"));
         for step in 1..=5 {
             refusals.mark(at(20 + step * 10), &after);
             assert!(refusals.marks.len() <= 3);
@@ -171,7 +182,7 @@ mod tests {
         reasons.sort_unstable();
         assert_eq!(reasons, REASONS.map(|(reason, ..)| reason));
         assert_eq!(REASONS[OTHER].0, "other");
-        for (reason, why, advice) in REASONS {
+        for (reason, _, why, advice) in REASONS {
             assert!(advice.ends_with('.') && advice.matches(". ").count() == 0 && !why.ends_with('.'), "{reason}");
         }
     }

@@ -61,8 +61,8 @@ pub struct Status {
 pub struct Verdict {
     /// Whether there is no problem.
     pub well: bool,
-    /// Every part of `/health` that matters and is not well, and what this answer alone tells of: heartbeats that the buffer
-    /// refused within the last half minute (`refused`, by reason), and what stands in the files.
+    /// Every part of `/health` that matters and is not well; and what this answer alone tells of: heartbeats that the buffer
+    /// refused within the last half minute, files that wait for too long, and a disk with too little room.
     pub problems: Vec<UnwellPart>,
 }
 

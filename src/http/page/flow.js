@@ -213,8 +213,8 @@ const showBatchers = (status) => {
   const held = new Set(alive.flatMap((one) => one.partitions)).size;
   const unseen = unseenSince(status) !== null;
   setText($("batchers-partitions"), of === undefined || unseen ? NOTHING : `${held} of ${many(of, "partition")}`);
-  if (!batchers) flag("batchers", "");
-  else if (unseen) flag("batchers", "warn", asOf(buffer));
+  if (unseen) flag("batchers", "warn", asOf(buffer));
+  else if (!batchers) flag("batchers", "");
   else if (alive.length === 0) flag("batchers", "bad", "none alive");
   else if (gone > 0) flag("batchers", "warn", `${count(gone)} gone`);
   else flag("batchers", held < of ? "warn" : "", "partitions without one");

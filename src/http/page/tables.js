@@ -64,21 +64,18 @@ const batcherRow = ({ id }) => {
   const seen = cell({ class: "n" });
   const row = el("tr", {}, state, el("th", { scope: "row" }, el("bdi", { class: "name", title: id }, shortId(id))), held, seen);
   const update = (one) => {
-    setText(state, one.unseen ? "not known" : one.alive ? "alive" : "gone");
-    state.dataset.state = one.unseen ? "unknown" : one.alive ? "well" : "unwell";
+    setText(state, one.alive ? "alive" : "gone");
+    state.dataset.state = one.alive ? "well" : "unwell";
     setText(held, ranges(one.partitions));
     setText(seen, one.seen_s < 2 ? "now" : `${wholeSpan(one.seen_s)} ago`);
   };
   return { row, update };
 };
 
-const showBatchers = (status) => {
-  const { batchers, buffer } = status;
+const showBatchers = ({ batchers }) => {
   either("batchers", batchers ? (batchers.length ? "" : "None has announced itself: nothing is written.") : UNKNOWN);
   const order = [...(batchers ?? [])].sort((a, b) => a.alive - b.alive || (a.id < b.id ? -1 : 1));
-  const unseen = unseenSince(status) !== null;
-  const asNow = (one) => ({ ...one, unseen, seen_s: one.seen_s + (unseen ? buffer.looked_s : 0) });
-  rows(bodyOf("batchers"), order.map(asNow), (one) => one.id, batcherRow);
+  rows(bodyOf("batchers"), order, (one) => one.id, batcherRow);
 };
 
 const refusedRow = ({ reason }) => {
