@@ -29,7 +29,7 @@ fn a_failover_under_load_loses_nothing_that_a_replica_confirmed() {
     let (mut world, replica, sentinels, network) = watched();
     let data = format!("--data={}", world.dataset().display());
     let fleet = world.fleet_with(&[&data, "--wait-replicas=1", "--wait-replicas-timeout=1s"], &[]);
-    assert!(fleet.serve.part("buffer").1.contains("1 replicas confirm each push"));
+    assert!(fleet.serve.part("buffer").1.contains("1 replica confirms each push"));
     let producers = fleet.producers(&world);
     let authors = Authors::start(&world.client(&fleet.serve), &fleet.serve.url(), 3, MayFail::WritesToo);
     producers.await_kept(1_000, SOON);
@@ -45,7 +45,7 @@ fn a_failover_under_load_loses_nothing_that_a_replica_confirmed() {
     network.set(Weather::Cut);
     sentinels.await_master(&replica);
     let mut old = std::mem::replace(world.redis_mut(), replica);
-    fleet.serve.await_status("/health/ready", 200, SOON);
+    wait::until("the new master to be met", SOON, || fleet.serve.part("buffer").1.starts_with("0 of 1 replicas"));
     let refused = world.client(&fleet.serve).post(&Beat::of("somebody", "device"));
     assert_eq!(refused.status, 503, "answered 202 without a replica: {}", refused.text);
     assert_eq!(producers.kept(), kept, "answered 202 without a replica");

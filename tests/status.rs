@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::blocking::{Client as Http, RequestBuilder, Response};
 use serde_json::{Value, json};
-use support::{Beat, Beats, Buffer, Metrics, SOON, Systole, World, on_every_buffer, python, wait};
+use support::{Beat, Beats, Buffer, Metrics, RedisServer, SOON, Systole, World, on_every_buffer, python, wait};
 
 /// Looked at every 100 ms, as in a test's time a person looks.
 fn status(door: &Systole) -> Value {
@@ -157,6 +157,100 @@ fn a_batcher_that_died_is_told_with_what_to_do(buffer: Buffer) {
             serve.stop();
         }
     }
+}
+
+fn parts_of_problems(status: &Value) -> Vec<&str> {
+    let problems = status["verdict"]["problems"].as_array().unwrap();
+    problems.iter().map(|problem| problem["part"].as_str().unwrap()).collect()
+}
+
+fn assert_only_problem(status: &Value, part: &str, detail: &str, advice: &str) {
+    assert_eq!(parts_of_problems(status), [part], "{}", status["verdict"]);
+    assert_problem(status, part, detail);
+    let said = status["verdict"]["problems"][0]["advice"].as_str().unwrap();
+    assert!(said.contains(advice), "{said}");
+}
+
+fn a_buffer_that_takes_no_pushes_is_the_only_problem_and_looked_at_all_the_same(buffer: Buffer) {
+    let world = World::on(buffer);
+    let all = match buffer {
+        Buffer::Embedded => {
+            vec![world.up().without("--buffer-min-free").args(["--buffer-min-free=1000TiB"]).start()]
+        }
+        Buffer::Redis => {
+            let (serve, batch) = world.serve_and_batch();
+            world.redis().cli(&["CONFIG", "SET", "maxmemory", "1"]);
+            vec![serve, batch]
+        }
+    };
+    let settled = |status: &Value| parts_of_problems(status) == ["buffer"];
+    let status = await_status(&all[0], "the one problem", settled);
+    let said = if buffer == Buffer::Redis { "maxmemory" } else { "buffer-min-free" };
+    assert_only_problem(&status, "buffer", said, "still drained");
+    assert_eq!(
+        (&status["batchers"][0]["alive"], &status["books"]["balanced"]),
+        (&json!(true), &json!(true)),
+        "{status}"
+    );
+    let metrics = all[0].metrics();
+    let told = ["systole_buffer_reachable", "systole_buffer_accepts"].map(|name| metrics.sum(name));
+    assert_eq!(told, [Some(1.0), Some(0.0)]);
+    assert_eq!([all[0].part("batchers").0, all[0].part("drain").0, all[0].part("buffer").0], [true, true, false]);
+    assert_eq!(all[0].get("/health/ready").unwrap().status, 503);
+    if buffer == Buffer::Redis {
+        world.redis().cli(&["CONFIG", "SET", "maxmemory", "0"]);
+        await_status(&all[0], "all to be well", |status| status["verdict"]["well"] == true);
+    }
+    all.into_iter().for_each(Systole::stop);
+}
+
+#[test]
+fn replicas_that_are_missing_are_told() {
+    let world = World::on(Buffer::Redis);
+    let batch = world.batch().start();
+    let serve = world.serve().args(["--wait-replicas=1", "--wait-replicas-timeout=500ms"]).start();
+    let too_few = |status: &Value| parts_of_problems(status) == ["buffer"];
+    let status = await_status(&serve, "the one problem", too_few);
+    assert_only_problem(&status, "buffer", "0 of 1 replicas", "Bring the missing replicas of Redis back");
+    let refused = world.client(&serve).post(&Beat::of("ada", "laptop"));
+    assert!(refused.status == 503 && refused.text.contains("too-few-replicas"), "{}", refused.text);
+    assert_eq!(serve.metrics().sum("systole_buffer_accepts"), Some(0.0));
+
+    let mut replica = RedisServer::with().replica_of(world.redis().port()).start();
+    await_status(&serve, "all to be well", |status| status["verdict"]["well"] == true);
+    assert!(serve.part("buffer").1.contains("1 replica confirms each push"));
+    world.client(&serve).must_keep(&[Beat::of("ada", "laptop")]);
+    replica.kill();
+    await_status(&serve, "its loss", too_few);
+    [serve, batch].into_iter().for_each(Systole::stop);
+}
+
+#[test]
+fn one_fault_of_the_buffer_is_one_problem_with_what_to_do() {
+    let mut world = World::on(Buffer::Redis);
+    let serve = world.serve().start();
+    let only = |status: &Value| parts_of_problems(status) == ["buffer"];
+    let status = await_status(&serve, "the first start", only);
+    assert_only_problem(&status, "buffer", "not registered", "Start `systole batch` with this buffer");
+    assert_eq!((&status["batchers"], &status["books"]), (&Value::Null, &Value::Null));
+
+    let mut batch = world.batch().start();
+    let well = await_status(&serve, "all to be well", |status| status["verdict"]["well"] == true);
+    assert_eq!(well["batchers"][0]["alive"], true);
+    batch.sigkill();
+    world.redis_mut().kill();
+    let away = |status: &Value| only(status) && status["verdict"].to_string().contains("out of reach");
+    let status = await_status(&serve, "Redis to be away", away);
+    assert_only_problem(&status, "buffer", "out of reach", "See that Redis runs");
+    assert_eq!(status["batchers"], Value::Null, "nobody knows who is alive");
+    assert_eq!(serve.metrics().sum("systole_buffer_reachable"), Some(0.0));
+
+    world.redis_mut().restart_empty();
+    let erased = |status: &Value| only(status) && status["verdict"].to_string().contains("not registered");
+    let status = await_status(&serve, "Redis to be erased", erased);
+    assert_only_problem(&status, "buffer", "it held at most 0 heartbeats", "`systole adopt`");
+    assert!(!status["verdict"].to_string().contains("systole batch"), "{}", status["verdict"]);
+    serve.stop();
 }
 
 fn a_full_buffer_is_told_by_partition(buffer: Buffer) {
@@ -634,6 +728,7 @@ on_every_buffer! {
     every_number_is_that_of_the_metrics_and_the_ledger,
     heartbeats_a_second_are_told_while_they_flow,
     a_batcher_that_died_is_told_with_what_to_do,
+    a_buffer_that_takes_no_pushes_is_the_only_problem_and_looked_at_all_the_same,
     a_full_buffer_is_told_by_partition,
     pushes_that_a_partition_has_no_room_for_are_a_problem_while_the_board_is_green,
     a_dead_letter_is_told_with_its_reason,

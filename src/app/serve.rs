@@ -55,6 +55,7 @@ pub async fn run(args: Serve) -> Outcome {
             // Set where fragments are written; here it is what `batch` takes unless told otherwise.
             publish_lag: *batcher::Options::default().publish_lag,
             snapshot: monitor.snapshot(),
+            fault: monitor.fault(),
             batcher_ttl: ttl,
             health: health.clone(),
         },

@@ -69,6 +69,7 @@ pub async fn run(args: Up) -> Outcome {
             dataset: Some(Some(dataset.clone()).into()),
             publish_lag: *args.batcher.publish_lag,
             snapshot: monitor.snapshot(),
+            fault: monitor.fault(),
             batcher_ttl: *args.buffer.batcher_ttl,
             health: health.clone(),
         },

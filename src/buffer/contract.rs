@@ -54,6 +54,11 @@ pub trait Inspect: Reach {
         Witness::default()
     }
 
+    /// Replicas that hear of pushes now, the fewest that any primary has; `None` where none has to confirm them.
+    async fn replicas_online(&self) -> Result<Option<u32>> {
+        Ok(None)
+    }
+
     /// Who is alive, and how long ago each was last seen, without joining them.
     async fn batchers(&self) -> Result<Batchers>;
 

@@ -32,6 +32,7 @@ use prometheus::{IntCounterVec, Registry};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use self::advice::Situation;
 use self::history::Flow;
 use self::inventory::{Inventory, Looked, NotSeen};
 use self::refusals::Refusals;
@@ -39,7 +40,7 @@ use self::report::{BooksOfFiles, DeadLetters, History, Rates, Refused, Role, Sil
 use self::shared::Shared;
 use crate::books::audit::{self, Verdict};
 use crate::buffer::monitor::Snapshot;
-use crate::buffer::{Devices, Inspect};
+use crate::buffer::{self, Devices, Inspect};
 use crate::dataset::Awaited;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Register;
@@ -72,6 +73,8 @@ pub struct Sources {
     pub publish_lag: Duration,
     /// What the monitor sees.
     pub snapshot: watch::Receiver<Option<Arc<Snapshot>>>,
+    /// Why it could not look the last time.
+    pub fault: watch::Receiver<Option<buffer::Error>>,
     /// A batcher without a sign of life for so long counts as dead.
     pub batcher_ttl: Duration,
     /// How the parts are.
@@ -203,12 +206,13 @@ impl Inner {
             tokio::join!(self.files(), self.dead_letters(snapshot.clone()), self.silent(snapshot.clone()));
         let (books, books_unknown) = self.books(&files).await;
         // The buffer as it is by now, and not before the parts that tell of it.
-        let verdict = gather::verdict(self.sources.health.snapshot());
+        let (parts, fault) = (self.sources.health.snapshot(), self.sources.fault.borrow().clone());
         let snapshot = self.sources.snapshot.borrow().clone();
-        let (now, refused) = (Instant::now(), self.refused());
-        let verdict = verdict
+        let (now, refused, role) = (Instant::now(), self.refused(), self.sources.role);
+        let situation = Situation::of(role, fault.as_ref(), snapshot.as_deref());
+        let verdict = gather::verdict(parts, &situation)
             .and(self.refusals().problems(now, &refused))
-            .and(problems::of_files(&files, self.sources.publish_lag));
+            .and(problems::of_files(&files, self.sources.publish_lag, &situation));
         let flow = self.flow().rates(now);
         let rates = Rates {
             r#in: flow.map(|(rate_in, _)| rate_in),
@@ -219,13 +223,15 @@ impl Inner {
         Status {
             now: now_ms(),
             version: env!("CARGO_PKG_VERSION"),
-            role: self.sources.role,
+            role,
             uptime_s: self.started.elapsed().as_secs(),
             verdict,
             rates,
             refused,
-            buffer: snapshot.map(|snapshot| gather::buffer(self.sources.role, snapshot, now)),
-            batchers: snapshot.map(|seen| gather::batchers(seen, self.sources.batcher_ttl)).unwrap_or_default(),
+            buffer: snapshot.map(|snapshot| gather::buffer(role, snapshot, now)),
+            batchers: snapshot
+                .filter(|_| fault.is_none())
+                .map(|seen| gather::batchers(seen, self.sources.batcher_ttl, now)),
             files: files.as_ref().ok().map(|looked| looked.files.clone()),
             files_unknown: files.err().map(|why| why.to_string()),
             dead_letters: dead_letters.map(|letters| (*letters).clone()),

@@ -6,48 +6,52 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use super::advice;
+use super::advice::{self, Situation};
 use super::inventory::{Looked, NotSeen};
 use super::report::{Files, UnwellPart};
 
 /// Of files that were looked at, or could not be.
-pub(super) fn of_files(files: &Result<Arc<Looked>, NotSeen>, publish_lag: Duration) -> Vec<UnwellPart> {
-    match files {
-        Ok(looked) => {
-            [overdue(&looked.files, publish_lag), short_of_room(&looked.files)].into_iter().flatten().collect()
-        }
-        Err(NotSeen::Unreadable(why)) => vec![problem("dataset", why.clone())],
+pub(super) fn of_files(
+    files: &Result<Arc<Looked>, NotSeen>,
+    publish_lag: Duration,
+    situation: &Situation<'_>,
+) -> Vec<UnwellPart> {
+    let problem = |(part, detail): (&str, String)| {
+        let advice = advice::of(part, situation);
+        UnwellPart { part: part.to_owned(), detail, advice }
+    };
+    let wrong = match files {
+        Ok(looked) => [overdue(&looked.files, publish_lag), short_of_room(&looked.files)],
+        Err(NotSeen::Unreadable(why)) => [Some(("dataset", why.clone())), None],
         // There are none, or the board says what is awaited.
-        Err(NotSeen::NotGiven | NotSeen::NotThere | NotSeen::Counting) => Vec::new(),
-    }
+        Err(NotSeen::NotGiven | NotSeen::NotThere | NotSeen::Counting) => [None, None],
+    };
+    wrong.into_iter().flatten().map(problem).collect()
 }
 
-fn overdue(files: &Files, publish_lag: Duration) -> Option<UnwellPart> {
+/// A part, and what is wrong with it.
+type Wrong = (&'static str, String);
+
+fn overdue(files: &Files, publish_lag: Duration) -> Option<Wrong> {
     let age = files.oldest_fragment_s.filter(|age| *age > publish_lag.as_secs())?;
-    Some(problem(
-        "publish lag",
-        format!("a fragment has waited for {age} s to be published: is `systole compact` running?"),
-    ))
+    Some(("publish lag", format!("a fragment has waited for {age} s to be published: is the compactor running?")))
 }
 
-fn short_of_room(files: &Files) -> Option<UnwellPart> {
+fn short_of_room(files: &Files) -> Option<Wrong> {
     let disk = files.disk;
     (disk.free_bytes < disk.min_free_bytes).then(|| {
         let [free, least] = [disk.free_bytes, disk.min_free_bytes].map(|bytes| ByteSize(bytes).display().iec());
-        problem("disk", format!("{free} are left where the files stand, and below {least} nothing more is written"))
+        ("disk", format!("{free} are left where the files stand, and below {least} nothing more is written"))
     })
-}
-
-fn problem(part: &str, detail: String) -> UnwellPart {
-    UnwellPart { part: part.to_owned(), detail, advice: advice::of(part) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::{Disk, Verdict};
+    use super::super::report::{Disk, Role, Verdict};
     use super::*;
 
     const LAG: Duration = Duration::from_secs(300);
+    const SITUATION: Situation<'static> = Situation { role: Role::Serve, fault: None, refuses: None, known: true };
 
     fn looked(oldest_fragment_s: Option<u64>, free_bytes: u64) -> Result<Arc<Looked>, NotSeen> {
         let files = Files {
@@ -70,7 +74,7 @@ mod tests {
     #[test]
     fn files_that_wait_a_disk_that_is_full_and_files_out_of_reach_are_problems() {
         let parts = |files| -> Vec<(String, String)> {
-            of_files(&files, LAG).into_iter().map(|problem| (problem.part, problem.detail)).collect()
+            of_files(&files, LAG, &SITUATION).into_iter().map(|problem| (problem.part, problem.detail)).collect()
         };
         for fine in
             [looked(None, 1 << 30), looked(Some(300), 256 << 20), Err(NotSeen::NotGiven), Err(NotSeen::NotThere)]
@@ -89,8 +93,9 @@ mod tests {
     fn what_a_part_tells_itself_is_not_told_twice() {
         let well = || Verdict { well: true, problems: Vec::new() };
         assert!(well().and(Vec::new()).well);
-        let told = well().and(vec![problem("publish lag", "by itself".into())]);
-        let told = told.and(of_files(&looked(Some(999), 0), LAG));
+        let itself = UnwellPart { part: "publish lag".into(), detail: "by itself".into(), advice: "Do so." };
+        let told = well().and(vec![itself]);
+        let told = told.and(of_files(&looked(Some(999), 0), LAG, &SITUATION));
         let parts: Vec<&str> = told.problems.iter().map(|problem| problem.part.as_str()).collect();
         assert_eq!((parts.as_slice(), told.well), (["publish lag", "disk"].as_slice(), false));
         assert_eq!(told.problems[0].detail, "by itself");

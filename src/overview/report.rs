@@ -42,8 +42,8 @@ pub struct Status {
     pub refused: Vec<Refused>,
     /// Null before the buffer was looked at for the first time.
     pub buffer: Option<BufferState>,
-    /// Everyone who takes heartbeats out of the buffer, by id.
-    pub batchers: Vec<BatcherState>,
+    /// Everyone who takes heartbeats out of the buffer, by id. Null while the buffer cannot be looked at.
+    pub batchers: Option<Vec<BatcherState>>,
     /// Null where they are not known: see `files_unknown`.
     pub files: Option<Files>,
     /// Why `files` is null.
@@ -61,8 +61,9 @@ pub struct Status {
 pub struct Verdict {
     /// Whether there is no problem.
     pub well: bool,
-    /// Every part of `/health` that matters and is not well; and what this answer alone tells of: heartbeats that the buffer
-    /// refused within the last half minute, files that wait for too long, and a disk with too little room.
+    /// Every part of `/health` that matters and is not well, causes before their effects, none that only repeats another; and
+    /// what this answer alone tells of: heartbeats that the buffer refused within the last half minute, files that wait for too
+    /// long, and a disk with too little room.
     pub problems: Vec<UnwellPart>,
 }
 

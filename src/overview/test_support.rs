@@ -23,5 +23,5 @@ pub(super) fn status(partition: u16, ledger: Ledger) -> PartitionStatus {
 pub(super) fn snapshot(at: Instant, ledgers: &[Ledger]) -> Snapshot {
     let durability = Durability { level: "always", window: String::new(), wait_replicas: 0 };
     let partitions = (0..).zip(ledgers).map(|(partition, ledger)| status(partition, *ledger)).collect();
-    Snapshot { at, partitions, batchers: Vec::new(), durability }
+    Snapshot { at, partitions, batchers: Vec::new(), durability, refuses: None }
 }

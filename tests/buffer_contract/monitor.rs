@@ -100,12 +100,20 @@ async fn redis_away_or_hanging_is_unwell_within_15_s_and_well_by_itself() {
 }
 
 #[tokio::test]
-async fn a_full_redis_is_not_ready() {
+async fn a_full_redis_is_not_ready_and_looked_at_all_the_same() {
     let redis = Redis::start();
-    let watched = watch(registered(&redis, AMPLE).await);
+    let buffer = registered(&redis, AMPLE).await;
+    let watched = watch(buffer.clone());
     watched.until("buffer", true, "").await;
+    assert_eq!(watched.gauge("buffer_accepts", &[]), 1.0);
     redis.server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
     watched.until("buffer", false, "maxmemory").await;
+    // What is found out from now on is found in a buffer that refuses.
+    buffer.announce(BatcherId::new(), MINUTE).await.unwrap();
+    watched.until("batchers", true, "1 batcher").await;
+    watched.until("drain", true, "").await;
+    assert_eq!((watched.gauge("buffer_reachable", &[]), watched.gauge("buffer_accepts", &[])), (1.0, 0.0));
     redis.server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
     watched.until("buffer", true, "").await;
+    assert_eq!(watched.gauge("buffer_accepts", &[]), 1.0);
 }

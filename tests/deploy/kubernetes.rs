@@ -111,10 +111,21 @@ fn settings(workload: &Value) -> BTreeMap<String, String> {
     told.filter_map(|one| Some((one["name"].as_str()?.to_owned(), one["value"].as_str()?.to_owned()))).collect()
 }
 
+/// The question of the autoscaler to Prometheus.
+fn query_of_the_scaler() -> &'static str {
+    of_kind("ScaledObject")[0]["spec"]["triggers"][0]["metadata"]["query"].as_str().unwrap()
+}
+
 /// What the autoscaler asks Prometheus.
 pub fn asked_by_the_scaler() -> BTreeSet<Asked> {
-    let triggers = of_kind("ScaledObject")[0]["spec"]["triggers"].clone();
-    asked(triggers[0]["metadata"]["query"].as_str().unwrap())
+    asked(query_of_the_scaler())
+}
+
+/// What `kubectl kustomize` makes of a folder. `None` where there is no kubectl.
+fn built(folder: &str) -> Option<String> {
+    let built = Command::new("kubectl").arg("kustomize").arg(files::path(ROOT).join(folder)).output().ok()?;
+    assert!(built.status.success(), "{folder}: {}", String::from_utf8_lossy(&built.stderr));
+    Some(String::from_utf8(built.stdout).unwrap())
 }
 
 #[test]
@@ -129,10 +140,7 @@ fn every_manifest_keeps_to_the_schemas_of_kubernetes() {
 #[test]
 fn kustomize_builds_what_is_to_be_applied() {
     for folder in BUILT {
-        let built = Command::new("kubectl").arg("kustomize").arg(files::path(ROOT).join(folder)).output();
-        let Ok(built) = built else { return support::skip("kustomize", "kubectl is not installed") };
-        let (made, said) = (String::from_utf8_lossy(&built.stdout), String::from_utf8_lossy(&built.stderr));
-        assert!(built.status.success(), "{folder}: {said}");
+        let Some(made) = built(folder) else { return support::skip("kustomize", "kubectl is not installed") };
         let version = format!("systole:{}\n", env!("CARGO_PKG_VERSION"));
         assert!(made.contains(&version), "{folder}: not the image of this version");
         assert!(!made.contains("image: systole\n"), "{folder}: an image without a version");
@@ -265,6 +273,59 @@ fn there_are_never_more_batchers_than_partitions() {
         of_partitions.split_once('(').and_then(|(_, said)| said.split_once(" unless set")).expect("its default").0;
     assert!(scaled["maxReplicaCount"].as_u64().unwrap() <= partitions.parse().unwrap());
     assert!(scaled["minReplicaCount"].as_u64().unwrap() >= 1, "none alive is an alarm");
+}
+
+/// With a number in the manifest, each `kubectl apply -k` would set back what the autoscaler has set.
+#[test]
+fn what_is_scaled_is_applied_without_a_number() {
+    let target = of_kind("ScaledObject")[0]["spec"]["scaleTargetRef"]["name"].as_str().unwrap();
+    let number_in = |folder| {
+        let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+        std::fs::write(&file, built(folder)?).unwrap();
+        let all = files::yaml(&[file.path().to_owned()]);
+        let scaled = all.into_iter().find(|one| one["kind"] == "Deployment" && name(one) == target);
+        Some(scaled.expect("what is scaled is there")["spec"].get("replicas").cloned())
+    };
+    let Some(number) = number_in("example") else { return support::skip("kustomize", "kubectl is not installed") };
+    assert_eq!(number, None);
+    assert!(number_in("base").unwrap().is_some(), "somebody must say how many");
+}
+
+#[test]
+fn a_door_that_has_lost_the_buffer_asks_for_no_batchers() {
+    let of = |name: &str, pod: &str, labels: &str| {
+        Value::from(format!(r#"{name}{{namespace="systole", job="systole-serve", instance="{pod}"{labels}}}"#))
+    };
+    let waits = r#", partition="0", column="pending""#;
+    let mut tests = String::from("evaluation_interval: 1m\ntests:\n");
+    for (second_sees, answer) in [(1, "[{ labels: '{}', value: 900 }]"), (0, "[{ labels: '{}', value: 20 }]")] {
+        tests += "- interval: 1m\n  input_series:\n";
+        for (pod, sees, waiting) in [("first", 1, 20), ("second", second_sees, 900)] {
+            let series = [("systole_buffer_reachable", "", sees), ("systole_buffer_ledger_heartbeats", waits, waiting)];
+            for (metric, labels, value) in series {
+                tests += &format!("  - {{ series: {}, values: '{value}x10' }}\n", of(metric, pod, labels));
+            }
+        }
+        let query = Value::from(query_of_the_scaler());
+        tests += &format!("  promql_expr_test: [{{ expr: {query}, eval_time: 5m, exp_samples: {answer} }}]\n");
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, tests).unwrap();
+    let Some((well, said)) = files::promtool(&["test", "rules", file.path().to_str().unwrap()]) else {
+        return support::skip("the question of the autoscaler", "promtool is not installed");
+    };
+    assert!(well, "{said}");
+}
+
+/// The operator of Prometheus leaves out a whole PodMonitor that names a Secret which is not there, `optional` or not.
+#[test]
+fn the_secret_of_the_pod_monitor_is_needed_and_the_readme_makes_it() {
+    let endpoint = &of_kind("PodMonitor")[0]["spec"]["podMetricsEndpoints"][0];
+    let secret = &endpoint["authorization"]["credentials"];
+    assert!(secret.get("optional").is_none(), "it would not be heeded");
+    let [name, key] = ["name", "key"].map(|of| secret[of].as_str().unwrap());
+    let made = format!("create secret generic {name} --from-literal={key}=");
+    assert!(files::text("deploy/kubernetes/README.md").contains(&made), "{made}");
 }
 
 #[test]

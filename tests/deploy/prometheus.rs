@@ -11,6 +11,8 @@ use super::support;
 
 const RULES: &str = "deploy/prometheus/systole.rules.yml";
 const TESTS: &str = "deploy/prometheus/systole.rules.test.yml";
+/// What takes a day.
+const OF_A_DAY: &str = "deploy/prometheus/systole.rules.day.test.yml";
 const EXAMPLE: &str = "deploy/prometheus/prometheus.yml";
 
 /// Labels that the one who scrapes gives.
@@ -58,10 +60,10 @@ pub fn recorded() -> BTreeSet<String> {
 
 #[test]
 fn the_rules_are_sound_and_every_alert_passes_its_tests() {
-    let (rules, tests, example) = (files::path(RULES), files::path(TESTS), files::path(EXAMPLE));
+    let [rules, tests, of_a_day, example] = [RULES, TESTS, OF_A_DAY, EXAMPLE].map(files::path);
     for words in [
         ["check", "rules", rules.to_str().unwrap()].as_slice(),
-        &["test", "rules", tests.to_str().unwrap()],
+        &["test", "rules", tests.to_str().unwrap(), of_a_day.to_str().unwrap()],
         &["check", "config", "--syntax-only", example.to_str().unwrap()],
     ] {
         let Some((well, said)) = promtool(words) else {

@@ -14,6 +14,7 @@ use systole::overview::report::Role;
 use systole::overview::{Overview, Sources};
 use systole::query::{self, Reading};
 use systole::telemetry::health::Health;
+use tokio::sync::watch;
 
 #[derive(Debug)]
 struct Nothing;
@@ -95,14 +96,15 @@ pub fn services() -> Services {
 
 /// The same of a buffer in which something lies.
 pub fn services_of(frames: Arc<dyn Frames>) -> Services {
-    let (nothing, snapshot) = (Arc::new(Nothing), tokio::sync::watch::Sender::new(None).subscribe());
+    let nothing = Arc::new(Nothing);
     let sources = Sources {
         role: Role::Serve,
         buffer: nothing.clone(),
         devices: nothing.clone(),
         dataset: None,
         publish_lag: std::time::Duration::from_secs(300),
-        snapshot,
+        snapshot: watch::Sender::new(None).subscribe(),
+        fault: watch::Sender::new(None).subscribe(),
         batcher_ttl: std::time::Duration::from_secs(30),
         health: Health::new(),
     };

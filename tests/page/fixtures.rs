@@ -181,10 +181,9 @@ pub fn blind() -> Value {
     let mut status = well();
     status["role"] = json!("serve");
     status["files_unknown"] = json!("this process was started without `--data`");
-    for part in ["buffer", "files", "dead_letters", "silent", "books"] {
+    for part in ["buffer", "batchers", "files", "dead_letters", "silent", "books"] {
         status[part] = Value::Null;
     }
-    status["batchers"] = json!([]);
     status["rates"] = json!({"in": null, "out": null, "published": null});
     status
 }

@@ -51,7 +51,7 @@ fn a_part_that_is_not_known_is_said_to_be_so_and_hides_no_other() {
         page.text("#files-note"),
         "Staging and published files are not seen from here: this process was started without --data."
     );
-    for part in ["#partitions-note", "#letters-none", "#silent-none", "#books-none"] {
+    for part in ["#partitions-note", "#batchers-none", "#letters-none", "#silent-none", "#books-none"] {
         assert_eq!(page.text(part), "Not known at this moment.", "{part}");
     }
     assert_eq!(page.text("#buffer-waiting"), "–");

@@ -1,31 +1,34 @@
 //! Watches the buffer, for `/health`, `/metrics` and whoever wants to know.
 //!
 //! Constraints: it only looks, so any number of processes may watch one buffer. What it says is true of the last look;
-//! where a look fails, the parts of the board that it feeds are unwell until one succeeds. A look has a deadline of its
-//! own (`LOOK_DEADLINE`), so that a hanging buffer is named within seconds.
+//! where a look fails, the parts of the board that it feeds are unwell until one succeeds. A buffer that refuses pushes (full
+//! memory or disk, too few replicas) can be looked at all the same: then only "buffer" is unwell. A look has a deadline of
+//! its own (`LOOK_DEADLINE`), so that a hanging buffer is named within seconds.
 //!
 //! Operations: [`Monitor::new`] puts four parts on the board: "buffer" (heartbeats can be taken in), "batchers" (someone
 //! is alive to take them out), "drain" (they are taken out in time) and "ledger" (it forgot nothing that it had accepted).
 //! [`Monitor::run`] keeps them up to date.
 
 mod judge;
+mod metrics;
 
+use std::mem::discriminant;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use humantime::Duration as Span;
-use prometheus::{GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use self::judge::{alive, forgotten, lagging};
+pub use self::metrics::Metrics;
+
+use self::judge::{alive, forgotten, lagging, refusal};
 use super::{Batchers, Durability, Error, Inspect, Ledger, PartitionStatus, Result};
 use crate::heartbeat::Partition;
 use crate::settings;
 use crate::telemetry::health::{Affects, Health, Reporter};
-use crate::telemetry::metrics::Register;
 
 /// How long one look at the whole buffer may take. With `monitor_every` it bounds how late a hanging buffer is named.
 const LOOK_DEADLINE: Duration = Duration::from_secs(5);
@@ -35,9 +38,6 @@ const SILENCE: Duration = Duration::from_secs(15);
 const AT_ONCE: usize = 4;
 /// After so many looks the durability is looked up again: an operator may change it while Redis runs.
 const LOOKS_PER_DURABILITY: u32 = 15;
-/// As [`Durability::level`] names them.
-const DURABILITY_LEVELS: [&str; 4] = ["always", "everysec", "no", "volatile"];
-
 /// How the buffer is watched.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Watching the buffer")]
@@ -57,81 +57,6 @@ impl Default for Options {
     }
 }
 
-/// The metrics of the buffer.
-#[derive(Debug, Clone)]
-pub struct Metrics {
-    held: IntGaugeVec,
-    held_bytes: IntGaugeVec,
-    max: IntGaugeVec,
-    max_bytes: IntGaugeVec,
-    oldest_pending: GaugeVec,
-    claim_age: GaugeVec,
-    claim_deaths: IntGaugeVec,
-    ledger: IntGaugeVec,
-    devices: IntGaugeVec,
-    devices_forgotten: IntCounterVec,
-    gone_back: IntCounterVec,
-    batchers_alive: IntGauge,
-    reachable: IntGauge,
-    durability: IntGaugeVec,
-}
-
-impl Metrics {
-    /// Registers them.
-    ///
-    /// # Errors
-    /// A name is taken.
-    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let register = Register(registry);
-        let by_partition = |name, help| register.gauges(name, help, &["partition"]);
-        let seconds = |name, help| register.seconds_gauges(name, help, &["partition"]);
-        Ok(Self {
-            held: by_partition(
-                "buffer_heartbeats",
-                "Heartbeats that the buffer holds: pending, claimed and dead letters",
-            )?,
-            held_bytes: by_partition("buffer_bytes", "Bytes of frames that the buffer holds")?,
-            max: by_partition("buffer_heartbeats_max", "Heartbeats that the buffer may hold")?,
-            max_bytes: by_partition("buffer_bytes_max", "Bytes of frames that the buffer may hold")?,
-            oldest_pending: seconds(
-                "buffer_oldest_pending_age_seconds",
-                "How long the oldest pending heartbeat has waited; 0 when none waits",
-            )?,
-            claim_age: seconds(
-                "buffer_claim_age_seconds",
-                "How long the standing claim has stood; 0 when none stands",
-            )?,
-            claim_deaths: by_partition(
-                "buffer_claim_deaths",
-                "How often an owner of the standing claim died with it; 0 when none stands",
-            )?,
-            ledger: register.gauges(
-                "buffer_ledger_heartbeats",
-                "The books: accepted = pending + claimed + acked + dead + dropped",
-                &["partition", "column"],
-            )?,
-            devices: by_partition("devices_remembered", "Devices that are remembered, by when they were last seen")?,
-            devices_forgotten: register.counters(
-                "devices_forgotten_total",
-                "Devices that were forgotten for want of room, before remember-devices had passed",
-                &["partition"],
-            )?,
-            gone_back: register.counters(
-                "buffer_gone_back_heartbeats_total",
-                "Heartbeats that the buffer had accepted before this process's eyes and then forgot, by coming back older",
-                &["partition"],
-            )?,
-            batchers_alive: register.gauge("batchers_alive", "Batchers that gave a sign of life in time")?,
-            reachable: register.gauge("buffer_reachable", "1 when the buffer answered the last look at it, else 0")?,
-            durability: register.gauges(
-                "buffer_durability",
-                "1 for the level of durability that the buffer was last found to have, else 0",
-                &["level"],
-            )?,
-        })
-    }
-}
-
 /// What the last look at the buffer found.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
@@ -143,6 +68,8 @@ pub struct Snapshot {
     pub batchers: Batchers,
     /// What an acknowledged push survives.
     pub durability: Durability,
+    /// Why it would have taken no push, although it could be looked at; `None` when it would have.
+    pub refuses: Option<Error>,
 }
 
 /// Watches the buffer until told to stop.
@@ -154,6 +81,7 @@ pub struct Monitor {
     metrics: Metrics,
     parts: Parts,
     snapshot: watch::Sender<Option<Arc<Snapshot>>>,
+    fault: watch::Sender<Option<Error>>,
 }
 
 #[derive(Debug)]
@@ -171,7 +99,20 @@ struct Memory {
     durability: Option<Durability>,
     looks: u32,
     /// What was wrong last time, to log changes only.
-    fault: Option<String>,
+    wrong: Option<Error>,
+}
+
+impl Memory {
+    /// Logs what is wrong where it is of another kind than last time: a message may hold a figure that changes with each look.
+    fn note(&mut self, wrong: Option<Error>, said: &str) {
+        if wrong.as_ref().map(discriminant) != self.wrong.as_ref().map(discriminant) {
+            match wrong {
+                Some(_) => tracing::warn!(error = %said, "the buffer is not well"),
+                None => tracing::info!("the buffer is well again"),
+            }
+        }
+        self.wrong = wrong;
+    }
 }
 
 impl Monitor {
@@ -194,12 +135,18 @@ impl Monitor {
             drain: health.part("drain", Affects::Health, deadline),
             ledger: health.part("ledger", Affects::Health, deadline),
         };
-        Self { buffer, options: options.clone(), batcher_ttl, metrics, parts, snapshot: watch::Sender::new(None) }
+        let (options, snapshot, fault) = (options.clone(), watch::Sender::new(None), watch::Sender::new(None));
+        Self { buffer, options, batcher_ttl, metrics, parts, snapshot, fault }
     }
 
     /// What the last successful look found; `None` before the first.
     pub fn snapshot(&self) -> watch::Receiver<Option<Arc<Snapshot>>> {
         self.snapshot.subscribe()
+    }
+
+    /// Why the last look failed; `None` when it did not, and before the first.
+    pub fn fault(&self) -> watch::Receiver<Option<Error>> {
+        self.fault.subscribe()
     }
 
     /// Looks at the buffer every now and then until `shutdown`. It may be called again should it have failed.
@@ -223,7 +170,7 @@ impl Monitor {
             self.publish_witness(memory.partitions.unwrap_or(0));
             match found {
                 Ok(snapshot) => self.publish(snapshot, &mut memory),
-                Err(error) => self.publish_fault(&error, &mut memory),
+                Err(error) => self.publish_fault(error, &mut memory),
             }
         }
     }
@@ -235,7 +182,12 @@ impl Monitor {
             None => self.buffer.registration().await?.ok_or(Error::NotRegistered)?.partitions,
         };
         memory.partitions = Some(count);
-        self.buffer.ping().await?;
+        let refused = match self.buffer.ping().await {
+            Ok(()) => None,
+            // It is there all the same: what it holds can be seen, and as a rule be drained.
+            Err(error @ Error::Refused { .. }) => Some(error),
+            Err(error) => return Err(error),
+        };
         let durability = match &memory.durability {
             Some(known) if memory.looks < LOOKS_PER_DURABILITY => known.clone(),
             _ => {
@@ -245,25 +197,34 @@ impl Monitor {
         };
         memory.looks += 1;
         memory.durability = Some(durability.clone());
+        let refuses = match refused {
+            Some(error) => Some(error),
+            None => too_few(self.buffer.replicas_online().await?, durability.wait_replicas),
+        };
         let partitions = stream::iter(0..count)
             .map(|partition| self.buffer.status(partition))
             .buffered(AT_ONCE)
             .try_collect()
             .await?;
         let batchers = self.buffer.batchers().await?;
-        Ok(Snapshot { at: Instant::now(), partitions, batchers, durability })
+        Ok(Snapshot { at: Instant::now(), partitions, batchers, durability, refuses })
     }
 
     fn publish(&self, snapshot: Snapshot, memory: &mut Memory) {
-        if memory.fault.take().is_some() {
-            tracing::info!("the buffer can be looked at again");
+        match &snapshot.refuses {
+            None => {
+                memory.note(None, "");
+                self.parts.buffer.well(describe(&snapshot.durability));
+            }
+            Some(error) => {
+                let said = refusal(error);
+                memory.note(Some(error.clone()), &said);
+                self.parts.buffer.unwell(said);
+            }
         }
-        self.parts.buffer.well(describe(&snapshot.durability));
         let alive = alive(&snapshot.batchers, self.batcher_ttl);
         match alive {
-            0 => {
-                self.parts.batchers.unwell("no batcher is alive: heartbeats wait in the buffer; start `systole batch`")
-            }
+            0 => self.parts.batchers.unwell("no batcher is alive: heartbeats wait in the buffer"),
             1 => self.parts.batchers.well("1 batcher is alive"),
             alive => self.parts.batchers.well(format!("{alive} batchers are alive")),
         }
@@ -271,32 +232,24 @@ impl Monitor {
             None => self.parts.drain.well(""),
             Some(lagging) => self.parts.drain.unwell(lagging),
         }
-        self.metrics.reachable.set(1);
-        self.metrics.batchers_alive.set(alive as i64);
-        if let Some(durability) = &memory.durability {
-            self.metrics.show_durability(durability.level);
-        }
-        for status in &snapshot.partitions {
-            self.metrics.show(status);
-        }
+        self.metrics.show(&snapshot, alive);
         self.snapshot.send_replace(Some(Arc::new(snapshot)));
+        self.fault.send_replace(None);
     }
 
-    fn publish_fault(&self, error: &Error, memory: &mut Memory) {
-        let said = match (error, &*self.snapshot.borrow()) {
+    fn publish_fault(&self, error: Error, memory: &mut Memory) {
+        let said = match (&error, &*self.snapshot.borrow()) {
             (Error::NotRegistered, Some(last)) => format!("{error}; {}", self.held_at_most(last)),
             _ => error.to_string(),
         };
-        if memory.fault.as_ref() != Some(&said) {
-            tracing::warn!(error = %said, "the buffer cannot be looked at");
-        }
+        memory.note(Some(error.clone()), &said);
         // Where it comes back, another Redis, or another configuration, may have come.
         memory.durability = None;
-        self.metrics.reachable.set(0);
-        self.parts.buffer.unwell(said.as_str());
+        self.metrics.show_fault();
+        self.parts.buffer.unwell(said);
         self.parts.batchers.unwell("unknown: the buffer cannot be looked at");
         self.parts.drain.unwell("unknown: the buffer cannot be looked at");
-        memory.fault = Some(said);
+        self.fault.send_replace(Some(error));
     }
 
     /// What a buffer may have held when it was erased: what it held at the last look, and what it accepted since.
@@ -315,8 +268,7 @@ impl Monitor {
         let witnessed = |partition| (partition, self.buffer.witness(partition));
         let gone_back: Vec<_> = (0..partitions).map(witnessed).filter(|(_, seen)| seen.gone_back > 0).collect();
         for (partition, seen) in &gone_back {
-            let counter = self.metrics.gone_back.with_label_values(&[partition.to_string().as_str()]);
-            counter.inc_by(seen.gone_back.saturating_sub(counter.get()));
+            self.metrics.show_forgotten(*partition, seen.gone_back);
         }
         match forgotten(&gone_back) {
             None => self.parts.ledger.well(""),
@@ -325,49 +277,15 @@ impl Monitor {
     }
 }
 
+/// Pushes fail where fewer replicas hear of them than must confirm each.
+fn too_few(online: Option<u32>, want: u32) -> Option<Error> {
+    online.filter(|have| *have < want).map(|have| Error::TooFewReplicas { have, want })
+}
+
 fn describe(durability: &Durability) -> String {
     match durability.wait_replicas {
         0 => durability.window.clone(),
+        1 => format!("{}; 1 replica confirms each push", durability.window),
         replicas => format!("{}; {replicas} replicas confirm each push", durability.window),
-    }
-}
-
-impl Metrics {
-    fn show_durability(&self, found: &str) {
-        for level in DURABILITY_LEVELS {
-            self.durability.with_label_values(&[level]).set((level == found).into());
-        }
-    }
-
-    fn show(&self, status: &PartitionStatus) {
-        let partition = status.partition.to_string();
-        let label = &[partition.as_str()];
-        // A gauge of the crate is signed; no count of heartbeats comes near its bound.
-        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        let ledger = &status.ledger;
-        self.held.with_label_values(label).set(number(ledger.pending + ledger.claimed + ledger.dead));
-        self.held_bytes.with_label_values(label).set(number(ledger.bytes));
-        self.max.with_label_values(label).set(number(status.cap_rows));
-        self.max_bytes.with_label_values(label).set(number(status.cap_bytes));
-        self.devices.with_label_values(label).set(number(status.devices));
-        let forgotten = self.devices_forgotten.with_label_values(label);
-        forgotten.inc_by(status.devices_forgotten.saturating_sub(forgotten.get()));
-        let waited = status.oldest_pending.unwrap_or_default();
-        self.oldest_pending.with_label_values(label).set(waited.as_secs_f64());
-        let age = status.claim.map(|claim| claim.age).unwrap_or_default();
-        self.claim_age.with_label_values(label).set(age.as_secs_f64());
-        // It exists from the start, so that a scraper knows it before it moves.
-        self.gone_back.with_label_values(label);
-        self.claim_deaths.with_label_values(label).set(status.claim.map_or(0, |claim| claim.deaths.into()));
-        for (column, count) in [
-            ("accepted", ledger.accepted),
-            ("pending", ledger.pending),
-            ("claimed", ledger.claimed),
-            ("acked", ledger.acked),
-            ("dead", ledger.dead),
-            ("dropped", ledger.dropped),
-        ] {
-            self.ledger.with_label_values(&[partition.as_str(), column]).set(number(count));
-        }
     }
 }

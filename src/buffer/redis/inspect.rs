@@ -9,9 +9,9 @@ use super::super::{
     Batchers, DeadLetter, DeadLetterId, DeadLetterNote, Inspect, Ledger, PartitionStatus, Result, StandingClaim,
     Witness,
 };
-use super::RedisBuffer;
+use super::buffer::{RedisBuffer, within};
 use super::reply::Reply;
-use super::script;
+use super::{script, startup};
 use crate::heartbeat::Partition;
 
 #[async_trait]
@@ -31,6 +31,13 @@ impl Inspect for RedisBuffer {
 
     fn witness(&self, partition: Partition) -> Witness {
         self.marks.witness(partition)
+    }
+
+    async fn replicas_online(&self) -> Result<Option<u32>> {
+        if self.replicas().is_none() {
+            return Ok(None);
+        }
+        within(*self.common.step_deadline, startup::replicas_online(&self.connections)).await.map(Some)
     }
 
     async fn batchers(&self) -> Result<Batchers> {

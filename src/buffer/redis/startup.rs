@@ -8,12 +8,14 @@ use super::options::Options;
 
 /// The oldest Redis that runs the scripts: flags on scripts came with it.
 const OLDEST: (u32, u32) = (7, 0);
+/// A replica tells every second how far it is; one that has not for longer confirms nothing. As Redis's own
+/// `min-replicas-max-lag`.
+const REPLICA_LAG_MAX_S: u64 = 10;
 
 /// What one server says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Server {
     version: String,
-    replicas: u32,
     aof: bool,
     fsync: String,
     eviction: String,
@@ -27,15 +29,7 @@ pub(super) async fn look(connections: &Connections, options: &Options) -> Result
     let mut levels = Vec::new();
     for server in servers(connections, options).await? {
         check_version(&server.version)?;
-        let level = judge(&server, options)?;
-        if options.wait_replicas > server.replicas {
-            tracing::warn!(
-                have = server.replicas,
-                want = options.wait_replicas,
-                "fewer replicas are connected than wait-replicas asks for: pushes are refused until they are"
-            );
-        }
-        levels.push(level);
+        levels.push(judge(&server, options)?);
     }
     let weakest = levels.into_iter().min_by_key(|level| strength(level)).unwrap_or("volatile");
     Ok(Durability { level: weakest, window: window(weakest).into(), wait_replicas: options.wait_replicas })
@@ -89,17 +83,49 @@ async fn servers(connections: &Connections, options: &Options) -> Result<Vec<Ser
         .iter()
         .enumerate()
         .map(|(node, info)| {
-            let info = redis::from_redis_value_ref::<String>(info)
-                .map_err(|_| Error::Corrupt { detail: "INFO gave no text".into() })?;
+            let info = info_text(info)?;
             Ok(Server {
                 version: info_field(&info, "redis_version").unwrap_or_default(),
-                replicas: info_field(&info, "connected_slaves").and_then(|text| text.parse().ok()).unwrap_or(0),
                 aof: at(0, node) == "yes",
                 fsync: at(1, node),
                 eviction: at(2, node),
             })
         })
         .collect()
+}
+
+/// Replicas that hear of what is written, the fewest that any master has.
+///
+/// # Errors
+/// What the network said.
+pub(super) async fn replicas_online(connections: &Connections) -> Result<u32> {
+    let mut command = redis::cmd("INFO");
+    command.arg("replication");
+    let mut fewest = None;
+    for info in connections.ask(command, None).await? {
+        let online = count_online(&info_text(&info)?);
+        fewest = Some(fewest.map_or(online, |fewest: u32| fewest.min(online)));
+    }
+    Ok(fewest.unwrap_or(0))
+}
+
+/// Such lines: `slave0:ip=10.0.0.7,port=6379,state=online,offset=42,lag=1`. One that hangs is called online for a minute.
+fn count_online(info: &str) -> u32 {
+    let replica = |line: &&str| {
+        let number = line.strip_prefix("slave").and_then(|line| line.split(':').next());
+        number.is_some_and(|number| number.parse::<u32>().is_ok())
+    };
+    let hears = |line: &&str| {
+        let field = |name: &str| line.split([':', ',']).find_map(|field| field.strip_prefix(name)).map(str::trim);
+        let lag = field("lag=").and_then(|lag| lag.parse::<u64>().ok());
+        field("state=") == Some("online") && lag.is_none_or(|lag| lag <= REPLICA_LAG_MAX_S)
+    };
+    let count = info.lines().filter(replica).filter(hears).count();
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+fn info_text(info: &Value) -> Result<String> {
+    redis::from_redis_value_ref(info).map_err(|_| Error::Corrupt { detail: "INFO gave no text".into() })
 }
 
 fn config_value(answer: &Value) -> String {
@@ -148,13 +174,7 @@ mod tests {
     use super::*;
 
     fn fit() -> Server {
-        Server {
-            version: "7.0.15".into(),
-            replicas: 0,
-            aof: true,
-            fsync: "always".into(),
-            eviction: "noeviction".into(),
-        }
+        Server { version: "7.0.15".into(), aof: true, fsync: "always".into(), eviction: "noeviction".into() }
     }
 
     #[test]
@@ -179,5 +199,24 @@ mod tests {
             assert_eq!(check_version(version).is_ok(), fits, "{version}");
         }
         assert_eq!(info_field("# Server\r\nredis_version:7.0.15\r\n", "redis_version").as_deref(), Some("7.0.15"));
+    }
+
+    #[test]
+    fn replicas_count_while_they_hear() {
+        let info = |replicas: &str| {
+            format!(
+                "# Replication\r\nrole:master\r\nconnected_slaves:1\r\n{replicas}master_failover_state:no-failover\r\n"
+            )
+        };
+        let replica = |n: u8, state: &str, lag: u8| {
+            format!("slave{n}:ip=127.0.0.1,port=25011,state={state},offset=14,lag={lag}\r\n")
+        };
+        assert_eq!(count_online(&info("")), 0);
+        assert_eq!(count_online(&info(&replica(0, "online", 1))), 1);
+        assert_eq!(count_online(&info(&(replica(0, "online", 0) + &replica(1, "online", 10)))), 2);
+        for deaf in [replica(0, "wait_bgsave", 0), replica(0, "send_bulk", 0), replica(0, "online", 11)] {
+            assert_eq!(count_online(&info(&deaf)), 0, "{deaf}");
+        }
+        assert_eq!(count_online("role:slave\r\nslave_repl_offset:14\r\nslave_priority:100\r\n"), 0);
     }
 }

@@ -102,8 +102,8 @@ fn example_of_status() -> Value {
         "uptime_s": 86_400,
         "verdict": {"well": false, "problems": [{
             "part": "batchers",
-            "detail": "no batcher is alive: heartbeats wait in the buffer; start `systole batch`",
-            "advice": "Start `systole batch` with this buffer.",
+            "detail": "no batcher is alive: heartbeats wait in the buffer",
+            "advice": "Look at the log for why the batcher of this process ended; nothing accepted is lost meanwhile.",
         }]},
         "rates": {"in": 120.5, "out": 0.0, "published": 118.2},
         "refused": [{"reason": "rate_limited", "heartbeats": 12}],

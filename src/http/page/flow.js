@@ -212,7 +212,7 @@ const showBatchers = (status) => {
   const of = buffer?.partitions.length;
   const held = new Set(alive.flatMap((one) => one.partitions)).size;
   const unseen = unseenSince(status) !== null;
-  setText($("batchers-partitions"), of === undefined || unseen ? NOTHING : `${held} of ${many(of, "partition")}`);
+  setText($("batchers-partitions"), of === undefined || !batchers || unseen ? NOTHING : `${held} of ${many(of, "partition")}`);
   if (unseen) flag("batchers", "warn", asOf(buffer));
   else if (!batchers) flag("batchers", "");
   else if (alive.length === 0) flag("batchers", "bad", "none alive");
