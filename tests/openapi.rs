@@ -43,3 +43,75 @@ fn processes_that_take_nothing_in_show_what_they_serve() {
     assert_eq!(paths, ["/health", "/health/live", "/health/ready", "/metrics", "/openapi.json"]);
     watch.stop();
 }
+
+/// Each operation of the document: its path, its method, and what is said of it.
+fn operations(document: &Value) -> Vec<(&str, &str, &Value)> {
+    let mut all = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let methods = item.as_object().unwrap().iter().filter(|(name, _)| ["get", "post"].contains(&name.as_str()));
+        all.extend(methods.map(|(method, operation)| (path.as_str(), method.as_str(), operation)));
+    }
+    all
+}
+
+fn parameters<'a>(operation: &'a Value, place: &'a str) -> impl Iterator<Item = (&'a str, &'a Value)> {
+    let all = operation["parameters"].as_array().unwrap().iter().filter(move |parameter| parameter["in"] == place);
+    all.map(|parameter| (parameter["name"].as_str().unwrap(), &parameter["example"]))
+}
+
+fn text(example: &Value) -> String {
+    example.as_str().map_or_else(|| example.to_string(), str::to_owned)
+}
+
+#[test]
+fn every_answer_and_every_parameter_has_an_example() {
+    let world = World::on(Buffer::Embedded);
+    let up = world.up().start();
+    let document = up.get("/openapi.json").unwrap().body;
+    let (mut answers, mut asked) = (0, 0);
+    for (path, method, operation) in operations(&document) {
+        for (name, example) in parameters(operation, "query").chain(parameters(operation, "path")) {
+            assert!(!example.is_null(), "{method} {path}: `{name}`");
+            asked += 1;
+        }
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            for (content_type, content) in response["content"].as_object().into_iter().flatten() {
+                let examples = content["examples"].as_object();
+                let whole =
+                    examples.is_some_and(|all| !all.is_empty() && all.values().all(|one| one["value"] != Value::Null));
+                assert!(whole, "{method} {path}: {status} {content_type}");
+                answers += 1;
+            }
+        }
+    }
+    assert!(answers > 50 && asked > 14, "{answers}, {asked}");
+    // The lines that say what a metric is are those of this server.
+    let shown = &document["paths"]["/metrics"]["get"]["responses"]["200"]["content"];
+    let shown = shown.as_object().unwrap().values().next().unwrap()["examples"]["excerpt"]["value"].as_str().unwrap();
+    let metrics = up.get("/metrics").unwrap().text;
+    for line in shown.lines().filter(|line| line.starts_with('#')) {
+        assert!(metrics.lines().any(|real| real == line), "{line}");
+    }
+    up.stop();
+}
+
+#[test]
+fn every_example_of_a_question_is_answered_by_the_server_that_shows_it() {
+    let world = World::on(Buffer::Embedded);
+    let up = world.up().start();
+    up.await_status("/health", 200, SOON);
+    let document = up.get("/openapi.json").unwrap().body;
+    for (path, method, operation) in operations(&document) {
+        if method != "get" {
+            continue;
+        }
+        let named =
+            |path: String, (name, example): (&str, &Value)| path.replace(&format!("{{{name}}}"), &text(example));
+        let path = parameters(operation, "path").fold(path.to_owned(), named);
+        let query: Vec<String> =
+            parameters(operation, "query").map(|(name, example)| format!("{name}={}", text(example))).collect();
+        let answer = up.get(&format!("{path}?{}", query.join("&"))).unwrap();
+        assert_eq!(answer.status, 200, "{path} {query:?}: {}", answer.text);
+    }
+    up.stop();
+}

@@ -74,7 +74,10 @@ impl Posted {
     }
 }
 
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 19] = [
+    "a;=1+1;b",
+    "a\";\"=1+1",
+    "b;'c; @d",
     "=cmd|'/c calc'!A1",
     "+1",
     "-1+1",
@@ -97,7 +100,7 @@ const ATTRIBUTES: [&str; 6] = [
     "{\n  \"a\": \"line\\nbreak\",\r\n\t\"b\": 1.50e3\r\n}",
     r#"{"q":"\"quoted\", and; \\","e":"é🦀\u00e9"}"#,
     "{\"c1\":\"\u{85}\u{9b}\",\"ls\":\"\u{2028}\u{2029}\"}",
-    r#"{"=1+1":"=1+1","big":123456789012345678901234567890}"#,
+    r#"{"=1+1":";=1+1;\\;","big":123456789012345678901234567890}"#,
     "{}",
     r#"{"deep":{"er":[null,true,{"":[]}]}}"#,
 ];
@@ -193,6 +196,7 @@ fn every_format_read_back_is_what_was_answered_202(buffer: Buffer) {
             same_by(readers, &file(&format!("{state}.{name}")), &expected, since);
         }
         let array = world.books(&["read"]).args(["--user", USER, "--format", "json"]).run().expect_code(0).stdout;
+        assert!(array.ends_with("\n]\n"));
         std::fs::write(file("array"), array).unwrap();
         same_by(&["json"], &file("array"), &expected, since);
         collector.stop();

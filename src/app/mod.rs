@@ -20,6 +20,7 @@ mod silence;
 mod silent;
 mod start;
 mod supervisor;
+mod text;
 mod token;
 mod up;
 mod verify;

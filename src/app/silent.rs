@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::text::harmless;
 use super::{Done, Failure, Outcome, output, place};
 use crate::buffer::{DEVICES_AT_ONCE, Devices, SeenDevice, Unseen};
 use crate::cli::silent::{Form, Silent};
@@ -38,7 +39,7 @@ impl Shown {
     fn line(&self) -> String {
         let Self { user_id, device_id, last_seen, silent_for_s } = self;
         let silent_for = humantime::format_duration(Duration::from_secs(*silent_for_s));
-        format!("{last_seen}  {user_id}  {device_id}  silent for {silent_for}")
+        format!("{last_seen}  {}  {}  silent for {silent_for}", harmless(user_id), harmless(device_id))
     }
 }
 
@@ -100,5 +101,17 @@ impl List {
             Form::Table if self.count == 1 => output::line(format!("1 device is silent for more than {after}")),
             Form::Table => output::line(format!("{} devices are silent for more than {after}", self.count)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_device_is_called_steers_the_terminal() {
+        let device = SeenDevice { user_id: "a\u{202e}da".into(), device_id: "lap\u{feff}top".into(), last_seen: 0 };
+        let line = Shown::of(device, Timestamp::from_millisecond(61_000).unwrap()).line();
+        assert_eq!(line, "1970-01-01T00:00:00.000Z  a\u{fffd}da  lap\u{fffd}top  silent for 1m 1s");
     }
 }

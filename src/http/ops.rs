@@ -48,6 +48,18 @@ pub(super) struct Part {
     detail: String,
 }
 
+impl Report {
+    pub(super) fn new(ok: bool, parts: Vec<Part>) -> Self {
+        Self { status: if ok { "ok" } else { "unwell" }, parts }
+    }
+}
+
+impl Part {
+    pub(super) fn new(name: impl Into<String>, ok: bool, detail: impl Into<String>) -> Self {
+        Self { name: name.into(), ok, detail: detail.into() }
+    }
+}
+
 impl Ops {
     /// Whether this request may see more than whether all is well.
     fn shows_parts(&self, request: &HttpRequest) -> bool {
@@ -78,11 +90,9 @@ fn report(parts: Vec<PartHealth>, shown: bool, matters: impl Fn(&PartHealth) -> 
     let parts = parts
         .into_iter()
         .filter(|_| shown)
-        .map(|PartHealth { name, ok, detail, .. }| Part { name, ok, detail })
+        .map(|PartHealth { name, ok, detail, .. }| Part::new(name, ok, detail))
         .collect();
-    HttpResponse::build(status)
-        .insert_header((CACHE_CONTROL, "no-store"))
-        .json(Report { status: if ok { "ok" } else { "unwell" }, parts })
+    HttpResponse::build(status).insert_header((CACHE_CONTROL, "no-store")).json(Report::new(ok, parts))
 }
 
 /// What Prometheus scrapes.

@@ -131,6 +131,36 @@ async fn the_other_formats_are_streams_unless_a_page_is_asked_for() {
 }
 
 #[tokio::test]
+async fn http_1_0_is_answered_in_one_piece_or_refused() {
+    for (rows, accept, query, status) in [
+        (2500, "text/csv", "", 200),
+        (2500, "application/vnd.apache.parquet", "", 200),
+        (10_001, "text/csv", "", 422),
+        (10_001, "text/csv", "?limit=10", 200),
+        (10_001, "application/json", "", 200),
+    ] {
+        let edge = edge(Lying::of(rows, 10, usize::MAX)).await;
+        let mut stream = TcpStream::connect(edge.address).await.unwrap();
+        let request = format!("GET {PATH}{query} HTTP/1.0\r\nAccept: {accept}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+        let (head, body) = (String::from_utf8_lossy(&answer[..end]).to_lowercase(), &answer[end + 4..]);
+        assert!(head.split(' ').nth(1) == Some(&status.to_string()), "{accept} {query}: {head}");
+        assert!(head.contains(&format!("content-length: {}", body.len())) && !head.contains("chunked"), "{head}");
+        assert_eq!(head.contains("link:"), rows > 2500 && status == 200, "{head}");
+        if status == 422 {
+            assert!(String::from_utf8_lossy(body).contains("HTTP/1.0"), "{}", String::from_utf8_lossy(body));
+        }
+        if rows == 2500 && accept == "text/csv" {
+            assert_eq!(body.split(|byte| *byte == b'\n').count(), 2502);
+        }
+        edge.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn a_page_is_bounded_in_bytes_as_well() {
     let edge = edge(Lying::of(3000, LONG, usize::MAX)).await;
     let answer = send(get(&edge, &format!("{PATH}?limit=10000"), "*/*")).await;

@@ -5,6 +5,7 @@ read_back.py FORMAT FILE; FORMAT is csv, json, ndjson, duckdb or pyarrow (the la
 
 import csv
 import json
+import re
 import sys
 from datetime import datetime, timedelta, timezone
 
@@ -22,14 +23,20 @@ def text_ms(text):
 
 
 def unmarked(cell):
-    assert not cell or cell[0] not in "=+-@\t\r＝＋－＠", f"a spreadsheet would run {cell}"
-    return cell[1:] if cell.startswith("'") else cell
+    pieces = re.split(r"(?<=[;\t])", cell)
+    for piece in pieces:
+        assert piece.lstrip(' "')[:1] not in tuple("=+-@\t\r＝＋－＠"), f"a spreadsheet would run {cell}"
+    return "".join(piece.removeprefix("'") for piece in pieces)
 
 
 def of_csv(path):
     with open(path, newline="", encoding="utf-8") as file:
         raw = file.read()
     assert raw.startswith("user_id,device_id,timestamp,received_at,id,attributes\r\n"), raw[:80]
+    for line in raw.split("\r\n"):
+        # As one that cuts at `;` and TAB reads it, to whom the quotes beside commas mean nothing.
+        for row in (next(csv.reader([line], delimiter=other)) for other in ";\t"):
+            assert not any(cell[:1] in tuple("=+-@\t＝＋－＠") for cell in row), f"a spreadsheet would run {row}"
     for row in csv.DictReader(raw.splitlines(keepends=True), strict=True):
         yield (
             unmarked(row["user_id"]),

@@ -3,6 +3,7 @@
 //! Constraints: it writes what it finds as it finds it, in bounded memory; a file appears under its name only once it is
 //! whole; nothing but heartbeats goes to standard output.
 
+mod draft;
 mod progress;
 mod sink;
 mod table;
@@ -11,7 +12,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 
-use self::progress::Progress;
+use self::progress::{Progress, Way};
 use self::sink::Sink;
 use self::table::Table;
 use super::start::{expect_dataset, open_dataset_to_read, reach_buffer, stop_on_signals};
@@ -29,23 +30,29 @@ const ROWS: usize = 4096;
 
 /// Reads once. An interrupted run leaves no file behind.
 pub async fn run(args: Read) -> Outcome {
+    let stop = stop_on_signals()?;
+    tokio::select! {
+        written = Box::pin(read(args)) => written,
+        () = stop.cancelled() => Err(Failure::OutOfReach("interrupted before all was read".into())),
+    }
+}
+
+async fn read(args: Read) -> Outcome {
     let form = form_of(&args)?;
     if args.from.zip(args.to).is_some_and(|(from, to)| from > to) {
         return Err(Failure::Usage("--from lies behind --to".into()));
     }
     let reading = open(&args).await?;
+    let wanted = args.out.is_some() || !std::io::stdout().is_terminal();
+    let progress = Progress::begin(wanted, Way::new(args.to, args.limit));
     let query = Query { user_id: args.user, device_id: args.device, from: args.from, to: args.to };
     let writer = Writer {
         encoding: Encoding::new(form, &query)?,
-        sink: Sink::open(args.out.as_deref())?,
+        sink: Sink::open(args.out.as_deref()).await?,
         left: args.limit.unwrap_or(u64::MAX),
-        progress: Progress::begin(args.out.is_some() || !std::io::stdout().is_terminal()),
+        progress,
     };
-    let stop = stop_on_signals()?;
-    tokio::select! {
-        written = writer.write(reading.scan(query, None)) => written,
-        () = stop.cancelled() => Err(Failure::OutOfReach("interrupted before all was read".into())),
-    }
+    writer.write(reading.scan(query, None)).await
 }
 
 fn form_of(args: &Read) -> Result<Form, Failure> {
@@ -90,25 +97,26 @@ fn reading(buffer: Arc<dyn Frames>, dataset: Option<Dataset>) -> Result<Reading,
 }
 
 enum Encoding {
-    Format(Encoder),
+    /// A format, and what a text ends with beside it.
+    Format(Encoder, &'static str),
     Table(Table),
 }
 
 impl Encoding {
     fn new(form: Form, query: &Query) -> Result<Self, Failure> {
-        let format = match form {
+        let (format, end) = match form {
             Form::Table => return Ok(Self::Table(Table::new(query.device_id.is_none()))),
-            Form::Json => Format::Json,
-            Form::Ndjson => Format::Ndjson,
-            Form::Csv => Format::Csv,
-            Form::Parquet => Format::Parquet,
+            Form::Json => (Format::Json, "\n"),
+            Form::Ndjson => (Format::Ndjson, ""),
+            Form::Csv => (Format::Csv, ""),
+            Form::Parquet => (Format::Parquet, ""),
         };
-        Ok(Self::Format(Encoder::new(format)?))
+        Ok(Self::Format(Encoder::new(format)?, end))
     }
 
     fn write(&mut self, rows: &[HeartbeatRef<'_>]) -> Result<Vec<u8>, ExportError> {
         match self {
-            Self::Format(encoder) => {
+            Self::Format(encoder, _) => {
                 rows.iter().try_for_each(|row| encoder.push(*row))?;
                 Ok(encoder.take())
             }
@@ -118,7 +126,7 @@ impl Encoding {
 
     fn finish(self) -> Result<Vec<u8>, ExportError> {
         match self {
-            Self::Format(encoder) => encoder.finish(),
+            Self::Format(encoder, end) => Ok([encoder.finish()?, end.into()].concat()),
             Self::Table(table) => Ok(table.finish()),
         }
     }
@@ -138,24 +146,26 @@ impl Writer {
         while self.left > 0 {
             let most = usize::try_from(self.left).unwrap_or(ROWS).min(ROWS);
             let Some(page) = scan.next(most).await? else { break };
-            if !self.put(&page)? {
+            let bytes = self.encode(&page)?;
+            if !self.sink.put(bytes).await? {
                 return Ok(Done::Well);
             }
         }
         let end = self.encoding.finish()?;
-        self.sink.put(&end)?;
+        self.sink.put(end).await?;
         self.progress.end();
-        self.sink.finish()?;
+        self.sink.finish().await?;
         Ok(Done::Well)
     }
 
-    /// Whether anybody takes more.
-    fn put(&mut self, page: &Page) -> Result<bool, Failure> {
+    fn encode(&mut self, page: &Page) -> Result<Vec<u8>, Failure> {
         let rows: Vec<HeartbeatRef<'_>> = page.rows().collect();
         self.left = self.left.saturating_sub(rows.len() as u64);
         let bytes = self.encoding.write(&rows)?;
-        self.progress.reached(rows.len(), rows.last().map(|row| row.timestamp));
-        self.sink.put(&bytes)
+        if let (Some(first), Some(last)) = (rows.first(), rows.last()) {
+            self.progress.reached(rows.len(), first.timestamp, last.timestamp);
+        }
+        Ok(bytes)
     }
 }
 

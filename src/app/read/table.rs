@@ -1,14 +1,15 @@
 //! Heartbeats as a table that people read.
 //!
 //! Constraints: it is written as it comes, so a column is as wide as its heading and the first heartbeats want it, within
-//! bounds; what is longer is cut and says so by `…`. Nothing that a client sent reaches a terminal as a control character.
+//! bounds; what is longer is cut and says so by `…`. What clients sent is shown as [`text`] lets it be seen.
 
+use super::super::text;
 use crate::heartbeat::HeartbeatRef;
 use crate::query::output::time;
 
 /// Heartbeats that decide how wide the columns are.
 const DECIDING: usize = 256;
-/// The widest that a column of names may become, in characters.
+/// The widest that a column of names may become, in columns of the terminal.
 const MAX_NAME: usize = 36;
 /// The widest that attributes may become.
 const MAX_ATTRIBUTES: usize = 100;
@@ -39,18 +40,18 @@ impl Table {
         if rows.is_empty() {
             return Vec::new();
         }
-        let mut text = String::new();
+        let mut lines = String::new();
         let widths = *self.widths.get_or_insert_with(|| {
             let widths = Widths::of(rows);
-            put(&mut text, self.with_device, widths, ["TIMESTAMP", "DEVICE", "ID", "RECEIVED", "ATTRIBUTES"]);
+            put(&mut lines, self.with_device, widths, ["TIMESTAMP", "DEVICE", "ID", "RECEIVED", "ATTRIBUTES"]);
             widths
         });
         for row in rows {
             let (timestamp, received) = (time(row.timestamp), time(row.received_at));
             let (id, attributes) = (row.id.unwrap_or("-"), row.attributes.unwrap_or("-"));
-            put(&mut text, self.with_device, widths, [&timestamp, row.device_id, id, &received, attributes]);
+            put(&mut lines, self.with_device, widths, [&timestamp, row.device_id, id, &received, attributes]);
         }
-        text.into_bytes()
+        lines.into_bytes()
     }
 
     pub(super) fn finish(self) -> Vec<u8> {
@@ -64,14 +65,19 @@ impl Table {
 impl Widths {
     fn of(rows: &[HeartbeatRef<'_>]) -> Self {
         let widest = |heading: &str, name: for<'a> fn(&HeartbeatRef<'a>) -> &'a str| {
-            let names = rows.iter().take(DECIDING).map(|row| name(row).chars().count());
+            let names = rows.iter().take(DECIDING).map(|row| text::columns(name(row)));
             names.max().unwrap_or(0).clamp(heading.len(), MAX_NAME)
         };
         Self { device: widest("DEVICE", |row| row.device_id), id: widest("ID", |row| row.id.unwrap_or("-")) }
     }
 }
 
-fn put(text: &mut String, with_device: bool, widths: Widths, [timestamp, device, id, received, attributes]: [&str; 5]) {
+fn put(
+    lines: &mut String,
+    with_device: bool,
+    widths: Widths,
+    [timestamp, device, id, received, attributes]: [&str; 5],
+) {
     let mut line = cell(timestamp, TIME);
     if with_device {
         line += &cell(device, widths.device);
@@ -79,19 +85,13 @@ fn put(text: &mut String, with_device: bool, widths: Widths, [timestamp, device,
     for (value, width) in [(id, widths.id), (received, TIME), (attributes, MAX_ATTRIBUTES)] {
         line += &cell(value, width);
     }
-    text.push_str(line.trim_end());
-    text.push('\n');
+    lines.push_str(line.trim_end());
+    lines.push('\n');
 }
 
-/// A value, cut or filled up to `width` characters, and the space behind it.
+/// A value in its column, and the space behind it.
 fn cell(value: &str, width: usize) -> String {
-    let mut shown: String =
-        value.chars().take(width).map(|char| if char.is_control() { '\u{FFFD}' } else { char }).collect();
-    if value.chars().nth(width).is_some() {
-        shown.pop();
-        shown.push('…');
-    }
-    format!("{shown:<width$}  ")
+    text::cell(value, width) + "  "
 }
 
 #[cfg(test)]
@@ -116,6 +116,17 @@ mod tests {
         assert_eq!(shown(Table::new(true), &rows), expected);
         assert!(!shown(Table::new(false), &rows).contains("laptop"));
         assert_eq!(shown(Table::new(true), &[]), "no heartbeats\n");
+    }
+
+    #[test]
+    fn columns_are_aligned_whatever_characters_they_hold() {
+        let rows = [row("日本語", Some("7"), None), row("a\u{202e}b", Some("🦀"), None), row("laptop", None, None)];
+        let lines = shown(Table::new(true), &rows);
+        let before =
+            |line: &str| text::columns(line.split("1970").nth(2).map_or("", |rest| &line[..line.len() - rest.len()]));
+        let columns: Vec<usize> = lines.lines().skip(1).map(before).collect();
+        assert!(columns.windows(2).all(|pair| pair[0] == pair[1]), "{columns:?}\n{lines}");
+        assert!(lines.contains("a\u{fffd}b"), "{lines}");
     }
 
     #[test]

@@ -18,7 +18,6 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
-use self::params::{OfUser, Silent};
 use super::Services;
 use super::auth::Pass;
 use super::ingest::Edge;
@@ -27,7 +26,7 @@ use crate::buffer::{self, DEVICES_AT_ONCE, Devices, SeenDevice, Unseen};
 use crate::heartbeat::{Partition, partition_of};
 use crate::token::Scope;
 
-pub(super) use params::{DEFAULT_LIMIT, MAX_LIMIT};
+pub(super) use params::{DEFAULT_LIMIT, MAX_LIMIT, OfUser, Silent};
 
 /// Of these questions are answered at the same time.
 const AT_ONCE: usize = 16;

@@ -42,7 +42,7 @@ impl fmt::Display for After {
 
 /// The devices of a user.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct OfUser {
+pub(in crate::http) struct OfUser {
     pub(super) user: String,
     pub(super) after: After,
     pub(super) limit: u32,
@@ -52,7 +52,7 @@ pub(super) struct OfUser {
 
 /// Devices that are silent.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Silent {
+pub(in crate::http) struct Silent {
     pub(super) user: Option<String>,
     pub(super) after: After,
     pub(super) limit: u32,
@@ -76,9 +76,14 @@ impl OfUser {
         format!("devices of {user}")
     }
 
+    /// For the devices of `user` behind this one.
+    pub(in crate::http) fn cursor(user: &str, device_id: &str) -> String {
+        cursor::encode(&Self::question(user), device_id.as_bytes())
+    }
+
     /// Where the list goes on behind a device.
     pub(super) fn next(&self, device_id: &str) -> String {
-        let cursor = cursor::encode(&Self::question(&self.user), device_id.as_bytes());
+        let cursor = Self::cursor(&self.user, device_id);
         let (user, after) = (percent::encode(&self.user), percent::encode(&self.after.to_string()));
         format!("/v1/users/{user}/devices?after={after}&limit={}&cursor={cursor}", self.limit)
     }
@@ -105,10 +110,15 @@ impl Silent {
         user.map_or_else(|| "silent".to_owned(), |user| format!("silent of {user}"))
     }
 
+    /// For the silent devices, of `user` if there is one, behind this one.
+    pub(in crate::http) fn cursor(user: Option<&str>, last: &SeenDevice) -> String {
+        let behind = [&last.last_seen.to_le_bytes(), last.user_id.as_bytes(), &[0], last.device_id.as_bytes()].concat();
+        cursor::encode(&Self::question(user), &behind)
+    }
+
     /// Where the list goes on behind a device.
     pub(super) fn next(&self, last: &SeenDevice) -> String {
-        let behind = [&last.last_seen.to_le_bytes(), last.user_id.as_bytes(), &[0], last.device_id.as_bytes()].concat();
-        let cursor = cursor::encode(&Self::question(self.user.as_deref()), &behind);
+        let cursor = Self::cursor(self.user.as_deref(), last);
         let user = self.user.as_ref().map(|user| format!("user={}&", percent::encode(user))).unwrap_or_default();
         format!(
             "/v1/silent?{user}after={}&limit={}&cursor={cursor}",

@@ -183,11 +183,13 @@ pub(super) fn example(
 }
 
 /// Health, well or not.
-pub(super) fn report(description: &str) -> Response {
-    response(description)
-        .header_ref("Cache-Control", header_reference(CACHE_CONTROL))
-        .content("application/json", ContentBuilder::new().schema(Some(reference::<Report>())).build())
-        .build()
+pub(super) fn report<const N: usize>(
+    description: &str,
+    examples: [(&'static str, &'static str, Report); N],
+) -> Response {
+    let examples = examples.map(|(name, summary, report)| example((name, summary, json!(report))));
+    let content = ContentBuilder::new().schema(Some(reference::<Report>())).examples_from_iter(examples).build();
+    not_kept(response(description)).content("application/json", content).build()
 }
 
 /// 200 with this, never to be kept.

@@ -7,8 +7,9 @@ use utoipa::openapi::path::{HttpMethod, OperationBuilder, ParameterBuilder, Para
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
 use utoipa::openapi::schema::Type;
 use utoipa::openapi::security::SecurityRequirement;
-use utoipa::openapi::{ContentBuilder, ObjectBuilder, OneOfBuilder, Ref, Required};
+use utoipa::openapi::{Content, ContentBuilder, ObjectBuilder, OneOfBuilder, Ref, Required};
 
+use super::super::ops::{Part, Report};
 use super::super::page;
 use super::super::problem::Kind;
 use super::super::routes::Route;
@@ -134,46 +135,89 @@ fn body(hour: Timestamp) -> RequestBody {
     body.build()
 }
 
+fn all_well() -> (&'static str, &'static str, Report) {
+    ("well", "All is well", Report::new(true, vec![Part::new("buffer", true, "")]))
+}
+
+fn no_batcher() -> (&'static str, &'static str, Report) {
+    let detail = "no batcher is alive: heartbeats wait in the buffer; start `systole batch`";
+    let parts = vec![Part::new("batchers", false, detail), Part::new("buffer", true, "")];
+    ("batchers", "Nobody drains the buffer", Report::new(false, parts))
+}
+
+fn out_of_reach() -> (&'static str, &'static str, Report) {
+    let part = Part::new("buffer", false, "the buffer cannot be reached: connection refused");
+    ("buffer", "The buffer is away", Report::new(false, vec![part]))
+}
+
+/// What is shown where there are tokens, to whoever has none of scope admin.
+fn in_one_word(ok: bool) -> (&'static str, &'static str, Report) {
+    ("in-one-word", "Without a token of scope admin, where there are tokens", Report::new(ok, Vec::new()))
+}
+
 const WELL: &str = "All that matters is well.";
 const UNWELL: &str = "Something that matters is not well; `parts` says what, to whoever may see it.";
 
 fn health() -> OperationBuilder {
     let operation = operation("getHealth", "Every part of the process, and whether it is well")
-        .response("200", answers::report(WELL))
-        .response("503", answers::report(UNWELL));
+        .response("200", answers::report(WELL, [all_well(), in_one_word(true)]))
+        .response("503", answers::report(UNWELL, [no_batcher(), in_one_word(false)]));
     guarded(operation)
 }
 
 fn live() -> OperationBuilder {
     operation("getLive", "Whether the process answers: what restarts it looks here")
-        .response("200", answers::report("It does."))
+        .response("200", answers::report("It does.", [("alive", "It does", Report::new(true, Vec::new()))]))
 }
 
 fn ready() -> OperationBuilder {
     let operation = operation("getReady", "Whether heartbeats can be taken in: what sends them here looks here")
-        .response("200", answers::report(WELL))
-        .response("503", answers::report(UNWELL));
+        .response("200", answers::report(WELL, [all_well(), in_one_word(true)]))
+        .response("503", answers::report(UNWELL, [out_of_reach(), in_one_word(false)]));
     guarded(operation)
 }
 
+const METRICS: &str = "# HELP systole_buffer_heartbeats Heartbeats that the buffer holds: pending, claimed and dead letters\n\
+    # TYPE systole_buffer_heartbeats gauge\n\
+    systole_buffer_heartbeats{partition=\"0\"} 1204\n\
+    # HELP systole_http_requests_total Requests answered, by route and class of status.\n\
+    # TYPE systole_http_requests_total counter\n\
+    systole_http_requests_total{route=\"/v1/heartbeats\",status=\"2xx\"} 86400\n";
+
 fn metrics() -> OperationBuilder {
-    let text = ContentBuilder::new().schema(Some(ObjectBuilder::new().schema_type(Type::String))).build();
+    let text = text("excerpt", "Two of its metrics", METRICS.to_owned());
     let response = answers::response("Metrics in Prometheus' text format.").content(EXPOSITION, text).build();
     guarded(operation("getMetrics", "Metrics").response("200", response))
 }
 
 fn openapi() -> OperationBuilder {
-    let json = ContentBuilder::new().schema(Some(ObjectBuilder::new().schema_type(Type::Object))).build();
+    let outline = json!({
+        "openapi": "3.1.0",
+        "info": {"title": "Systole", "version": env!("CARGO_PKG_VERSION")},
+        "paths": {"/health/live": {"get": {"operationId": "getLive", "responses": {}}}},
+    });
+    let json = ContentBuilder::new()
+        .schema(Some(ObjectBuilder::new().schema_type(Type::Object)))
+        .examples_from_iter([answers::example(("outline", "Its outline", outline))])
+        .build();
     let response = answers::response("This document.").content("application/json", json).build();
     operation("getOpenApi", "This document").response("200", response)
 }
 
+/// A text with an example.
+fn text(name: &'static str, summary: &'static str, example: String) -> Content {
+    ContentBuilder::new()
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .examples_from_iter([answers::example((name, summary, json!(example)))])
+        .build()
+}
+
 /// A file of the page, and that it is the one that the browser has.
 fn of_the_page(operation: OperationBuilder, content_types: &[&str]) -> OperationBuilder {
-    let text = || ContentBuilder::new().schema(Some(ObjectBuilder::new().schema_type(Type::String))).build();
+    let content = |content_type| text("beginning", "How one begins", page::beginning_of(content_type));
     let answer =
         |description: &str| answers::response(description).header_ref("ETag", answers::header_reference(answers::ETAG));
-    let whole = content_types.iter().fold(answer("It."), |answer, content_type| answer.content(*content_type, text()));
+    let whole = content_types.iter().fold(answer("It."), |answer, of| answer.content(*of, content(of)));
     let known = ParameterBuilder::new()
         .name("If-None-Match")
         .parameter_in(ParameterIn::Header)

@@ -54,6 +54,12 @@ pub(super) fn file_names() -> impl Iterator<Item = &'static str> {
     FILES.iter().map(|file| file.name)
 }
 
+/// How the first file of this type begins; the document shows it.
+pub(super) fn beginning_of(content_type: &str) -> String {
+    let file = [&INDEX].into_iter().chain(&FILES).find(|file| file.content_type == content_type);
+    file.map(|file| file.text.lines().take(5).flat_map(|line| [line, "\n"]).collect()).unwrap_or_default()
+}
+
 /// The handler of `/`.
 pub(super) async fn index(request: HttpRequest) -> HttpResponse {
     answer(&INDEX, &request)

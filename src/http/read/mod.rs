@@ -1,7 +1,8 @@
 //! `GET /v1/users/{user}/heartbeats`: what a user's devices have reported, wherever it lies by now.
 //!
 //! Constraints: with `limit`, and for JSON always, the answer is one page, made before its head is sent. Else it is the whole
-//! range as a stream in bounded memory. At most `read_streams` answers are under way at once; one that finds no place within
+//! range as a stream in bounded memory. HTTP/1.0 has no chunks, by which the end of a stream is told from its breaking off: there
+//! the whole range is a page as well, and refused if it is more than that. At most `read_streams` answers are under way at once; one that finds no place within
 //! [`PLACE_WAIT`] is 503. Encoding runs on threads that give way to those that serve connections.
 
 mod page;
@@ -12,8 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::body::{BodyStream, BoxBody};
-use actix_web::http::Method;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, LINK};
+use actix_web::http::{Method, Version};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -32,6 +33,9 @@ use crate::token::Scope;
 
 /// How long a read waits for its place.
 const PLACE_WAIT: Duration = Duration::from_secs(1);
+
+const TOO_MANY_FOR_HTTP_1_0: &str = "There are more heartbeats than one answer of HTTP/1.0 can hold: ask with HTTP/1.1, or give \
+    `limit` and follow `Link`.";
 
 /// What an answer covers.
 const SYSTOLE_COVERS: HeaderName = HeaderName::from_static("systole-covers");
@@ -110,8 +114,8 @@ async fn answer(request: &HttpRequest, edge: &Edge, reading: &Reading, reads: &R
         rate.insert(&mut response);
     }
     let mut scan = reading.scan(asked.query.clone(), asked.after.clone());
-    let limit = asked.limit.or_else(|| (format == Format::Json).then_some(DEFAULT_LIMIT));
-    let Some(limit) = limit else {
+    let paging = Paging::of(&asked, format, request.version());
+    let Some(limit) = paging.limit() else {
         let walk = Walk::begin(scan, format).await?;
         if request.method() == Method::HEAD {
             // The framework would go through all of it to throw it away.
@@ -121,11 +125,44 @@ async fn answer(request: &HttpRequest, edge: &Edge, reading: &Reading, reads: &R
         return Ok(response.body(walk.body(Leaving::new(place, request), request)));
     };
     let paged = page::read(&mut scan, &asked.query, format, limit).await?;
+    if paging == Paging::AllOrNothing && paged.next.is_some() {
+        return Err(Problem::new(Kind::InvalidParameter, TOO_MANY_FOR_HTTP_1_0));
+    }
     if let Some(next) = paged.next.as_deref().and_then(|next| link(&asked, next)) {
         response.insert_header((LINK, next));
     }
     let bytes = if format == Format::Json { framed(paged, reading.coverage()) } else { paged.rows };
     Ok(response.body(stream::whole(bytes, Leaving::new(place, request))))
+}
+
+/// In how many pieces a question is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Paging {
+    /// A page, that leads to the next.
+    Page(usize),
+    /// The whole range in one page.
+    AllOrNothing,
+    /// The whole range as a stream.
+    Stream,
+}
+
+impl Paging {
+    fn of(asked: &Asked, format: Format, version: Version) -> Self {
+        match asked.limit {
+            Some(limit) => Self::Page(limit),
+            None if format == Format::Json => Self::Page(DEFAULT_LIMIT),
+            None if version < Version::HTTP_11 => Self::AllOrNothing,
+            None => Self::Stream,
+        }
+    }
+
+    const fn limit(self) -> Option<usize> {
+        match self {
+            Self::Page(limit) => Some(limit),
+            Self::AllOrNothing => Some(MAX_LIMIT),
+            Self::Stream => None,
+        }
+    }
 }
 
 fn head(format: Format, reading: &Reading) -> HttpResponseBuilder {

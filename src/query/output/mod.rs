@@ -7,7 +7,7 @@
 //! times as RFC 3339 in UTC with milliseconds:
 //! - JSON: one array of objects. `attributes` is the object that was sent, digit for digit; what is absent is null.
 //! - NDJSON: the same objects, one a line. Line ends between the tokens of `attributes` become spaces.
-//! - CSV: RFC 4180 with a header; see `csv`. `attributes` is JSON text; what is absent is an empty cell.
+//! - CSV: RFC 4180 with a header, a heartbeat a line; see `csv`. `attributes` is JSON text; what is absent is an empty cell.
 //! - Parquet: as the dataset's own files.
 
 mod csv;
@@ -66,7 +66,7 @@ impl Encoder {
         Ok(Self(match format {
             Format::Json => Inner::Json(json::Array::new()),
             Format::Ndjson => Inner::Ndjson(json::Lines::default()),
-            Format::Csv => Inner::Csv(csv::Table::new()?),
+            Format::Csv => Inner::Csv(csv::Table::new()),
             Format::Parquet => Inner::Parquet(Box::new(parquet::File::new()?)),
         }))
     }
@@ -79,7 +79,7 @@ impl Encoder {
         match &mut self.0 {
             Inner::Json(array) => array.push(row),
             Inner::Ndjson(lines) => lines.push(row),
-            Inner::Csv(table) => return table.push(row),
+            Inner::Csv(table) => table.push(row),
             Inner::Parquet(file) => return file.push(row),
         }
         Ok(())
@@ -183,7 +183,7 @@ mod tests {
     fn csv_is_rfc_4180_and_runs_nothing_in_a_spreadsheet() {
         let expected = "user_id,device_id,timestamp,received_at,id,attributes\r\n\
             ada,'=cmd|'/c calc'!A1,2026-11-22T08:30:00.000Z,2026-11-22T08:30:00.007Z,\"a \"\"b\"\", c\\\",\
-            \"{\n  \"\"n\"\": 1.00e2, \"\"t\"\":\"\"é\\n\"\"\r\n}\"\r\n\
+            \"{   \"\"n\"\": 1.00e2, \"\"t\"\":\"\"é\\n\"\"  }\"\r\n\
             ada,laptop,2026-11-22T08:30:00.000Z,2026-11-22T08:30:00.007Z,,\r\n\
             ada,laptop,2026-11-22T08:30:00.001Z,2026-11-22T08:30:00.007Z,''twas,\r\n";
         assert_eq!(text(Format::Csv, &rows()), expected);
