@@ -211,7 +211,7 @@ impl Inner {
         let (now, refused, role) = (Instant::now(), self.refused(), self.sources.role);
         let situation = Situation::of(role, fault.as_ref(), snapshot.as_deref());
         let verdict = gather::verdict(parts, &situation)
-            .and(self.refusals().problems(now, &refused))
+            .and(self.refusals().look(now, &refused))
             .and(problems::of_files(&files, self.sources.publish_lag, &situation));
         let flow = self.flow().rates(now);
         let rates = Rates {

@@ -1,7 +1,8 @@
 //! What the buffer refuses at present: pushes that were answered 503, whatever the board says. What is wrong with records, and
 //! limits that a client ran into, are no fault of the collector and do not count.
 //!
-//! Constraint: made of the counters of `/metrics`, marked once a step of the history; bounded: four marks of eight reasons.
+//! Constraint: made of the counters of `/metrics`, marked once a step of the history and whenever somebody looks; bounded: a
+//! mark a second for the last eleven, of eight reasons.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -10,9 +11,10 @@ use super::report::{Refused, UnwellPart};
 
 /// What stands before the reasons of the buffer among all those that are told.
 pub(super) const OF_BUFFER: &str = "buffer_";
-/// What is told happened within the last so long, or a step of the history more. Longer than the longest `Retry-After` of a
-/// refusal, so that clients who heed it do not make the problem come and go.
-const WINDOW: Duration = Duration::from_secs(20);
+/// What is told happened within the last so long, as the rates beside it; or a step of the history more, where nobody looked.
+const WINDOW: Duration = Duration::from_secs(10);
+/// Between two marks.
+const MARK_EVERY: Duration = Duration::from_secs(1);
 /// A rate over less says nothing.
 const LEAST_WINDOW: Duration = Duration::from_secs(1);
 
@@ -87,13 +89,16 @@ struct Mark {
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
-    /// The oldest first, a step apart.
+    /// The oldest first.
     marks: VecDeque<Mark>,
 }
 
 impl Refusals {
     /// Remembers what was refused by now.
     pub(super) fn mark(&mut self, at: Instant, refused: &[Refused]) {
+        if self.marks.back().is_some_and(|last| at.saturating_duration_since(last.at) < MARK_EVERY) {
+            return;
+        }
         let refused = refused.iter().filter(|refused| refused.reason.starts_with(OF_BUFFER)).cloned().collect();
         self.marks.push_back(Mark { at, refused });
         // One of them stays behind the window, so that all of it is covered.
@@ -102,8 +107,18 @@ impl Refusals {
         }
     }
 
-    /// A problem for each reason for which heartbeats were refused of late, by what is refused by now.
-    pub(super) fn problems(&self, now: Instant, refused: &[Refused]) -> Vec<UnwellPart> {
+    /// What is wrong by what was refused by now, which is remembered as well.
+    pub(super) fn look(&mut self, now: Instant, refused: &[Refused]) -> Vec<UnwellPart> {
+        let problems = self.problems(now, refused);
+        // Nobody has counted before the first step of the history: what was refused then is of no known time.
+        if !self.marks.is_empty() {
+            self.mark(now, refused);
+        }
+        problems
+    }
+
+    /// A problem for each reason for which heartbeats were refused of late.
+    fn problems(&self, now: Instant, refused: &[Refused]) -> Vec<UnwellPart> {
         let Some(mark) = self.marks.front() else { return Vec::new() };
         let seconds = now.saturating_duration_since(mark.at).max(LEAST_WINDOW).as_secs_f64();
         let of_buffer = refused.iter().filter_map(|one| Some((one, one.reason.strip_prefix(OF_BUFFER)?)));
@@ -170,6 +185,10 @@ mod tests {
             assert!(refusals.marks.len() <= 3);
         }
         assert!(refusals.problems(at(75), &after).is_empty());
+        for tenth in 0..600 {
+            refusals.mark(at(100) + Duration::from_millis(tenth * 100), &after);
+            assert!(refusals.marks.len() <= 12);
+        }
     }
 
     #[test]

@@ -62,8 +62,8 @@ pub struct Verdict {
     /// Whether there is no problem.
     pub well: bool,
     /// Every part of `/health` that matters and is not well, causes before their effects, none that only repeats another; and
-    /// what this answer alone tells of: heartbeats that the buffer refused within the last half minute, files that wait for too
-    /// long, and a disk with too little room.
+    /// what this answer alone tells of: heartbeats that the buffer refused within the last ten to twenty seconds, files that
+    /// wait for too long, and a disk with too little room.
     pub problems: Vec<UnwellPart>,
 }
 
