@@ -18,9 +18,9 @@ fn status(door: &Systole) -> Value {
     answer.body
 }
 
-/// Waits until the status is as `right` wants it; answers are up to a second old.
+/// Waits until the status is as `right` wants it; answers are up to a second old, and tell of refusals for ten more.
 fn await_status(door: &Systole, what: &str, right: impl Fn(&Value) -> bool) -> Value {
-    wait::value(what, SOON, || {
+    wait::value(what, 2 * SOON, || {
         let status = status(door);
         if right(&status) { Ok(status) } else { Err(status.to_string()) }
     })
@@ -266,6 +266,146 @@ fn a_full_buffer_is_told_by_partition(buffer: Buffer) {
     assert_eq!(partitions.iter().filter(full).count(), 1, "{status}");
     let status = await_agreement(collector.door());
     assert_eq!(status["refused"], json!([{"reason": "buffer_full", "heartbeats": 20}]));
+}
+
+fn pushes_that_a_partition_has_no_room_for_are_a_problem_while_the_board_is_green(buffer: Buffer) {
+    let world = World::on(buffer);
+    let cap = ["--buffer-max-heartbeats=400", "--drain-lag=1h"];
+    // Dead letters keep their room: 80 of the 100 of the one partition that Ada is in.
+    let collector = world.collector().door_args(cap).batcher_failpoints("batcher.encode=panic").start();
+    let (client, beats) = (collector.client(), Beats::new(1, 1).named("ada"));
+    (0..4).for_each(|_| client.must_keep(&beats.take(20)));
+    wait::until("80 dead letters", SOON, || world.held("dead") == 80);
+    collector.door().await_status("/health", 200, SOON);
+    assert_eq!(status(collector.door())["verdict"], json!({"well": true, "problems": []}));
+    // Bad records are the client's own.
+    assert_eq!(client.post_raw("application/json", r#"{"user_id":""}"#).status, 422);
+    for _ in 0..5 {
+        assert_eq!(client.post_all(&beats.take(30)).status, 503);
+    }
+    let status = await_status(collector.door(), "refusals", |status| has_problem(status, "refused"));
+    let why = "heartbeats a second are refused: the partitions of their users have no room";
+    assert_only_problem(&status, "refused", why, "which partitions are full");
+    assert_eq!(collector.door().get("/health").unwrap().status, 200, "the board knows nothing of it");
+}
+
+#[test]
+fn pushes_that_no_replica_confirms_are_a_problem() {
+    let world = World::on(Buffer::Redis);
+    let batch = world.batch().start();
+    let serve = world.serve().args(["--wait-replicas=1", "--wait-replicas-timeout=100ms"]).start();
+    wait::until("a refusal", SOON, || world.client(&serve).post_all(&Beats::new(1, 1).take(20)).status == 503);
+    let status = await_status(&serve, "refusals", |status| has_problem(status, "buffer"));
+    assert_only_problem(&status, "buffer", "replicas", "--wait-replicas");
+    assert_eq!(status["refused"][0]["reason"], "buffer_too_few_replicas");
+    serve.stop();
+    batch.stop();
+}
+
+/// Sets the clock of what is staged back.
+fn age(files: &[std::path::PathBuf], by: Duration) {
+    for file in files {
+        std::fs::File::open(file).unwrap().set_modified(std::time::SystemTime::now() - by).unwrap();
+    }
+}
+
+#[test]
+fn a_compactor_that_died_is_told_by_a_door_that_sees_the_files() {
+    let world = World::on(Buffer::Redis);
+    let data = format!("--data={}", world.dataset().display());
+    let (batch, mut compactor) = (world.batch().start(), world.watch().start());
+    let serve = world.serve().args([&data]).start();
+    serve.await_status("/health/ready", 200, SOON);
+    let client = world.client(&serve);
+    client.must_keep(&Beats::new(20, 1).take(25));
+    world.await_rest(SOON);
+    compactor.sigkill();
+    client.must_keep(&Beats::new(20, 1).take(25));
+    world.await_drained(SOON);
+    let well = |status: &Value| status["files"]["fragments"].as_u64() > Some(0);
+    let young = await_status(&serve, "what is staged", well);
+    assert!(!has_problem(&young, "publish lag"), "{young}");
+    age(&world.staged(), Duration::from_secs(360));
+    // A change of its folder: what is listed is not listed again without one.
+    client.must_keep(&Beats::new(20, 1).take(25));
+    let status = await_status(&serve, "the lag", |status| has_problem(status, "publish lag"));
+    assert_only_problem(&status, "publish lag", "a fragment has waited for 36", "systole compact");
+    assert!(status["files"]["oldest_fragment_s"].as_u64() > Some(300), "{status}");
+
+    let heir = world.watch().start();
+    await_status(&serve, "the lag to be gone", |status| status["verdict"]["well"] == true);
+    [serve, batch, heir].into_iter().for_each(Systole::stop);
+}
+
+#[test]
+fn what_the_batcher_says_of_the_publish_lag_is_not_said_twice() {
+    let world = World::on(Buffer::Embedded);
+    let collector = world.collector().batcher_args(["--publish-lag=1s"]).without_compactor().start();
+    collector.client().must_keep(&Beats::new(20, 1).take(25));
+    world.await_drained(SOON);
+    let by_both = |status: &Value| {
+        status["files"]["oldest_fragment_s"].as_u64() > Some(1) && !collector.door().part("publish lag").0
+    };
+    await_status(collector.door(), "both to see it", by_both);
+    let status = await_status(collector.door(), "the lag", |status| has_problem(status, "publish lag"));
+    let problems = status["verdict"]["problems"].as_array().unwrap();
+    assert_eq!(problems.iter().filter(|problem| problem["part"] == "publish lag").count(), 1, "{problems:?}");
+}
+
+#[test]
+fn a_dataset_that_goes_away_under_a_door_is_told_and_no_files_asked_for_is_another_thing() {
+    let world = World::on(Buffer::Redis);
+    let data = format!("--data={}", world.dataset().display());
+    let early = world.serve().args([&data]).start();
+    wait::until("the dataset to be awaited", SOON, || early.part("dataset").1.contains("there is no dataset"));
+    assert_eq!(status(&early)["files_unknown"], "the dataset is not there yet");
+    // Its batcher has gone again when the folder goes: it would miss that as well.
+    world.register();
+    let (late, blind) = (world.serve().args([&data]).start(), world.serve().start());
+    let seen = |status: &Value| {
+        !status["files"].is_null() && status["files_unknown"].is_null() && !has_problem(status, "dataset")
+    };
+    for serve in [&early, &late] {
+        await_status(serve, "the files", seen);
+        assert_eq!(serve.part("dataset"), (true, "its files are read".to_owned()));
+    }
+    let away = world.dataset().with_extension("away");
+    std::fs::rename(world.dataset(), &away).unwrap();
+    for serve in [&early, &late] {
+        let missed = |status: &Value| status["files"].is_null() && has_problem(status, "dataset");
+        let status = await_status(serve, "the loss", missed);
+        assert_problem(&status, "dataset", "is not the folder that this process opened");
+        let why = status["files_unknown"].as_str().unwrap();
+        assert!(why.starts_with("they cannot be read now: ") && !why.contains("--data"), "{why}");
+        wait::until("the board to say so", SOON, || !serve.part("dataset").0);
+        wait::until("the log to say so", SOON, || {
+            serve.log().iter().any(|line| line.contains("the files of the dataset cannot be read"))
+        });
+    }
+    std::fs::rename(&away, world.dataset()).unwrap();
+    for serve in [&early, &late] {
+        await_status(serve, "the files again", seen);
+    }
+    let status = status(&blind);
+    assert_eq!(
+        (&status["files"], &status["files_unknown"]),
+        (&Value::Null, &json!("this process was started without `--data`"))
+    );
+    [early, late, blind].into_iter().for_each(Systole::stop);
+}
+
+#[test]
+fn a_disk_with_too_little_room_is_told() {
+    let world = World::on(Buffer::Embedded);
+    let roomy = world.up().start();
+    let seen = |status: &Value| !status["files"].is_null();
+    assert!(!has_problem(&await_status(&roomy, "the files", seen), "disk"));
+    roomy.stop();
+    let least = ["--min-free=1PiB", "--buffer-min-free=1PiB"];
+    let up = world.up().without("--min-free").without("--buffer-min-free").args(least).start();
+    let status = await_status(&up, "the disk", |status| has_problem(status, "disk"));
+    assert_problem(&status, "disk", "below 1.0 PiB nothing more is written");
+    up.stop();
 }
 
 fn a_dead_letter_is_told_with_its_reason(buffer: Buffer) {
@@ -579,6 +719,7 @@ on_every_buffer! {
     a_batcher_that_died_is_told_with_what_to_do,
     a_buffer_that_takes_no_pushes_is_the_only_problem_and_looked_at_all_the_same,
     a_full_buffer_is_told_by_partition,
+    pushes_that_a_partition_has_no_room_for_are_a_problem_while_the_board_is_green,
     a_dead_letter_is_told_with_its_reason,
     a_silent_device_is_told_and_one_that_beats_is_not,
     nothing_is_gathered_while_nobody_looks_but_the_history,

@@ -1,13 +1,14 @@
 //! The files that the answers of `serve` cover.
 //!
 //! Roles start in any order: where the first batcher has not made the dataset yet, the door opens all the same, its answers say
-//! that they cover the buffer only, and the dataset is looked for until it is there.
+//! that they cover the buffer only, and the dataset is looked for until it is there. From then on its folder is looked at, since
+//! it may be moved away or its disk unmounted.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::Failure;
 use super::start::{expect_dataset, open_dataset_to_read};
@@ -17,10 +18,10 @@ use crate::cli::Serve;
 use crate::dataset::{self, Awaited, Dataset};
 use crate::telemetry::health::{Affects, Health, Reporter};
 
-/// How often a dataset that is not there yet is looked for.
+/// How often the dataset is looked at, or for while it is not there yet.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The dataset that `--data` names, if it does: of the one that the buffer belongs to, and no other, from now on.
+/// The dataset that `--data` names: of the one that the buffer belongs to, and no other, from now on. `None` without `--data`.
 ///
 /// # Errors
 /// It cannot be read, or belongs to another buffer.
@@ -29,57 +30,71 @@ pub async fn open(
     buffer: &Arc<RedisBuffer>,
     health: &Health,
     stop: &CancellationToken,
-) -> Result<Awaited, Failure> {
-    let Some(data) = args.data.clone() else { return Ok(Awaited::default()) };
+) -> Result<Option<Awaited>, Failure> {
+    let Some(data) = args.data.clone() else { return Ok(None) };
     let options = dataset::Options { data, ..dataset::Options::default() };
-    let missing = match open_dataset_to_read(&options).await {
+    // It is looked at until the process ends, so silence means that the looking has died, or hangs with the disk.
+    let reporter = health.part("dataset", Affects::Health, 10 * LOOK_EVERY);
+    let awaited = match open_dataset_to_read(&options).await {
         Ok(dataset) => {
             belongs_together(buffer, &dataset).await?;
-            return Ok(Some(dataset).into());
+            reporter.well(WELL);
+            Awaited::from(Some(dataset))
         }
-        Err(missing @ dataset::Error::NoDataset { .. }) => missing,
+        Err(missing @ dataset::Error::NoDataset { .. }) => {
+            info!("waiting for the first batcher to make the dataset; until then answers cover the buffer only");
+            reporter.unwell(missing.to_string());
+            Awaited::default()
+        }
         Err(error) => return Err(error.into()),
     };
-    info!("waiting for the first batcher to make the dataset; until then answers cover the buffer only");
-    // It is looked for until the process ends, so silence means that the looking has died.
-    let reporter = health.part("dataset", Affects::Health, 10 * LOOK_EVERY);
-    reporter.unwell(missing.to_string());
-    let (awaited, stop) = (Awaited::default(), stop.clone());
-    let search = Search { options, buffer: buffer.clone(), awaited: awaited.clone(), reporter };
-    tokio::spawn(async move { stop.run_until_cancelled(search.run()).await });
-    Ok(awaited)
+    let (watch, stop) = (Watch { options, buffer: buffer.clone(), awaited: awaited.clone(), reporter }, stop.clone());
+    tokio::spawn(async move { stop.run_until_cancelled(watch.run()).await });
+    Ok(Some(awaited))
 }
 
-struct Search {
+/// What the board says while it is.
+const WELL: &str = "its files are read";
+
+struct Watch {
     options: dataset::Options,
     buffer: Arc<RedisBuffer>,
     awaited: Awaited,
     reporter: Reporter,
 }
 
-impl Search {
+impl Watch {
     async fn run(self) {
+        let mut was_there = self.awaited.get().is_some();
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            match self.look().await {
-                Ok(dataset) => {
-                    info!("the dataset is there; answers cover the files from now on");
-                    self.awaited.arrived(dataset);
-                    break;
-                }
+            let looked = self.look().await;
+            match (&looked, was_there) {
+                (Ok(()), false) => info!("the dataset is there; answers cover the files from now on"),
+                (Err(why), true) => warn!(%why, "the files of the dataset cannot be read"),
+                _ => {}
+            }
+            was_there = looked.is_ok();
+            match looked {
+                Ok(()) => self.reporter.well(WELL),
                 Err(why) => self.reporter.unwell(why),
             }
         }
-        loop {
-            self.reporter.well("its files are read");
-            tokio::time::sleep(LOOK_EVERY).await;
+    }
+
+    async fn look(&self) -> Result<(), String> {
+        let Some(dataset) = self.awaited.get().cloned() else { return self.search().await };
+        match tokio::task::spawn_blocking(move || dataset.confirm_home()).await {
+            Ok(confirmed) => confirmed.map_err(|error| error.to_string()),
+            Err(_) => Err("looking at the folder of the dataset was cut off; see the log".into()),
         }
     }
 
-    async fn look(&self) -> Result<Dataset, String> {
+    async fn search(&self) -> Result<(), String> {
         let dataset = open_dataset_to_read(&self.options).await.map_err(|error| error.to_string())?;
         belongs_together(&self.buffer, &dataset).await.map_err(|error| error.to_string())?;
-        Ok(dataset)
+        self.awaited.arrived(dataset);
+        Ok(())
     }
 }
 

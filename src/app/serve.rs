@@ -8,6 +8,7 @@ use tracing::info;
 use super::silence::{self, Detour};
 use super::start::{Beside, open_buffer, stop_on_signals};
 use super::{Done, Failure, Outcome, files};
+use crate::batcher;
 use crate::buffer::committer::{self, Committer};
 use crate::buffer::monitor::{self, Monitor};
 use crate::buffer::redis::RedisBuffer;
@@ -51,6 +52,8 @@ pub async fn run(args: Serve) -> Outcome {
             buffer: buffer.clone(),
             devices: buffer.clone(),
             dataset: dataset.clone(),
+            // Set where fragments are written; here it is what `batch` takes unless told otherwise.
+            publish_lag: *batcher::Options::default().publish_lag,
             snapshot: monitor.snapshot(),
             fault: monitor.fault(),
             batcher_ttl: ttl,
@@ -68,7 +71,7 @@ pub async fn run(args: Serve) -> Outcome {
     let detour = spill.as_ref().map(Spilling::detour);
     let watching = silence::start(rules, &args.silence, buffer.clone(), detour, &health, &registry)?;
     let read_metrics = query::Metrics::register(&registry)?;
-    let reading = Reading::new(frames, dataset, &args.reading, read_metrics);
+    let reading = Reading::new(frames, dataset.unwrap_or_default(), &args.reading, read_metrics);
     let services =
         Services { reading, devices: buffer.clone(), remember_devices: *args.buffer.remember_devices, overview };
     let (gate, keeper) = Keeper::start(listen, &args.auth, buffer, copy, &health, &registry).await?;

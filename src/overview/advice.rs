@@ -26,7 +26,7 @@ impl<'a> Situation<'a> {
 }
 
 /// By the names of the parts.
-const ADVICE: [(&str, &str); 17] = [
+const ADVICE: [(&str, &str); 18] = [
     (
         "batcher",
         "Look at the log of the batcher: it cannot announce itself to the buffer; mend the way to the buffer, or start it again.",
@@ -46,6 +46,11 @@ const ADVICE: [(&str, &str); 17] = [
     (
         "dataset",
         "See that the folder of `--data` is there and is a dataset, or start the first `systole batch`, which makes it.",
+    ),
+    (
+        "disk",
+        "Make room on the disk of the data folder, or give it a larger one; heartbeats wait in the buffer meanwhile, until that is \
+         full.",
     ),
     (
         "drain",

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use prometheus::proto::MetricFamily;
 
 use super::advice::{self, Situation};
+use super::refusals::OF_BUFFER;
 use super::report::{
     BatcherState, Books, BooksOfFiles, BufferState, PartitionState, Refused, Role, UnwellPart, Verdict,
 };
@@ -113,7 +114,7 @@ pub(super) fn books(snapshot: &Snapshot, files: Option<BooksOfFiles>, files_unkn
 
 /// The counters of refused heartbeats, and what stands before their label here.
 const REFUSED: [(&str, &str); 2] =
-    [("systole_heartbeats_rejected_total", ""), ("systole_push_refused_heartbeats_total", "buffer_")];
+    [("systole_heartbeats_rejected_total", ""), ("systole_push_refused_heartbeats_total", OF_BUFFER)];
 
 /// What was refused, by the counters of `/metrics`, the most first.
 pub(super) fn refused(families: &[MetricFamily]) -> Vec<Refused> {

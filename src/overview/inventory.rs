@@ -249,6 +249,23 @@ pub(super) struct Looked {
     pub(super) published_a_second: f64,
 }
 
+/// Why the files are not known.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(super) enum NotSeen {
+    /// Nobody asked this process to look at any.
+    #[error("this process was started without `--data`")]
+    NotGiven,
+    /// Roles start in any order.
+    #[error("the dataset is not there yet")]
+    NotThere,
+    /// The first look takes its time.
+    #[error("they are being counted")]
+    Counting,
+    /// A look failed.
+    #[error("they cannot be read now: {0}")]
+    Unreadable(String),
+}
+
 fn days_up_to(now: Timestamp) -> impl Iterator<Item = Date> {
     let today = Bucket::of(now.as_millisecond(), 0).date;
     (0..DAYS).rev().filter_map(move |ago| today.checked_sub(ago.days()).ok())

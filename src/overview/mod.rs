@@ -17,6 +17,8 @@ mod exceptions;
 mod gather;
 mod history;
 mod inventory;
+mod problems;
+mod refusals;
 pub mod report;
 mod shared;
 #[cfg(test)]
@@ -32,8 +34,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::advice::Situation;
 use self::history::Flow;
-use self::inventory::{Inventory, Looked};
-use self::report::{BooksOfFiles, DeadLetters, History, Rates, Role, Silent, Status};
+use self::inventory::{Inventory, Looked, NotSeen};
+use self::refusals::Refusals;
+use self::report::{BooksOfFiles, DeadLetters, History, Rates, Refused, Role, Silent, Status};
 use self::shared::Shared;
 use crate::books::audit::{self, Verdict};
 use crate::buffer::monitor::Snapshot;
@@ -64,8 +67,10 @@ pub struct Sources {
     pub buffer: Arc<dyn Inspect>,
     /// Asked for silent devices.
     pub devices: Arc<dyn Devices>,
-    /// The files, where this process sees them.
-    pub dataset: Awaited,
+    /// The files; none where this process was given none to look at.
+    pub dataset: Option<Awaited>,
+    /// A fragment that waits for longer is overdue.
+    pub publish_lag: Duration,
     /// What the monitor sees.
     pub snapshot: watch::Receiver<Option<Arc<Snapshot>>>,
     /// Why it could not look the last time.
@@ -88,9 +93,10 @@ struct Inner {
     registry: Registry,
     started: Instant,
     flow: Mutex<Flow>,
+    refusals: Mutex<Refusals>,
     inventory: Arc<Mutex<Inventory>>,
     status: Shared<Status>,
-    files: Shared<Looked>,
+    files: Shared<Result<Arc<Looked>, String>>,
     dead_letters: Shared<DeadLetters>,
     silent: Shared<Silent>,
     books: Shared<BooksOfFiles>,
@@ -116,6 +122,7 @@ impl Overview {
             registry: registry.clone(),
             started: Instant::now(),
             flow: Mutex::default(),
+            refusals: Mutex::default(),
             inventory: Arc::default(),
             status: Shared::default(),
             files: Shared::default(),
@@ -131,7 +138,8 @@ impl Overview {
     pub async fn run(&self, shutdown: CancellationToken) {
         let inner = &*self.inner;
         let mut snapshot = inner.sources.snapshot.clone();
-        inner.flow().begin(Instant::now(), inner.refused());
+        let refused = inner.mark_refused();
+        inner.flow().begin(Instant::now(), refused);
         let mut next = Box::pin(tokio::time::sleep(history::until_next(now_ms())));
         let mut watching = true;
         loop {
@@ -145,7 +153,7 @@ impl Overview {
                     Err(_) => watching = false,
                 },
                 () = &mut next => {
-                    let refused = inner.refused();
+                    let refused = inner.mark_refused();
                     inner.flow().step(Instant::now(), now_ms(), refused);
                     next.set(tokio::time::sleep(history::until_next(now_ms())));
                 }
@@ -175,9 +183,20 @@ impl Inner {
         self.gatherings.with_label_values(&[of]).inc();
     }
 
-    /// Heartbeats that this process refused since it started.
-    fn refused(&self) -> u64 {
-        gather::refused(&self.registry.gather()).iter().map(|refused| refused.heartbeats).sum()
+    fn refusals(&self) -> MutexGuard<'_, Refusals> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What this process refused since it started.
+    fn refused(&self) -> Vec<Refused> {
+        gather::refused(&self.registry.gather())
+    }
+
+    /// In heartbeats; remembers it by reason.
+    fn mark_refused(&self) -> u64 {
+        let refused = self.refused();
+        self.refusals().mark(Instant::now(), &refused);
+        refused.iter().map(|refused| refused.heartbeats).sum()
     }
 
     async fn gather(self: Arc<Self>) -> Status {
@@ -185,18 +204,20 @@ impl Inner {
         let snapshot = self.sources.snapshot.borrow().clone();
         let (files, dead_letters, silent) =
             tokio::join!(self.files(), self.dead_letters(snapshot.clone()), self.silent(snapshot.clone()));
-        let (books, books_unknown) = self.books(files.as_deref()).await;
+        let (books, books_unknown) = self.books(&files).await;
         // The buffer as it is by now, and not before the parts that tell of it.
         let (parts, fault) = (self.sources.health.snapshot(), self.sources.fault.borrow().clone());
         let snapshot = self.sources.snapshot.borrow().clone();
-        let role = self.sources.role;
-        let verdict = gather::verdict(parts, &Situation::of(role, fault.as_ref(), snapshot.as_deref()));
-        let now = Instant::now();
+        let (now, refused, role) = (Instant::now(), self.refused(), self.sources.role);
+        let situation = Situation::of(role, fault.as_ref(), snapshot.as_deref());
+        let verdict = gather::verdict(parts, &situation)
+            .and(self.refusals().look(now, &refused))
+            .and(problems::of_files(&files, self.sources.publish_lag, &situation));
         let flow = self.flow().rates(now);
         let rates = Rates {
             r#in: flow.map(|(rate_in, _)| rate_in),
             out: flow.map(|(_, rate_out)| rate_out),
-            published: files.as_ref().map(|looked| looked.published_a_second),
+            published: files.as_ref().ok().map(|looked| looked.published_a_second),
         };
         let snapshot = snapshot.as_deref();
         Status {
@@ -206,20 +227,22 @@ impl Inner {
             uptime_s: self.started.elapsed().as_secs(),
             verdict,
             rates,
-            refused: gather::refused(&self.registry.gather()),
+            refused,
             buffer: snapshot.map(|snapshot| gather::buffer(role, snapshot, now)),
             batchers: snapshot
                 .filter(|_| fault.is_none())
                 .map(|seen| gather::batchers(seen, self.sources.batcher_ttl, now)),
-            files: files.map(|looked| looked.files.clone()),
+            files: files.as_ref().ok().map(|looked| looked.files.clone()),
+            files_unknown: files.err().map(|why| why.to_string()),
             dead_letters: dead_letters.map(|letters| (*letters).clone()),
             silent: silent.map(|silent| (*silent).clone()),
             books: snapshot.map(|snapshot| gather::books(snapshot, books, books_unknown)),
         }
     }
 
-    async fn files(self: &Arc<Self>) -> Option<Arc<Looked>> {
-        let dataset = self.sources.dataset.get()?.clone();
+    async fn files(self: &Arc<Self>) -> Result<Arc<Looked>, NotSeen> {
+        let awaited = self.sources.dataset.as_ref().ok_or(NotSeen::NotGiven)?;
+        let dataset = awaited.get().ok_or(NotSeen::NotThere)?.clone();
         let (inner, inventory) = (self.clone(), self.inventory.clone());
         let look = move || async move {
             inner.count("files");
@@ -228,9 +251,14 @@ impl Inner {
                 let mut inventory = inventory.lock().unwrap_or_else(PoisonError::into_inner);
                 inventory.look(&dataset, Timestamp::now())
             };
-            told("the files", tokio::task::spawn_blocking(look).await.ok()?)
+            let found = tokio::task::spawn_blocking(look).await.ok()?;
+            Some(found.map(Arc::new).map_err(|error| error.to_string()))
         };
-        self.files.get(PIECE_FRESH, PIECE_PATIENCE, look).await
+        match self.files.get(PIECE_FRESH, PIECE_PATIENCE, look).await.as_deref() {
+            Some(Ok(looked)) => Ok(looked.clone()),
+            Some(Err(why)) => Err(NotSeen::Unreadable(why.clone())),
+            None => Err(NotSeen::Counting),
+        }
     }
 
     async fn dead_letters(self: &Arc<Self>, snapshot: Option<Arc<Snapshot>>) -> Option<Arc<DeadLetters>> {
@@ -252,11 +280,18 @@ impl Inner {
     }
 
     /// The books of the files, or why they are not known.
-    async fn books(self: &Arc<Self>, files: Option<&Looked>) -> (Option<BooksOfFiles>, Option<&'static str>) {
-        let Some(dataset) = self.sources.dataset.get().cloned() else {
+    async fn books(
+        self: &Arc<Self>,
+        files: &Result<Arc<Looked>, NotSeen>,
+    ) -> (Option<BooksOfFiles>, Option<&'static str>) {
+        let Some(dataset) = self.sources.dataset.as_ref().and_then(Awaited::get).cloned() else {
             return (None, Some("this process sees no files"));
         };
-        let Some(files) = files else { return (None, Some("the files are not known yet")) };
+        let files = match files {
+            Ok(files) => files,
+            Err(NotSeen::Unreadable(_)) => return (None, Some("the files cannot be read now")),
+            Err(_) => return (None, Some("the files are not known yet")),
+        };
         if !files.files.complete || files.files.published_files > BOOKS_MAX_FILES {
             return (None, Some("there are many files; `systole audit` counts them"));
         }

@@ -44,8 +44,10 @@ pub struct Status {
     pub buffer: Option<BufferState>,
     /// Everyone who takes heartbeats out of the buffer, by id. Null while the buffer cannot be looked at.
     pub batchers: Option<Vec<BatcherState>>,
-    /// Null where this process sees no files, or has not read them yet.
+    /// Null where they are not known: see `files_unknown`.
     pub files: Option<Files>,
+    /// Why `files` is null.
+    pub files_unknown: Option<String>,
     /// Null where they cannot be listed.
     pub dead_letters: Option<DeadLetters>,
     /// Null where they cannot be listed.
@@ -57,16 +59,28 @@ pub struct Status {
 /// Whether all is well.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Verdict {
-    /// As `/health`.
+    /// Whether there is no problem.
     pub well: bool,
-    /// Every part that matters and is not well, causes before their effects; none that only repeats another.
+    /// Every part of `/health` that matters and is not well, causes before their effects, none that only repeats another; and
+    /// what this answer alone tells of: heartbeats that the buffer refused within the last ten to twenty seconds, files that
+    /// wait for too long, and a disk with too little room.
     pub problems: Vec<UnwellPart>,
+}
+
+impl Verdict {
+    /// The same with more problems, but those of a part that has told its own.
+    pub(super) fn and(mut self, mut more: Vec<UnwellPart>) -> Self {
+        more.retain(|one| self.problems.iter().all(|told| told.part != one.part));
+        self.problems.append(&mut more);
+        self.well = self.problems.is_empty();
+        self
+    }
 }
 
 /// A part that is not well.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct UnwellPart {
-    /// As `/health` names it.
+    /// As `/health` names it, if it is there.
     pub part: String,
     /// What is wrong.
     pub detail: String,

@@ -109,6 +109,7 @@ pub fn well() -> Value {
             "last_publishes": publishes, "days": days,
             "disk": {"free_bytes": 62_600_000_000_u64, "total_bytes": 268_435_456_000_u64, "min_free_bytes": 536_870_912},
         },
+        "files_unknown": null,
         "dead_letters": {"heartbeats": 0, "letters": [], "more": false},
         "silent": {"after_s": 300, "devices": [], "more": false},
         "books": {
@@ -179,6 +180,7 @@ pub fn empty() -> Value {
 pub fn blind() -> Value {
     let mut status = well();
     status["role"] = json!("serve");
+    status["files_unknown"] = json!("this process was started without `--data`");
     for part in ["buffer", "batchers", "files", "dead_letters", "silent", "books"] {
         status[part] = Value::Null;
     }

@@ -121,6 +121,25 @@ fn a_full_buffer_is_seen_and_by_which_partition() {
 }
 
 #[test]
+fn what_a_buffer_held_before_it_went_away_is_not_shown_as_present() {
+    let Some(page) = Browser::start_or_skip("a buffer that went away, on the page") else { return };
+    let mut world = World::on(Buffer::Redis);
+    let (serve, batch) = world.serve_and_batch();
+    world.client(&serve).must_keep(&Beats::new(3, 1).take(9));
+    world.await_drained(SOON);
+    open(&page, &serve);
+    page.await_text("#verdict-more", &["Nothing waits."]);
+    page.await_text("#stage-batchers", &["4 of 4 partitions"]);
+    world.redis_mut().kill();
+    let said = page.await_text("#verdict-more", &["what waits is not known since"]);
+    assert!(!said.contains("Nothing waits"), "{said}");
+    page.await_text("#flag-batchers", &["as of", "ago"]);
+    assert!(!page.text("#stage-batchers").contains("4 of 4") && !page.text("#stage-buffer").contains("nothing waits"));
+    page.finish(&[]);
+    drop((serve, batch));
+}
+
+#[test]
 fn a_token_logs_in_to_the_page_and_out_again() {
     let Some(page) = Browser::start_or_skip("the login of the page") else { return };
     let world = World::on(Buffer::Embedded);

@@ -64,6 +64,50 @@ fn a_part_that_is_not_known_is_said_to_be_so_and_hides_no_other() {
 }
 
 #[test]
+fn what_only_the_files_and_the_last_look_tell_stands_where_it_belongs() {
+    let Some(stage) = Stage::set_or_skip("the page of a collector with files that wait") else { return };
+    let page = &stage.browser;
+    let mut status = well();
+    let problem = |part: &str| json!({"part": part, "detail": "So it is.", "advice": "Do so."});
+    status["verdict"] =
+        json!({"well": false, "problems": [problem("publish lag"), problem("refused"), problem("disk")]});
+    status["buffer"]["partitions"][3]["heartbeats"] = status["buffer"]["partitions"][3]["heartbeats_max"].clone();
+    stage.show(&status);
+    assert_eq!(page.text("#verdict-text"), "3 things are wrong", "what is full is told with what is refused");
+    assert_eq!(page.text("#flag-staging"), "▲ waits too long");
+    for (n, place) in [(1, "#publishes-title"), (2, "#refused-title"), (3, "#publishes-title")] {
+        let link =
+            page.run(&format!("return document.querySelector('#problems li:nth-child({n}) a').getAttribute('href')"));
+        assert_eq!(link, place);
+    }
+
+    let mut status = well();
+    status["files"]["disk"]["free_bytes"] = json!(700_000_000);
+    stage.show(&status);
+    assert_eq!(page.text("#verdict-text"), "It works; look at this");
+    assert!(page.text("#problems").contains("668 MiB are left where the files stand"), "{}", page.text("#problems"));
+
+    let mut status = well();
+    status["files"] = Value::Null;
+    status["files_unknown"] = json!("they cannot be read now: it is gone");
+    status["verdict"] = json!({"well": false, "problems": [problem("dataset")]});
+    stage.show(&status);
+    let note = page.text("#files-note");
+    assert_eq!(note, "Staging and published files are not seen from here: they cannot be read now: it is gone.");
+
+    let mut status = well();
+    status["buffer"]["looked_s"] = json!(28);
+    status["batchers"][1]["alive"] = json!(false);
+    stage.show(&status);
+    let said = page.text("#verdict-more");
+    assert!(said.starts_with("How many come in and what waits is not known since") && said.contains(':'), "{said}");
+    assert!(page.text("#partitions-note").starts_with("As it was at"));
+    assert_eq!(page.text("#flag-batchers"), "▲ as of 28 s ago");
+    assert!(!page.text("#stage-batchers").contains("of 16 partitions"));
+    stage.finish(&[]);
+}
+
+#[test]
 fn names_that_strangers_chose_are_shown_as_text() {
     let Some(stage) = Stage::set_or_skip("hostile names on the page") else { return };
     stage.show(&hostile());

@@ -126,6 +126,7 @@ fn example_of_status() -> Value {
             "days": [{"date": "2026-11-22", "rows": 1_200_000, "bytes": 20_400_000, "files": 20}],
             "disk": {"free_bytes": 40_000_000_000_i64, "total_bytes": 80_000_000_000_i64, "min_free_bytes": 268_435_456},
         },
+        "files_unknown": null,
         "dead_letters": {"heartbeats": 4, "more": false, "letters": [{
             "id": "0198c9e2-6f3a-7cc1-8f3e-2b1d5a7e9c05", "partition": 0, "rows": 4, "since": 1_795_391_000_000_i64,
             "reason": "the frame's checksum is wrong",

@@ -8,8 +8,19 @@ const NEARLY_FULL = 0.8;
 /** The last frame seldom fits exactly. */
 const FULL = 0.995;
 
-/** A look at the buffer that is older than this is said to be. */
+/** A look at the buffer that is older than this, some of the usual ones, is said to be. */
 const STALE_LOOK_S = 10;
+/** And one as old as this where the buffer is said to be unwell: by then a look at it has failed. */
+const FAILED_LOOK_S = 3;
+
+const hasProblem = ({ verdict }, ...parts) => verdict.problems.some(({ part }) => parts.includes(part));
+
+/** Since when nobody has seen what is in the buffer, where that is no longer what it was; else null. */
+export const unseenSince = (status) => {
+  const { buffer, now } = status;
+  if (!buffer || buffer.looked_s <= (hasProblem(status, "buffer") ? FAILED_LOOK_S : STALE_LOOK_S)) return null;
+  return now - buffer.looked_s * 1000;
+};
 
 /** How full a store is: by whichever of its two caps is nearer. */
 export const fullness = ({ heartbeats, heartbeats_max, bytes: size, bytes_max }) => {
@@ -26,13 +37,20 @@ export const levelOf = (fraction) => {
 const partitionsFrom = (status, least) =>
   (status.buffer?.partitions ?? []).filter((one) => fullness(one) >= least).map(({ partition }) => partition);
 
+/** Free space is short once it is below twice what Systole stops at. */
+export const diskLevel = ({ free_bytes: free, min_free_bytes: least }) => {
+  if (free < least) return "bad";
+  return free < 2 * least ? "warn" : "";
+};
+
 /** What no part reports as a fault of its own, and a person should know all the same. */
 const notes = (status) => {
   const { batchers, dead_letters: dead, files, books } = status;
   const found = [];
   const note = (part, detail, advice) => found.push({ part, detail, advice });
+  const seen = unseenSince(status) === null;
   const gone = (batchers ?? []).filter(({ alive }) => !alive);
-  if (gone.length) {
+  if (seen && gone.length) {
     const ids = gone.map(({ id }) => shortId(id)).join(", ");
     note("batchers", `${many(gone.length, "batcher")} gave no sign of life for ${wholeSpan(Math.max(...gone.map(({ seen_s }) => seen_s)))}: ${ids}.`,
       "Its partitions go to the others, if there are any; unless it was meant to end, look at its log and start `systole batch` again.");
@@ -40,9 +58,11 @@ const notes = (status) => {
   const full = partitionsFrom(status, FULL);
   const nearly = partitionsFrom(status, NEARLY_FULL).filter((one) => !full.includes(one));
   const named = (list) => `${list.length === 1 ? "partition" : "partitions"} ${ranges(list)}`;
-  if (full.length) {
+  // What is refused, and what is not drained, is told with its partitions.
+  const told = !seen || hasProblem(status, "refused", "drain");
+  if (full.length && !told) {
     note("buffer", `Full: ${named(full)}. Heartbeats of their users are refused until there is room.`, "See that batchers are alive and that the disk they write to has room; more of them drain faster.");
-  } else if (nearly.length) {
+  } else if (nearly.length && !told) {
     note("buffer", `Nearly full: ${named(nearly)}.`, "See that batchers keep up: start more of them, or see what their logs say.");
   }
   if (dead?.heartbeats > 0) {
@@ -50,6 +70,10 @@ const notes = (status) => {
   }
   if (files?.quarantined > 0) {
     note("files", `${many(files.quarantined, "damaged file")} in quarantine.`, "Run `systole verify`: it says which.");
+  }
+  if (files && diskLevel(files.disk) === "warn") {
+    note("disk", `${bytes(files.disk.free_bytes)} are left where the files stand; below ${bytes(files.disk.min_free_bytes)} nothing more is written.`,
+      "Make room on the disk of the data folder, or give it a larger one.");
   }
   if (books && (!books.balanced || books.files?.balanced === false)) {
     note("books", "They do not balance.", "Run `systole audit`: it says what is missing, and where.");
@@ -65,7 +89,10 @@ const setVerdict = (look, text, more) => {
 
 const refusedInAll = (refused) => (refused ?? []).reduce((sum, { heartbeats }) => sum + heartbeats, 0);
 
-const summary = ({ rates, buffer, books, silent }) => {
+const summary = (status) => {
+  const { rates, buffer, books, silent } = status;
+  const unseen = unseenSince(status);
+  if (unseen !== null) return `How many come in and what waits is not known since ${clock(unseen)}.`;
   if (books && books.accepted === 0) return "It is ready for the first heartbeat.";
   const oldest = buffer?.oldest_pending_s;
   const nothing = buffer ? "Nothing waits." : "";
@@ -78,6 +105,8 @@ const summary = ({ rates, buffer, books, silent }) => {
 
 /** Where on the page more is to be seen of a part. */
 const PLACES = [
+  [/refused/, "refused-title"],
+  [/dataset/, "flow-title"],
   [/batcher|lease/, "batchers-title"],
   [/dead/, "letters-title"],
   [/silen/, "silent-title"],
@@ -152,7 +181,10 @@ const showIn = ({ rates, refused, books }) => {
   setTitle($("in-refused"), "since this process started");
 };
 
-const showBuffer = ({ buffer, books }) => {
+const asOf = ({ looked_s }) => `as of ${wholeSpan(looked_s)} ago`;
+
+const showBuffer = (status) => {
+  const { buffer, books } = status;
   const known = Boolean(buffer);
   const waiting = books ? books.pending + books.claimed : null;
   setNumber($("buffer-waiting"), waiting, brief(waiting));
@@ -164,27 +196,41 @@ const showBuffer = ({ buffer, books }) => {
   setBar($("buffer-bar"), whole, levelOf(whole));
   setText($("buffer-fill"), known ? `${percent(whole, 1)} full` : "not known now");
   const oldest = buffer?.oldest_pending_s;
-  setText($("buffer-oldest"), known ? (oldest === null ? "nothing waits" : `oldest ${span(oldest)}`) : NOTHING);
-  if (known && buffer.looked_s > STALE_LOOK_S) return flag("buffer", "warn", `as of ${wholeSpan(buffer.looked_s)} ago`);
+  const unseen = unseenSince(status) !== null;
+  setText($("buffer-oldest"), known && !unseen ? (oldest === null ? "nothing waits" : `oldest ${span(oldest)}`) : NOTHING);
+  if (unseen) return flag("buffer", "warn", asOf(buffer));
   const reached = buffer?.partitions.filter((one) => levelOf(fullness(one)) === level).length;
   return flag("buffer", level, level === "bad" ? `${reached} of ${buffer?.partitions.length} full` : "nearly full");
 };
 
-const showBatchers = ({ batchers, rates, buffer }) => {
+const showBatchers = (status) => {
+  const { batchers, rates, buffer } = status;
   const alive = batchers?.filter((one) => one.alive) ?? [];
   const gone = (batchers?.length ?? 0) - alive.length;
   setNumber($("batchers-alive"), batchers ? alive.length : null, count(batchers ? alive.length : null));
   setNumber($("out-rate"), rates?.out, rate(rates?.out));
   const of = buffer?.partitions.length;
   const held = new Set(alive.flatMap((one) => one.partitions)).size;
-  setText($("batchers-partitions"), of === undefined || !batchers ? NOTHING : `${held} of ${many(of, "partition")}`);
-  if (!batchers) flag("batchers", "");
+  const unseen = unseenSince(status) !== null;
+  setText($("batchers-partitions"), of === undefined || !batchers || unseen ? NOTHING : `${held} of ${many(of, "partition")}`);
+  if (unseen) flag("batchers", "warn", asOf(buffer));
+  else if (!batchers) flag("batchers", "");
   else if (alive.length === 0) flag("batchers", "bad", "none alive");
   else if (gone > 0) flag("batchers", "warn", `${count(gone)} gone`);
   else flag("batchers", held < of ? "warn" : "", "partitions without one");
 };
 
-const showFiles = ({ files, rates, now }) => {
+let whyNoFiles = "";
+
+const showWhyNoFiles = ({ files, files_unknown: why }) => {
+  show($("files-note"), !files);
+  if (files || why === whyNoFiles) return;
+  whyNoFiles = why;
+  $("files-note").replaceChildren(...prose(`Staging and published files are not seen from here: ${why}.`));
+};
+
+const showFiles = (status) => {
+  const { files, rates, now } = status;
   setNumber($("staging-fragments"), files?.fragments, brief(files?.fragments));
   setText($("staging-rows"), files ? `${brief(files.fragment_rows)} rows, ${bytes(files.fragment_bytes)}` : NOTHING);
   const oldest = files?.oldest_fragment_s;
@@ -195,9 +241,10 @@ const showFiles = ({ files, rates, now }) => {
   const last = files?.last_publishes.reduce((latest, { at }) => Math.max(latest, at), 0);
   const pace = rates && rates.published !== null ? `${rate(rates.published)}/s` : NOTHING;
   setText($("published-last"), files ? `${pace}, last ${last ? ago(last, now) : "not yet"}` : NOTHING);
-  flag("staging", files?.quarantined > 0 ? "warn" : "", `${count(files?.quarantined)} damaged`);
+  if (hasProblem(status, "publish lag")) flag("staging", "bad", "waits too long");
+  else flag("staging", files?.quarantined > 0 ? "warn" : "", `${count(files?.quarantined)} damaged`);
   for (const id of ["staging", "published"]) $(`stage-${id}`).toggleAttribute("data-unseen", !files);
-  show($("files-note"), !files);
+  showWhyNoFiles(status);
 };
 
 export const showFlow = (status) => {

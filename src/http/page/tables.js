@@ -1,8 +1,8 @@
 // The sections below the flow, each from its part of the status.
 
 import { $, bar, el, name, prose, rows, setBar, setMoment, setNumber, setText, setTitle, show } from "./dom.js";
-import { ago, bytes, count, exact, many, percent, ranges, shortId, span, stamp, wholeSpan, words } from "./format.js";
-import { fullness, levelOf } from "./flow.js";
+import { ago, bytes, clock, count, exact, many, percent, ranges, shortId, span, stamp, wholeSpan, words } from "./format.js";
+import { diskLevel, fullness, levelOf, unseenSince } from "./flow.js";
 
 const FULL_WORDS = { bad: ", full", warn: ", nearly full", "": "" };
 
@@ -43,14 +43,17 @@ const partitionRow = ({ partition }) => {
   return { row, update };
 };
 
-const showPartitions = ({ buffer }) => {
+const showPartitions = (status) => {
+  const { buffer } = status;
   const note = $("partitions-note");
   show(bodyOf("partitions").closest(".scroll"), Boolean(buffer));
   if (!buffer) return setText(note, UNKNOWN);
+  const unseen = unseenSince(status);
+  const old = unseen === null ? "" : `As it was at ${clock(unseen)}: not seen since. `;
   const kind = { embedded: "Embedded in this process", redis: "On Redis" }[buffer.kind] ?? words(buffer.kind);
   setText(
     note,
-    `${kind}, durability ${words(buffer.durability)}; room for ${count(buffer.heartbeats_max)} heartbeats and ${bytes(buffer.bytes_max)} in all.`,
+    `${old}${kind}, durability ${words(buffer.durability)}; room for ${count(buffer.heartbeats_max)} heartbeats and ${bytes(buffer.bytes_max)} in all.`,
   );
   rows(bodyOf("partitions"), buffer.partitions, (one) => one.partition, partitionRow);
 };
@@ -143,12 +146,6 @@ const publishRow = ({ at, date, partition, rows: added, bytes: size }) => {
   const when = el("time");
   const row = el("tr", {}, cell({}, when), el("th", { scope: "row", class: "date" }, date), cell({ class: "n" }, String(partition)), cell({ class: "n" }, count(added)), cell({ class: "n" }, bytes(size)));
   return { row, update: ({ now }) => setMoment(when, at, ago(at, now), exact(at), stamp(at)) };
-};
-
-/** Free space is short once it is below twice what Systole stops at. */
-const diskLevel = ({ free_bytes: free, min_free_bytes: least }) => {
-  if (free < least) return "bad";
-  return free < 2 * least ? "warn" : "";
 };
 
 const showFiles = ({ files, now }) => {
