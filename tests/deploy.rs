@@ -58,6 +58,8 @@ const TELL_NO_ILLNESS: &[&str] = &[
     "systole_compactor_rows_deduplicated_total",
     "systole_compactor_rows_consolidated_total",
     "systole_compactor_staged_rows",
+    // The part "silence" is unwell when clocks are too far apart for the rules.
+    "systole_silence_clock_skew_seconds",
     // Others tell it: the batchers' age of the oldest fragment (also when nobody compacts), the gauge of what is in quarantine,
     // the ledger's dead letters, the part "certificate", and the 503 that readers get beyond read-streams.
     "systole_compactor_staged_oldest_age_seconds",
