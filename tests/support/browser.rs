@@ -57,15 +57,7 @@ impl Browser {
     }
 
     fn start() -> Self {
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            // The browser is of the same group, and goes with it.
-            .process_group(0)
-            .spawn()
-            .unwrap();
-        let port = port_of(&mut driver);
+        let (driver, port) = (0..20).find_map(|_| try_driver()).expect("chromedriver finds a port");
         let http = Http::builder().timeout(START).no_proxy().build().unwrap();
         let profile = tempfile::Builder::new().prefix("chromium").tempdir().unwrap();
         let mut browser = Self { driver, session: format!("http://127.0.0.1:{port}/session"), http, _profile: profile };
@@ -226,13 +218,24 @@ fn is_installed(program: &str) -> bool {
         .is_ok_and(|it| it.success())
 }
 
-/// Where chromedriver says that it listens.
-fn port_of(driver: &mut Child) -> u16 {
+/// A driver, and where it says that it listens. `None` where it ends instead: the port that it was given for IPv4 may be
+/// another's for IPv6.
+fn try_driver() -> Option<(Child, u16)> {
+    let mut driver = Command::new("chromedriver")
+        .arg("--port=0")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        // The browser is of the same group, and goes with it.
+        .process_group(0)
+        .spawn()
+        .unwrap();
     let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines().map_while(Result::ok);
-    let port = lines
-        .find_map(|line| line.strip_suffix('.')?.rsplit_once("successfully on port ")?.1.parse().ok())
-        .expect("chromedriver says where it listens");
+    let port = lines.find_map(|line| line.strip_suffix('.')?.rsplit_once("successfully on port ")?.1.parse().ok());
+    if port.is_none() {
+        let _ = driver.kill();
+        let _ = driver.wait();
+    }
     // It must be able to go on writing.
     std::thread::spawn(move || lines.for_each(drop));
-    port
+    Some((driver, port?))
 }
