@@ -45,6 +45,12 @@ class Disk:
     def make_room(self) -> None:
         try:
             self._ballast.unlink(missing_ok=True)
+            # Or the next cut of the power brings it back for good.
+            folder = os.open(self.folder, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
         except OSError as error:
             raise RuntimeError(f"the ballast cannot be removed: {error}") from error
 
