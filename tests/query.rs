@@ -20,8 +20,11 @@ use systole::heartbeat::{Frame, Heartbeat, Partition, partition_of};
 use systole::query::{self, Coverage, Error, Options, Position, Query, Reading};
 use systole::telemetry::health::Health;
 use systole::telemetry::metrics::registry;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+/// Far more than a page takes.
+const A_PAGE: Duration = Duration::from_secs(30);
 /// How long each test lets everything move.
 const MOVING: Duration = Duration::from_secs(4);
 
@@ -38,7 +41,7 @@ fn all_of(user_id: &str) -> Query {
 async fn walk(reading: &Reading, query: Query, after: Option<Position>, most: usize) -> Result<Vec<Heartbeat>, Error> {
     let mut scan = reading.scan(query, after);
     let mut found = Vec::new();
-    while let Some(page) = scan.next(most).await? {
+    while let Some(page) = timeout(A_PAGE, scan.next(most)).await.expect("a page in time")? {
         assert!((1..=most).contains(&page.rows().len()), "{} rows in a page of {most}", page.rows().len());
         found.extend(page.rows().map(|row| row.to_heartbeat()));
     }
@@ -92,12 +95,16 @@ struct Author {
     user_id: String,
     dice: StdRng,
     accepted: BTreeMap<Position, Heartbeat>,
+    /// Length of a word in the attributes.
+    wordy: usize,
 }
 
 impl Author {
     fn new(seed: u64) -> Self {
         let user_id = format!("user-{seed}");
-        Self { user_id, dice: StdRng::seed_from_u64(seed), accepted: BTreeMap::new() }
+        // What every other one of them says is more than is collected at a time.
+        let wordy = if seed.is_multiple_of(2) { 30_000 } else { 1 };
+        Self { user_id, dice: StdRng::seed_from_u64(seed), accepted: BTreeMap::new(), wordy }
     }
 
     /// Some new heartbeats of three days; at times one of them is an old one again, as a client's retry.
@@ -114,7 +121,10 @@ impl Author {
                         timestamp: NOON + self.dice.random_range(-DAY_MS..DAY_MS),
                         id: self.dice.random_bool(0.3).then(|| format!("{}", self.dice.random::<u32>())),
                         received_at: NOON,
-                        attributes: self.dice.random_bool(0.3).then(|| "{\"a\":1}".to_owned()),
+                        attributes: self
+                            .dice
+                            .random_bool(0.3)
+                            .then(|| format!("{{\"a\":\"{}\"}}", "x".repeat(self.wordy))),
                     },
                 }
             })
@@ -159,7 +169,8 @@ async fn what_is_accepted_is_in_the_very_next_answer(mut world: World) {
         tokio::spawn(async move {
             let mut author = Author::new(seed);
             while Instant::now() < until {
-                for _ in 0..author.dice.random_range(1..10) {
+                let most = if author.wordy > 1 { 60 } else { 10 };
+                for _ in 0..author.dice.random_range(1..most) {
                     author.push(&*buffer).await;
                 }
                 checks.fetch_add(author.check(&reading).await, Ordering::Relaxed);
@@ -366,6 +377,37 @@ async fn much_is_given_in_bounded_rounds() {
     }
     assert_eq!(found, rows.len());
     batcher.stop().await;
+}
+
+/// More than is collected at a time of the buffer, while some of the same dates stands in files.
+#[tokio::test(flavor = "multi_thread")]
+async fn much_in_the_buffer_is_given_among_files_of_the_same_dates() {
+    let world = World::on(batcher_support::Kind::Embedded).await;
+    let row = |n: i64| {
+        let attributes = Some(format!("{{\"n\":\"{n:-<900}\"}}"));
+        Heartbeat { attributes, ..beat(0, 0, NOON + n * 20_000) }
+    };
+    let rows: Vec<Heartbeat> = (0..12_000).map(row).collect();
+    let share = |from: usize, of: usize| -> Vec<Vec<Heartbeat>> {
+        let share: Vec<Heartbeat> = rows.iter().skip(from).step_by(of).cloned().collect();
+        share.chunks(2_000).map(<[_]>::to_vec).collect()
+    };
+    let batcher = world.batcher();
+    for published in [true, false] {
+        world.push(0, &share(usize::from(published), 4)).await;
+        world.drained(0).await;
+        if published {
+            publish(&world).await;
+        }
+    }
+    batcher.stop().await;
+    for from in [2, 3] {
+        world.push(0, &share(from, 4)).await;
+    }
+    let reading = reading(world.frames.clone(), &world);
+    for most in [700, 5_000] {
+        assert!(walk(&reading, all_of(&user_of(0, 0)), None, most).await.unwrap() == rows, "in pages of {most}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

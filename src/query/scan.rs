@@ -128,7 +128,8 @@ impl Scan {
         while round.dates.front().is_some_and(|date| end_of(*date) <= self.reached) {
             round.dates.pop_front();
         }
-        let date = round.dates.front().filter(|date| begin_of(**date) < end);
+        // Within a date as well, the round ends where what is known of the buffer ends.
+        let date = round.dates.front().filter(|date| self.reached < end && begin_of(**date) < end);
         let Some(date) = date.copied() else {
             while let Some(row) = round.waiting.rows.pop_before(&end) {
                 self.ready.add(row);
