@@ -133,6 +133,17 @@ pub fn reached(name: &str) -> io::Result<()> {
     }
 }
 
+/// The same from a task: on a thread that may block, when there is anything to do.
+///
+/// # Errors
+/// Those of [`reached`]; the step panicked, on purpose.
+pub async fn reached_by_task(name: &'static str) -> io::Result<()> {
+    if ARMED.get().is_none_or(|armed| !armed.contains_key(name)) {
+        return Ok(());
+    }
+    tokio::task::spawn_blocking(move || reached(name)).await.unwrap_or_else(|panic| Err(io::Error::other(panic)))
+}
+
 fn signal_self(signal: Signal) {
     // Of its own process, which is there: it cannot fail.
     let _ = kill_process(getpid(), signal);

@@ -349,17 +349,22 @@ fn a_reading_ends_with_its_token(buffer: Buffer) {
     let (whole, all_of_it) = read_on(begin_reading(&door, &patient));
     assert!(whole && all_of_it > 24_000_000, "{all_of_it} bytes");
 
+    let began = Instant::now();
     let reading = begin_reading(&door, &revoked);
     revoke(&world, &id);
     wait::until("the revocation to be known", SOON, || reads(&revoked) == 401);
     let (whole, taken) = read_on(reading);
+    eprintln!("TAKEN {taken} of {all_of_it}");
     assert!(!whole && taken < all_of_it / 2, "{taken} bytes were read with a revoked token, to the end: {whole}");
 
-    let (_, brief) = create(&world, &["--scope=read", "--user=ada", "--expires=4s"]);
+    // Long enough for a reading to begin before it expires, on a slow machine as well.
+    let expires = format!("--expires={}s", 4 + 2 * began.elapsed().as_secs());
+    let (_, brief) = create(&world, &["--scope=read", "--user=ada", &expires]);
     wait::until("the token to be known", SOON, || reads(&brief) == 200);
     let reading = begin_reading(&door, &brief);
-    wait::until("the token to expire", SOON, || reads(&brief) == 401);
+    wait::until("the token to expire", 4 * SOON, || reads(&brief) == 401);
     let (whole, taken) = read_on(reading);
+    eprintln!("TAKEN {taken} of {all_of_it}");
     assert!(!whole && taken < all_of_it / 2, "{taken} bytes were read with an expired token, to the end: {whole}");
     stop(all);
 }

@@ -75,7 +75,7 @@ async fn move_all(args: &Drain, dataset: &Dataset, to: &RedisBuffer) -> Result<P
     };
     let moved = drain::drain(&from, to, args.abandon_other, tell).await.map_err(again)?;
     owner::record(dataset, owner::REDIS).await?;
-    reached("drain.recorded").await?;
+    failpoint::reached_by_task("drain.recorded").await.map_err(|error| Failure::OutOfReach(error.to_string()))?;
     // Its last handle waits for the disk. A panic there has been logged, and the process ends anyway.
     let _ = tokio::task::spawn_blocking(move || drop(from)).await;
     Ok(moved)
@@ -99,11 +99,6 @@ fn again(error: buffer::Error) -> Failure {
         return Failure::OutOfReach(format!("{error}; run `systole drain` again, and it goes on where it stopped"));
     }
     error.into()
-}
-
-async fn reached(name: &'static str) -> Result<(), Failure> {
-    let reached = tokio::task::spawn_blocking(move || failpoint::reached(name)).await;
-    reached.map_err(std::io::Error::other).flatten().map_err(|error| Failure::OutOfReach(error.to_string()))
 }
 
 fn print(drained: &Drained, dataset: &Dataset, url: &str) -> Result<(), Failure> {

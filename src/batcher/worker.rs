@@ -19,9 +19,10 @@ use super::cadence::{Cadence, Next, Waiting};
 use super::fault::{Ending, Fault, Halt};
 use super::interrupt::Signals;
 use super::lease::Held;
-use super::write::{Job, reached};
+use super::write::Job;
 use crate::backoff::Backoff;
 use crate::buffer::Lease;
+use crate::failpoint::reached_by_task as reached;
 use crate::heartbeat::ClaimId;
 
 /// Works on one partition.

@@ -23,7 +23,7 @@ use super::fault::{Fault, Halt};
 use super::interrupt::Signals;
 use crate::buffer::{Claim, Condemned, InHand, Lease};
 use crate::dataset::{self, Bucket, EncodedFragment, encode_fragment};
-use crate::failpoint;
+use crate::failpoint::{self, reached_by_task as reached};
 use crate::heartbeat::{ClaimId, FrameError, FrameHeader, HeartbeatRef};
 
 /// After so many owners died with one frame in hand, that frame is condemned.
@@ -204,13 +204,6 @@ fn encode_or_fail(sorted: &[HeartbeatRef<'_>]) -> Result<EncodedFragment, datase
         source,
     })?;
     encode_fragment(sorted)
-}
-
-/// A failpoint may wait for ever, so it gets a thread where it may.
-pub(super) async fn reached(name: &'static str) -> std::io::Result<()> {
-    tokio::task::spawn_blocking(move || failpoint::reached(name))
-        .await
-        .unwrap_or_else(|panic| Err(std::io::Error::other(panic)))
 }
 
 #[cfg(test)]

@@ -141,7 +141,8 @@ pub struct ProcessFs {
 fn nameless(path: &Path) -> String {
     // A date, a partition, or what is ahead of an id.
     let kept = |name: &str| {
-        name.split(['_', '-']).next().unwrap_or_default().to_owned()
+        let named = name.split_once(".json.").map_or(name, |(file, _)| file);
+        named.split(['_', '-']).next().unwrap_or_default().to_owned()
             + if name.len() > 30 { "…" } else { name.get(name.len().saturating_sub(2)..).unwrap_or_default() }
     };
     let names: Vec<String> = path

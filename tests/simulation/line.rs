@@ -94,7 +94,9 @@ impl Line {
             }
             Call::DiesBefore => self.die().await,
             Call::DiesAfter => {
+                let dies = self.in_turn(Duration::ZERO);
                 let _ = call(place.buffer()?).await;
+                tokio::time::sleep_until(dies).await;
                 self.die().await
             }
         }

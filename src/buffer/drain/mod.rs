@@ -266,11 +266,7 @@ fn count(progress: &mut Progress, handover: &Handover, letters: u64) {
     progress.dead_letters += letters;
 }
 
-/// A place where a test may make it die. On a thread that may block, since it may be told to wait there.
+/// A place where a test may make it die.
 async fn reached(name: &'static str) -> Result<()> {
-    let failed = |reason: String| Error::Unreachable { reason };
-    tokio::task::spawn_blocking(move || failpoint::reached(name))
-        .await
-        .map_err(|error| failed(error.to_string()))?
-        .map_err(|error| failed(error.to_string()))
+    failpoint::reached_by_task(name).await.map_err(|error| Error::Unreachable { reason: error.to_string() })
 }
