@@ -354,7 +354,6 @@ fn a_reading_ends_with_its_token(buffer: Buffer) {
     revoke(&world, &id);
     wait::until("the revocation to be known", SOON, || reads(&revoked) == 401);
     let (whole, taken) = read_on(reading);
-    eprintln!("TAKEN {taken} of {all_of_it}");
     assert!(!whole && taken < all_of_it / 2, "{taken} bytes were read with a revoked token, to the end: {whole}");
 
     // Long enough for a reading to begin before it expires, on a slow machine as well.
@@ -364,7 +363,6 @@ fn a_reading_ends_with_its_token(buffer: Buffer) {
     let reading = begin_reading(&door, &brief);
     wait::until("the token to expire", 4 * SOON, || reads(&brief) == 401);
     let (whole, taken) = read_on(reading);
-    eprintln!("TAKEN {taken} of {all_of_it}");
     assert!(!whole && taken < all_of_it / 2, "{taken} bytes were read with an expired token, to the end: {whole}");
     stop(all);
 }
