@@ -13,6 +13,9 @@ TIMEOUT_S = 10.0
 BETWEEN_TRIES_S = 0.1
 USERS = 40
 DEVICES = 3
+# One user in so many says so much with each heartbeat that a reader meets more of it than is collected at a time.
+WORDY_ONE_IN = 20
+WORDY_BYTES = 3_000
 LARGEST_BULK = 60
 # The share of bulks that are sent once more although they were answered 202.
 AGAIN = 0.05
@@ -28,9 +31,12 @@ class Beats:
         # A third has an id; without one, no two have the same millisecond.
         return f"user-{n % USERS}", f"device-{n // USERS % DEVICES}", self.base_ms + n, f"id-{n}" if n % 3 == 0 else None
 
+    def attributes(self, n: int) -> dict[str, object]:
+        return {"n": n} | ({"words": f"{n} " * (WORDY_BYTES // len(f"{n} "))} if n % USERS % WORDY_ONE_IN == 0 else {})
+
     def record(self, n: int) -> dict[str, object]:
         user, device, timestamp, key = self.identity(n)
-        record = {"user_id": user, "device_id": device, "timestamp": timestamp, "attributes": {"n": n}}
+        record = {"user_id": user, "device_id": device, "timestamp": timestamp, "attributes": self.attributes(n)}
         return record | ({"id": key} if key else {})
 
 

@@ -49,8 +49,9 @@ def judge(data: Path, beats: Beats, ledger: Ledger) -> Verdict:
     numbers: set[int] = set()
     doubled, strange = [], []
     for user, device, timestamp, key, attributes, count in rows:
-        n = json.loads(attributes)["n"] if attributes else -1
-        if (user, device, timestamp, key) != beats.identity(n) or n in numbers:
+        said = json.loads(attributes or '{"n": -1}')
+        n = said["n"]
+        if (user, device, timestamp, key, said) != (*beats.identity(n), beats.attributes(n)) or n in numbers:
             strange.append(f"changed: {(user, device, timestamp, key, attributes)}")
         elif n not in ledger.kept and n not in ledger.maybe:
             strange.append(f"invented: {(user, device, timestamp, key, attributes)}")

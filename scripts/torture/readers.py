@@ -98,7 +98,8 @@ class Readers:
         n = heartbeat["attributes"]["n"]
         identity = (heartbeat["user_id"], heartbeat["device_id"], milliseconds(heartbeat["timestamp"]), heartbeat.get("id"))
         place = (identity[2], identity[1], identity[3] or "")
-        if identity != self._beats.identity(n) or n % USERS != user or not self._ledger.was_sent(n):
+        sent = (self._beats.identity(n), self._beats.attributes(n))
+        if (identity, heartbeat["attributes"]) != sent or n % USERS != user or not self._ledger.was_sent(n):
             self.wrong.append(f"invented for a reader: {heartbeat}")
         if last is not None and place <= last:
             self.wrong.append(f"out of order for a reader, or twice: {heartbeat} behind {last}")

@@ -10,7 +10,7 @@ use systole::heartbeat::BatcherId;
 use systole::telemetry::health::{Affects, Health, PartHealth};
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::{AMPLE, Backend, Redis, registered};
+use crate::backend::{AMPLE, Backend, Embedded, Redis, registered};
 use crate::suite::{MINUTE, claim, frame, lease, push};
 
 struct Watched {
@@ -20,8 +20,12 @@ struct Watched {
 }
 
 fn watch(buffer: Arc<dyn Buffer>) -> Watched {
+    watch_every(buffer, Duration::from_millis(20))
+}
+
+fn watch_every(buffer: Arc<dyn Buffer>, pause: Duration) -> Watched {
     let (health, registry, shutdown) = (Health::new(), Registry::new(), CancellationToken::new());
-    let options = Options { monitor_every: Duration::from_millis(20).into(), ..Options::default() };
+    let options = Options { monitor_every: pause.into(), ..Options::default() };
     let metrics = Metrics::register(&registry).unwrap();
     let monitor = Monitor::new(buffer, &options, Duration::from_secs(10), Affects::Readiness, &health, metrics);
     tokio::spawn({
@@ -79,6 +83,19 @@ pub async fn health_names_what_is_wrong_and_gets_well_by_itself(backend: &mut dy
     let claim = claim(&*buffer, &lease).await;
     buffer.ack(&lease, claim.id, &[]).await.unwrap();
     watched.until("drain", true, "").await;
+}
+
+/// Time passes only while nothing is done.
+#[tokio::test(start_paused = true)]
+async fn a_batcher_of_the_same_start_is_seen_long_before_the_next_look() {
+    let backend = Embedded::start();
+    let buffer = registered(&backend, AMPLE).await;
+    let pause = Duration::from_secs(600);
+    let (watched, began) = (watch_every(buffer.clone(), pause), tokio::time::Instant::now());
+    watched.until("batchers", false, "no batcher is alive").await;
+    buffer.announce(BatcherId::new(), MINUTE).await.unwrap();
+    watched.until("batchers", true, "1 batcher").await;
+    assert!(began.elapsed() < pause / 100, "{:?}", began.elapsed());
 }
 
 #[tokio::test]

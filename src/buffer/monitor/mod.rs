@@ -34,6 +34,9 @@ use crate::telemetry::health::{Affects, Health, Reporter};
 const LOOK_DEADLINE: Duration = Duration::from_secs(5);
 /// A monitor that has not reported for longer hangs, or is dead.
 const SILENCE: Duration = Duration::from_secs(15);
+/// The second look comes so soon after the first: a batcher of the same process, or of the same start of all, has announced itself
+/// by then, and nobody is told for long that none is alive.
+const SECOND_LOOK: Duration = Duration::from_millis(250);
 /// Partitions that are asked about at the same time: fewer than the connections of a process.
 const AT_ONCE: usize = 4;
 /// After so many looks the durability is looked up again: an operator may change it while Redis runs.
@@ -154,6 +157,7 @@ impl Monitor {
         let mut memory = Memory::default();
         let mut ticks = tokio::time::interval((*self.options.monitor_every).max(Duration::from_millis(10)));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut second = Some(SECOND_LOOK.min(ticks.period()));
         loop {
             tokio::select! {
                 biased;
@@ -171,6 +175,9 @@ impl Monitor {
             match found {
                 Ok(snapshot) => self.publish(snapshot, &mut memory),
                 Err(error) => self.publish_fault(error, &mut memory),
+            }
+            if let Some(soon) = second.take() {
+                ticks.reset_after(soon);
             }
         }
     }
