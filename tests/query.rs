@@ -540,9 +540,9 @@ async fn too_many_at_once_wait_a_little_and_are_told() {
         waits: AtomicBool::new(true),
     };
     let reading = reading(Arc::new(hanging), &world);
-    let ask = || walk(&reading, all_of("ada"), None, 9);
+    let ask = async || reading.scan(all_of("ada"), None).next(9).await;
     let long = Duration::from_secs(3_600);
-    let (first, second) = tokio::join!(tokio::time::timeout(long, ask()), tokio::time::timeout(long, ask()));
+    let (first, second) = tokio::join!(timeout(long, ask()), timeout(long, ask()));
     assert!(first.is_err(), "it is under way");
     assert!(matches!(second.unwrap(), Err(error @ Error::Busy { .. }) if error.is_transient()));
 }
