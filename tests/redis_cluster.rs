@@ -124,3 +124,32 @@ fn a_node_that_is_killed_under_load_takes_nothing_along_that_its_replica_has_con
     assert_eq!(said, 0, "what nobody was promised is not said to be forgotten");
     world.audit();
 }
+
+// One whose machine is gone answers as little: nobody refuses a connection to it.
+#[test]
+fn a_node_that_hangs_for_good_keeps_nobody_out_once_its_replica_has_taken_over() {
+    let [first, second, third] = cluster::start::<3>();
+    let masters = [&first, &second, &third];
+    let has_some =
+        |node: &RedisServer| (0..4).any(|partition| cluster::has_slot(node, cluster::slot_of(node, partition)));
+    let hung = if has_some(&second) { &second } else { &third };
+    assert!(has_some(hung));
+    let replica = cluster::replica_of(hung, &masters);
+    let nodes = format!("--buffer={},{}", second.url(), third.url());
+    let world = World::on_redis(first).reached_by([nodes, "--redis-cluster".to_owned()]);
+    let fleet = fleet(&world);
+    let client = world.client(&fleet.serve);
+    let all_are_taken = || {
+        let answers = (0..4).map(|partition| client.try_post_one(&beat_of(partition)));
+        answers.fold(true, |all, answer| all & answer.is_ok_and(|answer| answer.status == 202))
+    };
+    wait::until("heartbeats of every partition to be taken in", SOON, all_are_taken);
+    world.await_drained(SOON);
+
+    hung.stop_process();
+    cluster::await_master(&replica);
+    wait::until("heartbeats of every partition to be taken in again", 2 * SOON, all_are_taken);
+    world.await_drained(2 * SOON);
+    hung.cont();
+    world.await_rest(2 * SOON);
+}

@@ -39,6 +39,11 @@ const CLUSTER_TRIES: u32 = 4;
 const FIRST_CLUSTER_PAUSE_MS: u64 = 10;
 const LAST_CLUSTER_PAUSE_MS: u64 = 100;
 
+/// A connection to a Cluster waits twice for a node that does not answer: as one of those that the URL names, and as one that
+/// has slots. Both must be over, and some time left, before the whole must be made: else one node that hangs, or whose machine
+/// is gone, keeps everybody out for as long as it is named.
+const CLUSTER_WAITS: u32 = 3;
+
 /// A connection to one node, or to all of a Cluster.
 #[derive(Clone)]
 pub(super) enum Link {
@@ -277,7 +282,7 @@ fn sentinel(nodes: &[ConnectionInfo], master: &str, files: &Files) -> Result<Sen
 fn cluster(nodes: Vec<ConnectionInfo>, common: &Common, options: &Options, files: &Files) -> Result<ClusterClient> {
     let mut builder = ClusterClientBuilder::new(nodes)
         .tcp_settings(TcpSettings::default().set_nodelay(true))
-        .connection_timeout(*options.connect_timeout)
+        .connection_timeout(*options.connect_timeout / CLUSTER_WAITS)
         .response_timeout(beyond_our_deadlines(common))
         .overall_response_timeout(None)
         .retries(CLUSTER_TRIES)
