@@ -12,7 +12,7 @@ use support::authors::{Authors, MayFail};
 use support::fleet::{UNDER_WAY, figures};
 use support::proxy::{Proxy, Weather};
 use support::sentinel::Sentinels;
-use support::{Beat, RedisServer, SOON, World, wait};
+use support::{Beat, Launch, RedisServer, SOON, World, wait};
 
 /// A world on a master and its replica, which three Sentinels watch. The replica reaches the master through the network.
 fn watched() -> (World, RedisServer, Sentinels, Proxy) {
@@ -92,4 +92,25 @@ fn a_failover_to_a_replica_that_lagged_loses_what_had_not_reached_it_which_is_no
     assert!(lost >= 300, "the failover lost nothing: {lost}");
     assert!((lost..=lost + UNDER_WAY).contains(&said), "{lost} are lost, and {said} are said to be forgotten");
     world.audit();
+}
+
+#[test]
+fn a_sentinel_that_hangs_keeps_nobody_out_however_short_the_connect_timeout() {
+    let master = RedisServer::start();
+    let replica = RedisServer::with().replica_of(master.port()).start();
+    let sentinels = Sentinels::watch(&master, &replica);
+    // The system takes connections to it, and nobody ever answers.
+    let hung = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let [nodes, name] = sentinels.flags();
+    let nodes = nodes.replace("127.0.0.1:1,", &format!("{},", hung.local_addr().unwrap()));
+    let world = World::on_redis(master).reached_by([nodes, name]);
+    // What else has a time must outlast it.
+    let usual = |launch: Launch| launch.without("--push-deadline").without("--step-deadline").without("--lease-ttl");
+    let short = |launch: Launch| usual(launch).args(["--connect-timeout=500ms"]).start();
+    let (_batch, serve) = (short(world.batch()), short(world.serve()));
+    // One connection after the other, and each waits for the Sentinel that hangs.
+    serve.await_status("/health/ready", 200, 4 * SOON);
+    let client = world.client(&serve);
+    wait::until("heartbeats to be taken in", SOON, || client.post(&Beat::of("somebody", "device")).status == 202);
+    world.await_drained(4 * SOON);
 }

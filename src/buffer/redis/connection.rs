@@ -4,7 +4,8 @@
 //! - A connection goes back to the pool only after a call that it finished soundly. One that timed out, broke, or spoke
 //!   for a server that is not in charge (READONLY, LOADING …) is thrown away: an answer that comes late would be taken
 //!   for the answer to the next question, and a demoted master would go on refusing.
-//! - Waiting for a connection, making one and trying one are bounded by `connect_timeout` each; calls by their callers.
+//! - Waiting for a connection, making one and trying one are bounded by `connect_timeout` each (where Sentinels are asked first,
+//!   by a little more); calls by their callers.
 
 use std::time::Duration;
 
@@ -20,6 +21,10 @@ use super::fault;
 use super::options::Options;
 use super::script::Script;
 use super::target::{Link, Manager};
+
+/// How long the library waits for Sentinels that hang, all at the same time: a second for a connection, half a one for an answer.
+/// It has no setting for that. Whoever waited for less in all would never hear of what the others say.
+const SENTINEL_WAITS: Duration = Duration::from_millis(1_500);
 
 /// One call of a script.
 #[derive(Debug)]
@@ -57,10 +62,12 @@ impl Connections {
     /// Reads the options and the files that they name; connects to nothing yet.
     pub(super) fn new(common: &Common, options: &Options) -> Result<Self> {
         let manager = Manager::new(common, options)?;
-        let patience = Some(*options.connect_timeout);
+        let patience = *options.connect_timeout;
+        let making = if options.redis_sentinel_master.is_some() { patience + SENTINEL_WAITS } else { patience };
+        let (patience, making) = (Some(patience), Some(making));
         let pool = Pool::builder(manager)
             .max_size(options.buffer_connections)
-            .timeouts(managed::Timeouts { wait: patience, create: patience, recycle: patience })
+            .timeouts(managed::Timeouts { wait: patience, create: making, recycle: patience })
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| Error::Unsafe { advice: format!("buffer-connections: {error}") })?;
