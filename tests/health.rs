@@ -44,6 +44,26 @@ fn health_turns_503_when_no_batcher_is_alive_and_200_by_itself() {
     world.publish();
 }
 
+// A part of `up` is started again. Here the process ends, so that whoever supervises it starts a sound one: without its committer
+// it would answer 503 for ever while it calls itself ready.
+#[test]
+fn a_door_whose_committer_panics_ends_and_says_why() {
+    let world = World::on(Buffer::Redis);
+    world.register();
+    let mut door = serve(&world).failpoints("committer.before_push=panic*1").start();
+    door.await_status("/health/ready", 200, SOON);
+    let client = world.client(&door);
+    let beats = Beats::days_ago(2, 1, 1).take(2);
+    assert_eq!(client.try_post_one(&beats[0]).map_or(503, |answer| answer.status), 503);
+    let status = door.wait_exit(SOON);
+    assert!(!status.success(), "{status}");
+    let log = door.log().join("\n");
+    assert!(log.contains("committer failed"), "{log}");
+    let next = serve(&world).start();
+    next.await_status("/health/ready", 200, SOON);
+    world.client(&next).must_keep(&beats);
+}
+
 fn health_turns_503_when_one_partition_is_not_drained_and_says_which(buffer: Buffer) {
     let world = World::on(buffer);
     let collector = world.collector().start();

@@ -35,8 +35,8 @@ pub async fn run(args: Batch) -> Outcome {
     keeper.warn_without_tls(args.listen, args.tls.is_on());
     let ops = OpsServer::bind(args.listen, &args.tls, &gate, health.clone(), registry)?;
     info!(address = %ops.address(), "listening");
-    let ops = Beside::start("ops server", |stop| async move { ops.run(stop).await });
-    let keeper = Beside::start("tokens", |stop| async move { keeper.run(stop).await });
+    let ops = Beside::start("ops server", &stop, |stop| async move { ops.run(stop).await });
+    let keeper = Beside::start("tokens", &stop, |stop| async move { keeper.run(stop).await });
 
     look_at_buffer(&buffer).await?;
     buffer.expect_dataset(dataset.id());

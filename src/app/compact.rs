@@ -50,7 +50,7 @@ async fn watch(args: Compact, stop: CancellationToken) -> Outcome {
     let gate = Gate::open(&args.exposure, args.listen)?;
     let ops = OpsServer::bind(args.listen, &args.tls, &gate, health.clone(), registry)?;
     info!(address = %ops.address(), "listening");
-    let ops = Beside::start("ops server", |stop| async move { ops.run(stop).await });
+    let ops = Beside::start("ops server", &stop, |stop| async move { ops.run(stop).await });
     if let Some(dataset) = wait_for_dataset(&args.dataset, &health, &stop).await? {
         Compactor::new(dataset, args.compactor, metrics).watch(&health, stop).await?;
     }

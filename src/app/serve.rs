@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use prometheus::Registry;
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::silence::{self, Detour};
@@ -37,11 +38,11 @@ pub async fn run(args: Serve) -> Outcome {
     let buffer = open_buffer(&args.buffer, &args.redis).await?;
     let rules = silence::open(args.rules.clone(), &args.silence, &args.buffer).await?;
     let dataset = files::open(&args, &buffer, &health, &stop).await?;
-    let Door { inlet, frames, buffer_affects, spill } = open_door(&buffer, &args, &health, &registry).await?;
+    let Door { inlet, frames, buffer_affects, spill } = open_door(&buffer, &args, &health, &registry, &stop).await?;
 
     let committer_metrics = committer::Metrics::register(&registry)?;
     let (intake, mut committer) = Committer::start(inlet, &args.buffer, committer_metrics);
-    let committer = Beside::start("committer", |stop| async move { committer.run(stop).await });
+    let committer = Beside::start("committer", &stop, |stop| async move { committer.run(stop).await });
 
     let monitor_metrics = monitor::Metrics::register(&registry)?;
     let ttl = *args.buffer.batcher_ttl;
@@ -61,7 +62,7 @@ pub async fn run(args: Serve) -> Outcome {
         },
         &registry,
     )?;
-    let monitor = Beside::start("monitor", |stop| {
+    let monitor = Beside::start("monitor", &stop, |stop| {
         let overview = overview.clone();
         async move { tokio::join!(monitor.run(stop.clone()), overview.run(stop)) }
     });
@@ -69,7 +70,7 @@ pub async fn run(args: Serve) -> Outcome {
     let listen = args.http.listen;
     let copy = args.spill.spill_dir.as_deref().map(TokenCopy::beside);
     let detour = spill.as_ref().map(Spilling::detour);
-    let watching = silence::start(rules, &args.silence, buffer.clone(), detour, &health, &registry)?;
+    let watching = silence::start(rules, &args.silence, buffer.clone(), detour, &health, &registry, &stop)?;
     let read_metrics = query::Metrics::register(&registry)?;
     let reading = Reading::new(frames, dataset.unwrap_or_default(), &args.reading, read_metrics);
     let services =
@@ -85,7 +86,7 @@ pub async fn run(args: Serve) -> Outcome {
         health,
         registry,
     )?;
-    let keeper = Beside::start("tokens", |stop| async move { keeper.run(stop).await });
+    let keeper = Beside::start("tokens", &stop, |stop| async move { keeper.run(stop).await });
     info!(address = %server.address(), scheme = server.scheme(), "listening");
     let served = server.run(stop).await;
 
@@ -116,6 +117,7 @@ async fn open_door(
     args: &Serve,
     health: &Health,
     registry: &Registry,
+    stop: &CancellationToken,
 ) -> Result<Door, Failure> {
     let Some(dir) = args.spill.spill_dir.clone() else {
         let (inlet, frames) = (buffer.clone(), buffer.clone());
@@ -132,7 +134,7 @@ async fn open_door(
     let metrics = spill::Metrics::register(registry)?;
     let (inlet, frames, service) = spill::start(dir, buffer, &args.buffer, &args.spill, health, metrics).await?;
     // The door stays open while Redis is away; the spill says whether it is.
-    let spill = Some(Spilling::run(service));
+    let spill = Some(Spilling::run(service, stop));
     Ok(Door { inlet: Arc::new(inlet), frames: Arc::new(frames), buffer_affects: Affects::Health, spill })
 }
 
@@ -143,9 +145,9 @@ struct Spilling {
 }
 
 impl Spilling {
-    fn run(service: spill::SpillService) -> Self {
+    fn run(service: spill::SpillService, process: &CancellationToken) -> Self {
         let service = Arc::new(service);
-        let task = Beside::start("spill", |stop| {
+        let task = Beside::start("spill", process, |stop| {
             let service = service.clone();
             async move { service.run(stop).await }
         });

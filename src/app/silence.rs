@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::Registry;
+use tokio_util::sync::CancellationToken;
 
 use super::Failure;
 use super::start::Beside;
@@ -41,8 +42,8 @@ pub fn watcher(
 }
 
 /// Takes back what rules left behind, in a process without any. `patience`: how long no other must have watched.
-pub fn take_back(alarms: Arc<dyn Alarms>, patience: Duration) -> Beside<()> {
-    Beside::start("silence", move |stop| Leftovers::new(alarms, patience).run(stop))
+pub fn take_back(alarms: Arc<dyn Alarms>, patience: Duration, process: &CancellationToken) -> Beside<()> {
+    Beside::start("silence", process, move |stop| Leftovers::new(alarms, patience).run(stop))
 }
 
 /// A watcher at work, or what is done without rules.
@@ -59,11 +60,12 @@ pub fn start(
     detour: Option<Detour>,
     health: &Health,
     registry: &Registry,
+    process: &CancellationToken,
 ) -> Result<Watching, Failure> {
     let Some((watcher, door)) = watcher(rules, alarms.clone(), detour, health, registry)? else {
-        return Ok(Watching { door: None, task: take_back(alarms, patience(options)) });
+        return Ok(Watching { door: None, task: take_back(alarms, patience(options), process) });
     };
-    let task = Beside::start("silence", |stop| async move { watcher.run(stop).await });
+    let task = Beside::start("silence", process, |stop| async move { watcher.run(stop).await });
     Ok(Watching { door: Some(door), task })
 }
 

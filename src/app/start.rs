@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -101,25 +101,31 @@ pub async fn expect_dataset(buffer: &(impl Reach + ?Sized), dataset: &Dataset) -
 pub struct Beside<T> {
     name: &'static str,
     stop: CancellationToken,
-    task: JoinHandle<T>,
+    task: JoinHandle<Result<T, JoinError>>,
 }
 
 impl<T: Send + 'static> Beside<T> {
-    /// Runs it, until the token that it is given.
-    pub fn start<F>(name: &'static str, run: impl FnOnce(CancellationToken) -> F) -> Self
+    /// Runs it, until the token that it is given. One that panics stops the whole `process`, at once, so that its supervisor starts
+    /// a sound one: without it the others would go on as if all were well.
+    pub fn start<F>(name: &'static str, process: &CancellationToken, run: impl FnOnce(CancellationToken) -> F) -> Self
     where
         F: Future<Output = T> + Send + 'static,
     {
-        let stop = CancellationToken::new();
-        Self { name, task: tokio::spawn(run(stop.clone())), stop }
+        let (stop, process) = (CancellationToken::new(), process.clone());
+        let running = tokio::spawn(run(stop.clone()));
+        let task = tokio::spawn(async move {
+            running.await.inspect_err(|failed| {
+                error!(part = name, %failed, "a part of the process failed; the process ends");
+                process.cancel();
+            })
+        });
+        Self { name, stop, task }
     }
 
-    /// Tells it to end, and waits for it. One that panicked stops the whole process, so that its supervisor starts a sound one.
+    /// Tells it to end, and waits for it.
     pub async fn stop(self) -> Result<T, Failure> {
         self.stop.cancel();
-        self.task.await.map_err(|failed| {
-            error!(part = self.name, %failed, "a part of the process failed");
-            Failure::OutOfReach(format!("{} failed: {failed}", self.name))
-        })
+        let ended = self.task.await.and_then(|ended| ended);
+        ended.map_err(|failed| Failure::OutOfReach(format!("{} failed: {failed}", self.name)))
     }
 }

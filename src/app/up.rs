@@ -95,7 +95,9 @@ pub async fn run(args: Up) -> Outcome {
         keep_tokens(&supervisor, keeper),
     ];
     // No other process has this buffer, so none has rules.
-    let leftovers = watching.is_none().then(|| silence::take_back(shared, Duration::ZERO));
+    // Should taking back fail, nothing else need end for it.
+    let alone = stop.child_token();
+    let leftovers = watching.is_none().then(|| silence::take_back(shared, Duration::ZERO, &alone));
     behind.extend(watching.map(|(watcher, _)| keep_watching_over_silence(&supervisor, watcher)));
     let door = keep_serving(&supervisor, server);
     info!(%address, scheme, "listening");
