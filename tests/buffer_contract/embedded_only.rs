@@ -174,6 +174,46 @@ async fn the_space_of_what_was_acknowledged_is_given_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn giving_space_back_never_takes_the_last_of_the_disk() {
+    let Some(disk) = Tmpfs::mount("560m") else { return };
+    let own = embedded::Options { buffer_min_free: ByteSize::mib(8) };
+    let dir = disk.path().join("buffer");
+    let buffer = EmbeddedBuffer::open(&dir, &Options::default(), &own).unwrap();
+    buffer.register(DATASET).await.unwrap();
+    let backlog = 4_352;
+    for nth in 0..backlog / 64 {
+        let frames: Vec<_> = (0..64).map(|one| (0, sized(nth * 64 + one, 65_536))).collect();
+        let give_up = Instant::now() + Duration::from_secs(30);
+        while buffer.push(&frames).await.iter().any(Result::is_err) {
+            assert!(Instant::now() < give_up, "the disk does not keep up");
+        }
+    }
+    // Room for some of what will be kept, not for all of it a second time.
+    let ballast = disk.fill();
+    let file = std::fs::File::options().write(true).open(&ballast).unwrap();
+    file.set_len(file.metadata().unwrap().len() - (40 << 20)).unwrap();
+    let holder = lease(&buffer, 0).await;
+    let budget = ClaimBudget { frames: 100, ..ALL };
+    let acknowledge = async || {
+        let Some(claimed) = buffer.claim(&holder, ClaimId::new(), budget).await.unwrap() else { return false };
+        buffer.ack(&holder, claimed.id, &[]).await.unwrap();
+        true
+    };
+    while ledger(&buffer, 0).await.bytes > 60 << 20 {
+        assert!(acknowledge().await);
+    }
+    // It is looked for garbage once a second.
+    for _ in 0..40 {
+        let free = fs2::available_space(&dir).unwrap();
+        assert!(free > 20 << 20, "{free} bytes are free");
+        buffer.ping().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    while acknowledge().await {}
+    until_below(&dir, 200 << 20).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_refuses_and_gets_well_by_itself() {
     let Some(disk) = Tmpfs::mount("300m") else { return };
     // No reserve: the store itself must run into the end of the disk.

@@ -33,7 +33,7 @@
 //! [`EmbeddedBuffer::open`] takes the directory and replays the last journals, 64 MB and one more at most, however much
 //! waits. It reads the devices, and the frames whose devices are not on disk by themselves yet: 32 MiB of rows and a push
 //! more. Then the steps of [`Buffer`](super::Buffer). Space comes back when there are 128 MiB more of garbage than of what
-//! is kept: all tables are rewritten without it, in the background. Below `buffer-min-free` of free disk nothing is pushed,
+//! is kept: all tables are rewritten without it, in the background, once the copy has room on the disk. Below `buffer-min-free` of free disk nothing is pushed,
 //! and all that drains goes on, since it needs room itself.
 //!
 //! `systole drain` moves all of it into Redis (`../drain/`, `export.rs`). It begins with a mark in the books, and from then on
