@@ -16,6 +16,12 @@ pub enum Error {
         /// Which one.
         partition: Partition,
     },
+    /// What one request has for a partition is more than that may hold when it is empty. Nothing was kept, and no wait helps.
+    #[error("a request holds more for partition {partition} than a partition may ever hold")]
+    TooLarge {
+        /// Which one.
+        partition: Partition,
+    },
     /// The answer did not come in time: whether the step took effect is unknown.
     #[error("the buffer did not answer within {after:?}; whether the step took effect is unknown")]
     TimedOut {

@@ -178,6 +178,43 @@ pub async fn too_much_at_once_is_refused_at_once(backend: &mut dyn Backend) {
     assert_eq!(kept, 20);
 }
 
+pub async fn a_request_larger_than_all_that_may_wait_goes_alone(backend: &mut dyn Backend) {
+    let buffer = registered(backend, AMPLE).await;
+    let gate = Gate::before(buffer.clone());
+    let running = run(gate.clone(), &Options { push_deadline: Duration::from_secs(60).into(), ..Options::default() });
+    // More than the twenty largest bulks of the default settings.
+    let huge = || (0..200_001).map(|nth| beat("u", nth)).collect::<Vec<_>>();
+    accept(&running.handle, huge()).await.unwrap();
+    let held = ledger(&*buffer, 0).await.pending + ledger(&*buffer, 1).await.pending;
+    assert_eq!(held, 200_001);
+    gate.shut();
+    // The first is in the writer's hands, and counts until it is answered.
+    let sent = running.send(vec![vec![beat("u", 1)], huge()]).await;
+    assert!(sent[1].is_finished(), "beside others it would be too much");
+    gate.open();
+    for (sent, kept) in sent.into_iter().zip([true, false]) {
+        assert_eq!(sent.await.unwrap().is_ok(), kept);
+    }
+}
+
+pub async fn a_request_that_no_wait_could_make_room_for_is_told_apart(backend: &mut dyn Backend) {
+    let caps = Caps { heartbeats: 20, ..AMPLE };
+    let buffer = registered(backend, caps).await;
+    let running = run(buffer.clone(), &caps.options());
+    let (left, right) = (user_of(0), user_of(1));
+    let of = |user: &str, count: i64| (0..count).map(|nth| beat(user, nth)).collect::<Vec<_>>();
+    for refused in [of(&left, 11), [of(&right, 1), of(&left, 11)].concat()] {
+        assert!(matches!(accept(&running.handle, refused).await, Err(Error::TooLarge { partition: 0 })));
+    }
+    assert_eq!(ledger(&*buffer, 0).await.accepted + ledger(&*buffer, 1).await.accepted, 0);
+    accept(&running.handle, [of(&left, 10), of(&right, 10)].concat()).await.unwrap();
+    assert!(matches!(accept(&running.handle, of(&left, 1)).await, Err(Error::Full { partition: 0 })));
+
+    let running = run(buffer.clone(), &Caps { bytes: 200, ..AMPLE }.options());
+    assert!(matches!(accept(&running.handle, of(&left, 10)).await, Err(Error::TooLarge { partition: 0 })));
+    assert!(matches!(accept(&running.handle, of(&left, 1)).await, Err(Error::Full { partition: 0 })));
+}
+
 pub async fn what_was_accepted_before_the_end_is_written(backend: &mut dyn Backend) {
     let buffer = registered(backend, AMPLE).await;
     let gate = Gate::before(buffer.clone());

@@ -114,6 +114,8 @@ macro_rules! every_behaviour {
             committer::a_request_of_several_partitions_is_kept_whole_or_not_at_all,
             committer::nothing_is_accepted_before_the_buffer_is_registered,
             committer::too_much_at_once_is_refused_at_once,
+            committer::a_request_larger_than_all_that_may_wait_goes_alone,
+            committer::a_request_that_no_wait_could_make_room_for_is_told_apart,
             committer::what_was_accepted_before_the_end_is_written,
             monitor::health_names_what_is_wrong_and_gets_well_by_itself,
         }

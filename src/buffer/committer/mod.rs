@@ -6,7 +6,8 @@
 //!   in during the one before it. A second write at the same time would only halve them, and could overtake the first.
 //! - A request is answered with the worst that befell its frames; only if all are held it is `Ok`.
 //! - Room for a request of several partitions is looked for in all of them before any of its frames is pushed.
-//! - What waits is bounded in requests, heartbeats and bytes; beyond that a request is refused at once.
+//! - What waits is bounded in requests, heartbeats and bytes; beyond that a request is refused at once. One that is larger than
+//!   all that may wait takes all of it, and goes alone; one that is larger than a partition may ever hold is told so.
 //! - `accept` answers within `push_deadline`. A request whose caller has given up before its frames were sent is not
 //!   pushed at all; after that its outcome is unknown, and identity makes the resend safe.
 //!
@@ -15,6 +16,7 @@
 
 mod plan;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -120,6 +122,7 @@ impl Committer {
             heartbeats: Arc::new(Semaphore::new(MAX_WAITING_HEARTBEATS)),
             kib: Arc::new(Semaphore::new(MAX_WAITING_KIB)),
             deadline: *options.push_deadline,
+            caps: (options.buffer_max_heartbeats, options.buffer_max_bytes.as_u64()),
             metrics: metrics.clone(),
         };
         (handle, CommitterService { buffer, queue, metrics })
@@ -136,6 +139,8 @@ pub struct CommitterHandle {
     heartbeats: Arc<Semaphore>,
     kib: Arc<Semaphore>,
     deadline: Duration,
+    /// Heartbeats and bytes that the buffer may hold, all partitions together.
+    caps: (u64, u64),
     metrics: Metrics,
 }
 
@@ -154,9 +159,11 @@ impl CommitterHandle {
     fn enqueue(&self, parcels: Vec<Parcel>, rows: usize) -> Result<oneshot::Receiver<Result<()>>> {
         let overloaded = |_| Error::Refused { reason: "overloaded: too much waits to be written".into() };
         let bytes: usize = parcels.iter().map(|(_, block)| block.memory_len()).sum();
-        let permits = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        let share = self.heartbeats.clone().try_acquire_many_owned(permits(rows)).map_err(overloaded)?;
-        let kib = self.kib.clone().try_acquire_many_owned(permits(bytes.div_ceil(1 << 10))).map_err(overloaded)?;
+        let permits = |count: usize, all: usize| u32::try_from(count.min(all)).unwrap_or(u32::MAX);
+        let (rows_share, kib_share) =
+            (permits(rows, MAX_WAITING_HEARTBEATS), permits(bytes.div_ceil(1 << 10), MAX_WAITING_KIB));
+        let share = self.heartbeats.clone().try_acquire_many_owned(rows_share).map_err(overloaded)?;
+        let kib = self.kib.clone().try_acquire_many_owned(kib_share).map_err(overloaded)?;
         let (answer, answered) = oneshot::channel();
         let request = Request { parcels, rows, bytes, answer, _share: (share, kib) };
         self.sender.try_send(request).map_err(|error| match error {
@@ -166,6 +173,24 @@ impl CommitterHandle {
             mpsc::error::TrySendError::Closed(_) => Error::Refused { reason: "shutting down".into() },
         })?;
         Ok(answered)
+    }
+
+    /// Refuses what a partition could not hold even if it were empty: its client would send it for ever. A single heartbeat
+    /// nobody can make smaller, so it is left to the buffer.
+    fn check_fits_ever(&self, parcels: &[Parcel]) -> Result<()> {
+        let Some(&partitions) = self.partitions.get() else { return Ok(()) };
+        let share = |total: u64| total / u64::from(partitions.max(1));
+        let (most_rows, most_bytes) = (share(self.caps.0), share(self.caps.1));
+        let mut loads: BTreeMap<Partition, (u64, u64)> = BTreeMap::new();
+        for (partition, block) in parcels {
+            let (rows, bytes) = loads.entry(*partition).or_default();
+            *rows += u64::from(block.rows());
+            *bytes += block.stored_len() as u64;
+            if *rows > 1 && (*rows > most_rows || *bytes > most_bytes) {
+                return Err(Error::TooLarge { partition: *partition });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -185,6 +210,7 @@ impl Intake for CommitterHandle {
         if count == 0 {
             return Ok(());
         }
+        self.check_fits_ever(&parcels)?;
         let after = self.deadline;
         let outcome = match self.enqueue(parcels, count) {
             Err(error) => Err(error),

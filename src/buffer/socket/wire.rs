@@ -453,6 +453,7 @@ mod tests {
         let text = || "why".to_owned();
         for (error, wire) in [
             (Error::Full { partition: 7 }, r#"{"full":{"partition":7}}"#),
+            (Error::TooLarge { partition: 7 }, r#"{"too_large":{"partition":7}}"#),
             (
                 Error::TimedOut { after: Duration::from_millis(1) },
                 r#"{"timed_out":{"after":{"secs":0,"nanos":1000000}}}"#,

@@ -39,6 +39,7 @@ pub(super) fn is_away(error: &Error) -> bool {
     match error {
         Error::Unreachable { .. } | Error::TimedOut { .. } => true,
         Error::Full { .. }
+        | Error::TooLarge { .. }
         | Error::Refused { .. }
         | Error::TooFewReplicas { .. }
         | Error::NotRegistered

@@ -42,6 +42,8 @@ pub(in crate::http) enum Kind {
     TooManyHeartbeats,
     /// More heartbeats of one user than its burst can ever hold.
     ExceedsBurst,
+    /// More than a partition of the buffer may hold when it is empty.
+    ExceedsBuffer,
     /// The body did not arrive within `body_deadline`.
     BodyTimeout,
     /// The body ended early or its transfer coding is broken.
@@ -85,7 +87,7 @@ pub(in crate::http) enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub(in crate::http) const ALL: [Self; 36] = [
+    pub(in crate::http) const ALL: [Self; 37] = [
         Self::HeadTimeout,
         Self::HeadTooLarge,
         Self::NotFound,
@@ -103,6 +105,7 @@ impl Kind {
         Self::BodyTooLarge,
         Self::TooManyHeartbeats,
         Self::ExceedsBurst,
+        Self::ExceedsBuffer,
         Self::BodyTimeout,
         Self::BodyIncomplete,
         Self::MalformedEncoding,
@@ -151,6 +154,7 @@ impl Kind {
                 ("too-many-heartbeats", S::PAYLOAD_TOO_LARGE, "Too many heartbeats in one request")
             }
             Self::ExceedsBurst => ("exceeds-burst", S::PAYLOAD_TOO_LARGE, "More than the rate limit can ever hold"),
+            Self::ExceedsBuffer => ("exceeds-buffer", S::PAYLOAD_TOO_LARGE, "More than the buffer can ever hold"),
             Self::BodyTimeout => ("body-timeout", S::REQUEST_TIMEOUT, "Body came too slowly"),
             Self::BodyIncomplete => ("body-incomplete", S::BAD_REQUEST, "Body incomplete"),
             Self::MalformedEncoding => ("malformed-encoding", S::BAD_REQUEST, "Compressed body is damaged"),
@@ -258,6 +262,7 @@ impl Kind {
             Self::UnsupportedEncoding
             | Self::TooManyHeartbeats
             | Self::ExceedsBurst
+            | Self::ExceedsBuffer
             | Self::MalformedEncoding
             | Self::Empty
             | Self::NoneAccepted

@@ -177,7 +177,8 @@ const RESEND: &str = "Some of the heartbeats may be held already; sending all of
 impl From<buffer::Error> for Problem {
     fn from(error: buffer::Error) -> Self {
         let (kind, reason) = why(&error);
-        Self::new(kind, format!("{reason} {RESEND}")).with_cause(error)
+        let said = if kind == Kind::ExceedsBuffer { reason.to_owned() } else { format!("{reason} {RESEND}") };
+        Self::new(kind, said).with_cause(error)
     }
 }
 
@@ -223,6 +224,11 @@ const fn why(error: &buffer::Error) -> (Kind, &'static str) {
     use buffer::Error as E;
     match error {
         E::Full { .. } => (Kind::BufferFull, "The buffer is full until batchers have drained it."),
+        E::TooLarge { .. } => (
+            Kind::ExceedsBuffer,
+            "The request holds more heartbeats of one user, or of users who share their place in the buffer, than it has room for \
+             when it is empty; none was kept. Send smaller bulks.",
+        ),
         E::TimedOut { .. } => (Kind::BufferTimeout, "The buffer did not answer in time."),
         E::Unreachable { .. } => (Kind::BufferUnreachable, "The buffer is out of reach."),
         E::Refused { .. } => (Kind::BufferRefused, "The buffer refuses for the moment."),
@@ -294,6 +300,15 @@ mod tests {
             assert_eq!(problem.kind.status(), StatusCode::SERVICE_UNAVAILABLE);
             assert!(problem.retry_after_s.is_some_and(|seconds| seconds >= 1), "{slug}");
         }
+    }
+
+    #[test]
+    fn what_never_fits_is_the_clients_to_cut_and_not_to_send_again() {
+        let problem = Problem::from(buffer::Error::TooLarge { partition: 3 });
+        assert_eq!((problem.kind.slug(), problem.kind.status()), ("exceeds-buffer", StatusCode::PAYLOAD_TOO_LARGE));
+        assert_eq!(problem.retry_after_s, None);
+        let body = String::from_utf8(problem.body(None).to_vec()).unwrap();
+        assert!(body.contains("smaller bulks") && !body.contains("again"), "{body}");
     }
 
     #[test]
