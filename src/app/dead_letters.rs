@@ -58,8 +58,7 @@ async fn list(limit: u32, of: &InBuffer) -> Outcome {
     let buffer = place::buffer_near(&of.dataset, &of.buffer, &of.redis).await?;
     let mut letters = Vec::new();
     for partition in 0..partitions(&*buffer).await? {
-        let found = buffer.dead_letters(partition, None, limit).await?;
-        letters.extend(found.iter().map(|letter| Listed::new(partition, letter)));
+        letters.extend(oldest(&*buffer, partition, limit).await?);
     }
     letters.sort_by_key(|letter| letter.id);
     if of.output.json {
@@ -74,6 +73,19 @@ async fn list(limit: u32, of: &InBuffer) -> Outcome {
     }
     output::line(format!("{} dead letters", letters.len()))?;
     Ok(Done::Well)
+}
+
+/// The oldest of a partition: as many as asked for, if there are. One call gives fewer of long ones.
+async fn oldest(buffer: &dyn Inspect, partition: Partition, limit: u32) -> Result<Vec<Listed>, Failure> {
+    let (mut listed, mut left, mut after) = (Vec::new(), limit, None);
+    while left > 0 {
+        let page = buffer.dead_letters(partition, after, left).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.id);
+        left = left.saturating_sub(u32::try_from(page.len()).unwrap_or(u32::MAX));
+        listed.extend(page.iter().map(|letter| Listed::new(partition, letter)));
+    }
+    Ok(listed)
 }
 
 #[derive(Debug, Serialize)]
@@ -202,6 +214,64 @@ async fn settle_all(buffer: &dyn Inspect, partition: Partition, settle: Settle) 
         match page.last() {
             Some(letter) if letter.id <= last => after = Some(letter.id),
             _ => return Ok(letters),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytesize::ByteSize;
+
+    use super::*;
+    use crate::buffer::embedded::{self, EmbeddedBuffer};
+    use crate::buffer::options::Options;
+    use crate::buffer::{Buffer, ClaimBudget, Condemned, Inlet, LeaseAnswer, Registration};
+    use crate::heartbeat::{BatcherId, DatasetId, Frame};
+
+    /// A frame of 2 MiB that packing makes no shorter.
+    fn long_frame(seed: u64) -> Frame {
+        let mut state = seed + 1;
+        let mut letter = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            char::from(b'a' + (state % 26) as u8)
+        };
+        let attributes: Vec<String> =
+            (0..512).map(|_| std::iter::repeat_with(&mut letter).take(4_096).collect()).collect();
+        let (user_id, device_id, id) = ("u", "d", None);
+        let row = |attributes| HeartbeatRef { user_id, timestamp: 1, device_id, id, received_at: 1, attributes };
+        Frame::encode(attributes.iter().map(|attributes| row(Some(&attributes[..])))).unwrap()
+    }
+
+    #[tokio::test]
+    async fn as_many_long_letters_are_listed_as_were_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = embedded::Options { buffer_min_free: ByteSize::b(0) };
+        let buffer = EmbeddedBuffer::open(dir.path(), &Options::default(), &own).unwrap();
+        buffer.register(Registration { dataset: DatasetId::from_u128(1), partitions: 1 }).await.unwrap();
+        let frames: Vec<_> = (0..12).map(|seed| (0, long_frame(seed))).collect();
+        assert!(buffer.push(&frames).await.iter().all(Result::is_ok));
+        let minute = Duration::from_secs(60);
+        let LeaseAnswer::Taken(lease) = buffer.lease(0, BatcherId::new(), minute).await.unwrap() else { panic!() };
+        let budget = ClaimBudget { rows: u64::MAX, bytes: u64::MAX, frames: 100 };
+        let claim = buffer.claim(&lease, ClaimId::new(), budget).await.unwrap().unwrap();
+        let condemned: Vec<Condemned> = (0..)
+            .zip(&frames)
+            .map(|(frame, (_, kept))| {
+                let (id, reason, bytes) = (DeadLetterId::new(), String::new(), kept.bytes().clone());
+                Condemned { id, frame, row: None, rows: kept.rows(), reason, bytes }
+            })
+            .collect();
+        buffer.condemn(&lease, claim.id, &condemned).await.unwrap();
+        buffer.ack(&lease, claim.id, &condemned).await.unwrap();
+
+        assert!(buffer.dead_letters(0, None, 100).await.unwrap().len() < 12, "else all this is needless");
+        for (limit, given) in [(100, 12), (12, 12), (11, 11), (1, 1)] {
+            let ids: Vec<_> = oldest(&buffer, 0, limit).await.unwrap().iter().map(|letter| letter.id).collect();
+            assert_eq!(ids, condemned.iter().map(|letter| letter.id).take(given).collect::<Vec<_>>(), "{limit}");
         }
     }
 }
