@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
+use bytesize::ByteSize;
 use jiff::Timestamp;
 
 use super::Error;
@@ -12,6 +13,9 @@ use super::policy::{self, ConsolidateReason};
 use super::runs::{BucketRuns, Source, budget};
 use super::visit::{Recorded, Visit};
 use crate::dataset::{Prepared, PublishRecord};
+
+/// What is merged stands on the disk so many times more for a while: as the new file, and as the runs of a merge in steps.
+const COPIES: u64 = 2;
 
 impl Visit<'_> {
     /// Consolidates the bucket if that is due and the file system can.
@@ -33,19 +37,21 @@ impl Visit<'_> {
 
     fn replace(&mut self, reason: ConsolidateReason, merge: &[Recorded], keep: &[Recorded]) -> Result<(), Error> {
         let started = Instant::now();
+        self.require_room(merge)?;
         for (name, _) in merge {
             // A flipped bit mostly reads back as another value: the hash is the only witness.
             self.watcher.check()?;
             self.dataset.verify_published(self.bucket, name)?;
             self.watcher.rows(0);
         }
-        let merged = self.merge_published(merge)?;
-        let (rows, bytes) = (merged.rows(), merged.bytes());
         let mut replacement = self.dataset.begin_replacement(self.bucket)?;
-        replacement.add(merged)?;
+        // Before the merge: what cannot be kept, today and at each later try, must not cost a merge each time.
         for (name, _) in keep {
             replacement.keep(name)?;
         }
+        let merged = self.merge_published(merge)?;
+        let (rows, bytes) = (merged.rows(), merged.bytes());
+        replacement.add(merged)?;
         self.reached("compactor.consolidate.before_exchange")?;
         replacement.exchange()?;
         self.reached("compactor.consolidate.after_exchange")?;
@@ -60,6 +66,20 @@ impl Visit<'_> {
             bucket = %self.bucket, ?reason, merged = merge.len(), kept = keep.len(), rows, bytes, "consolidated"
         );
         Ok(())
+    }
+
+    /// Fails where the disk has no room for the merge. Begun all the same, it would take what is to stay free from those who
+    /// write there, end for want of the rest, and begin again.
+    fn require_room(&self, merge: &[Recorded]) -> Result<(), Error> {
+        let mut bytes = 0_u64;
+        for (name, _) in merge {
+            bytes = bytes.saturating_add(self.dataset.published_len(self.bucket, name)?);
+        }
+        let (needed, least) = (bytes.saturating_mul(COPIES), self.dataset.min_free_bytes());
+        if self.dataset.free_bytes()? >= needed.saturating_add(least) {
+            return Ok(());
+        }
+        Err(Error::NoRoom { needed: ByteSize(needed), least: ByteSize(least) })
     }
 
     /// The rows of these files as one file, with the record that stands for all of theirs.
