@@ -58,8 +58,7 @@ async fn list(limit: u32, of: &InBuffer) -> Outcome {
     let buffer = place::buffer_near(&of.dataset, &of.buffer, &of.redis).await?;
     let mut letters = Vec::new();
     for partition in 0..partitions(&*buffer).await? {
-        let found = buffer.dead_letters(partition, None, limit).await?;
-        letters.extend(found.iter().map(|letter| Listed::new(partition, letter)));
+        letters.extend(oldest(&*buffer, partition, limit).await?);
     }
     letters.sort_by_key(|letter| letter.id);
     if of.output.json {
@@ -74,6 +73,19 @@ async fn list(limit: u32, of: &InBuffer) -> Outcome {
     }
     output::line(format!("{} dead letters", letters.len()))?;
     Ok(Done::Well)
+}
+
+/// The oldest letters of a partition. Large ones come few at a time.
+async fn oldest(buffer: &dyn Inspect, partition: Partition, limit: u32) -> Result<Vec<Listed>, Failure> {
+    let (mut listed, mut left, mut after) = (Vec::new(), limit, None);
+    while left > 0 {
+        let page = buffer.dead_letters(partition, after, left).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.id);
+        listed.extend(page.iter().map(|letter| Listed::new(partition, letter)));
+        left = left.saturating_sub(u32::try_from(page.len()).unwrap_or(u32::MAX));
+    }
+    Ok(listed)
 }
 
 #[derive(Debug, Serialize)]
@@ -202,6 +214,63 @@ async fn settle_all(buffer: &dyn Inspect, partition: Partition, settle: Settle) 
         match page.last() {
             Some(letter) if letter.id <= last => after = Some(letter.id),
             _ => return Ok(letters),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use bytesize::ByteSize;
+
+    use super::*;
+    use crate::buffer::embedded::{self, EmbeddedBuffer};
+    use crate::buffer::options::Options;
+    use crate::buffer::{Buffer, ClaimBudget, Condemned, Inlet, LeaseAnswer, Registration};
+    use crate::heartbeat::{BatcherId, DatasetId, Frame};
+
+    /// More than two of these are no answer of a buffer.
+    const LARGE: usize = 9 << 20;
+
+    /// A buffer with so many large dead letters in its only partition.
+    async fn with_large_letters(letters: u32) -> (tempfile::TempDir, EmbeddedBuffer) {
+        let folder = tempfile::tempdir().unwrap();
+        let own = embedded::Options { buffer_min_free: ByteSize(0) };
+        let buffer = EmbeddedBuffer::open(&folder.path().join("buffer"), &Options::default(), &own).unwrap();
+        buffer.register(Registration { dataset: DatasetId::new(), partitions: 1 }).await.unwrap();
+        let row =
+            HeartbeatRef { user_id: "u", timestamp: 0, device_id: "d", id: None, received_at: 0, attributes: None };
+        for _ in 0..letters {
+            buffer.push(&[(0, Frame::encode([row]).unwrap())]).await.remove(0).unwrap();
+        }
+        let leased = buffer.lease(0, BatcherId::new(), Duration::from_secs(60)).await.unwrap();
+        let LeaseAnswer::Taken(lease) = leased else { panic!("nobody else has it") };
+        let budget = ClaimBudget { rows: u64::MAX, bytes: u64::MAX, frames: letters };
+        let claim = buffer.claim(&lease, ClaimId::new(), budget).await.unwrap().unwrap();
+        let bytes = Bytes::from(vec![0; LARGE]);
+        let condemn = |frame| Condemned {
+            id: DeadLetterId::new(),
+            frame,
+            row: None,
+            rows: 1,
+            reason: "large".into(),
+            bytes: bytes.clone(),
+        };
+        let condemned: Vec<_> = (0..letters).map(condemn).collect();
+        buffer.condemn(&lease, claim.id, &condemned).await.unwrap();
+        buffer.ack(&lease, claim.id, &condemned).await.unwrap();
+        (folder, buffer)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn letters_are_listed_up_to_the_limit_however_large_they_are() {
+        let (_folder, buffer) = with_large_letters(5).await;
+        for (limit, listed) in [(100, 5), (5, 5), (3, 3), (1, 1)] {
+            let letters = oldest(&buffer, 0, limit).await.unwrap();
+            assert_eq!(letters.len(), listed, "of at most {limit}");
+            assert!(letters.is_sorted_by(|a, b| a.id < b.id), "each once, oldest first");
         }
     }
 }
