@@ -14,9 +14,6 @@ use super::runs::{BucketRuns, Source, budget};
 use super::visit::{Recorded, Visit};
 use crate::dataset::{Prepared, PublishRecord};
 
-/// What is merged stands on the disk so many times more for a while: as the new file, and as the runs of a merge in steps.
-const COPIES: u64 = 2;
-
 impl Visit<'_> {
     /// Consolidates the bucket if that is due and the file system can.
     pub fn consolidate(&mut self) -> Result<(), Error> {
@@ -71,11 +68,15 @@ impl Visit<'_> {
     /// Fails where the disk has no room for the merge. Begun all the same, it would take what is to stay free from those who
     /// write there, end for want of the rest, and begin again.
     fn require_room(&self, merge: &[Recorded]) -> Result<(), Error> {
-        let mut bytes = 0_u64;
+        let (mut bytes, mut weight) = (0_u64, 0_u64);
         for (name, _) in merge {
             bytes = bytes.saturating_add(self.dataset.published_len(self.bucket, name)?);
+            weight = weight.saturating_add(self.dataset.open_published(self.bucket, name)?.weight());
         }
-        let (needed, least) = (bytes.saturating_mul(COPIES), self.dataset.min_free_bytes());
+        let budget = budget(self.options);
+        let in_one_step = weight <= budget.bytes && merge.len() <= budget.runs;
+        // A merge in several steps lays most of the rows down twice, first in runs.
+        let (needed, least) = (bytes.saturating_mul(if in_one_step { 1 } else { 2 }), self.dataset.min_free_bytes());
         if self.dataset.free_bytes()? >= needed.saturating_add(least) {
             return Ok(());
         }
