@@ -4,10 +4,11 @@
 
 mod batcher_support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use batcher_support::{Mood, NOON, PARTITIONS, World, beat, each_once, on_every_buffer, until};
+use batcher_support::{DAY_MS, Mood, NOON, PARTITIONS, SLOW_SYNC, World, beat, each_once, on_every_buffer, until};
+use systole::dataset::Bucket;
 use systole::heartbeat::{BatcherId, Heartbeat, Partition};
 
 async fn owners(world: &World) -> BTreeMap<Partition, Option<BatcherId>> {
@@ -101,7 +102,51 @@ async fn what_one_cannot_finish_is_left_to_another(mut world: World) {
     able.stop().await;
 }
 
+/// Publishes what is staged in a partition, as far as its batcher sees: takes it away. Never ends.
+async fn take_away(world: &World, partition: Partition, taken: &mut BTreeSet<Bucket>) {
+    loop {
+        for (bucket, name) in world.fragments(partition) {
+            taken.insert(bucket);
+            let _lock = world.dataset.lock_bucket_exclusive(bucket).unwrap();
+            world.dataset.delete_fragments(bucket, &[name]).unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn a_claim_of_many_dates_on_a_slow_disk_is_finished_though_what_is_stored_is_published_meanwhile(
+    mut world: World,
+) {
+    const DATES: i64 = 60;
+    world.options.yield_after = (SLOW_SYNC * 15).into();
+    let ((disk, dataset), (other_disk, other_dataset)) = (world.fragile(), world.fragile());
+    disk.set(Mood::Slow);
+    other_disk.set(Mood::Slow);
+    let [one, two] = [world.batcher_on(dataset), world.batcher_on(other_dataset)];
+    until("both know of each other", async || {
+        let held = one.metrics.partitions_owned.get() + two.metrics.partitions_owned.get();
+        (held == i64::from(PARTITIONS)).then_some(())
+    })
+    .await;
+    tokio::time::sleep(*world.options.announce_every * 10).await;
+    let late: Vec<_> = (0..DATES).map(|days| beat(0, 0, NOON - days * DAY_MS)).collect();
+    world.push(0, std::slice::from_ref(&late)).await;
+    let mut taken = BTreeSet::new();
+    let status = tokio::select! {
+        status = world.drained(0) => status,
+        () = take_away(&world, 0, &mut taken) => unreachable!("it never ends"),
+    };
+    assert_eq!(status.ledger.acked, DATES as u64);
+    taken.extend(world.fragments(0).into_iter().map(|(bucket, _)| bucket));
+    assert_eq!(taken.len(), late.len());
+    for batcher in [one, two] {
+        assert_eq!(batcher.metrics.yields.get(), 0, "it got on all the time");
+        batcher.stop().await;
+    }
+}
+
 on_every_buffer! {
+    a_claim_of_many_dates_on_a_slow_disk_is_finished_though_what_is_stored_is_published_meanwhile,
     the_partitions_of_one_that_leaves_go_to_the_other_and_no_others_move,
     rows_pushed_while_batchers_come_and_go_stand_once,
     what_one_cannot_finish_is_left_to_another,

@@ -1,7 +1,7 @@
 //! Everything that may cut a worker's step short: being told to stop, losing the lease, taking too long.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::fault::{Ending, Fault, Halt};
 use super::health::Problems;
 use super::lease::Standing;
-use crate::heartbeat::Partition;
+use crate::heartbeat::{ClaimId, Partition};
 
 /// How long a blocking step that is under way when the worker is told to stop may take to its end. Abandoned after that,
 /// it runs on without anybody waiting, which is harmless: it can at most store one more fragment of a claim that stands.
@@ -27,9 +27,50 @@ pub(super) struct Signals {
     /// Whether no other batcher lives, so that yielding would help nobody.
     pub(super) alone: Arc<AtomicBool>,
     pub(super) yield_after: Duration,
-    /// Since when there has been work that is not finished.
-    pub(super) busy_since: Option<Instant>,
+    pub(super) busy: Busy,
     pub(super) problems: Arc<Problems>,
+}
+
+/// How long there has been work without anything of it being finished.
+///
+/// Whoever is cut off begins a claim anew, and may find nothing of what was stored: it was published meanwhile. So a claim that
+/// takes long (late rows of many dates on a slow disk) is never finished unless whoever gets on with it may go on.
+#[derive(Debug, Default)]
+pub(super) struct Busy(Mutex<Work>);
+
+#[derive(Debug, Default)]
+struct Work {
+    since: Option<Instant>,
+    /// The last claim worked on, and how many of its fragments were stored in the try that got furthest.
+    furthest: Option<(ClaimId, usize)>,
+}
+
+impl Busy {
+    /// There is work, if there was none.
+    pub(super) fn begin(&self) {
+        self.lock().since.get_or_insert_with(Instant::now);
+    }
+
+    /// There is none.
+    pub(super) fn end(&self) {
+        *self.lock() = Work::default();
+    }
+
+    /// So many fragments of the claim are stored. Those that an earlier try had stored are no news.
+    pub(super) fn stored(&self, claim: ClaimId, fragments: usize) {
+        let mut work = self.lock();
+        if work.furthest.is_none_or(|(of, furthest)| of != claim || furthest < fragments) {
+            *work = Work { since: Some(Instant::now()), furthest: Some((claim, fragments)) };
+        }
+    }
+
+    fn since(&self) -> Option<Instant> {
+        self.lock().since
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Work> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Signals {
@@ -80,7 +121,7 @@ impl Signals {
     }
 
     async fn overdue(&self) {
-        let Some(since) = self.busy_since else {
+        let Some(since) = self.busy.since() else {
             return std::future::pending().await;
         };
         tokio::time::sleep_until(since + self.yield_after).await;

@@ -39,7 +39,7 @@ pub struct Options {
     /// Time between two signs of life to the other batchers
     #[arg(long, env = "SYSTOLE_ANNOUNCE_EVERY", default_value = "2s", value_name = "DURATION")]
     pub announce_every: humantime::Duration,
-    /// Time without finishing a claim after which the partition is left to another batcher
+    /// Time without getting on with a claim after which the partition is left to another batcher
     #[arg(long, env = "SYSTOLE_YIELD_AFTER", default_value = "60s", value_name = "DURATION")]
     pub yield_after: humantime::Duration,
     /// How long a batcher that left a partition lets the others go first

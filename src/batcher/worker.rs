@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::Shared;
 use super::cadence::{Cadence, Next, Waiting};
 use super::fault::{Ending, Fault, Halt};
-use super::interrupt::Signals;
+use super::interrupt::{Busy, Signals};
 use super::lease::Held;
 use super::write::Job;
 use crate::backoff::Backoff;
@@ -57,7 +57,7 @@ impl Worker {
             standing: held.standing().clone(),
             alone: shared.alone.clone(),
             yield_after: *options.yield_after,
-            busy_since: None,
+            busy: Busy::default(),
             problems: shared.problems.clone(),
         };
         let cadence = Cadence::new(*options.max_delay, *options.look_every, options.claim_rows, Instant::now());
@@ -134,7 +134,7 @@ impl Worker {
             Next::LookAgainIn(pause) => Ok(Turn::Idle(pause)),
             Next::Claim => {
                 // Kept across retries, so that what cannot be finished is left to another batcher in the end.
-                self.signals.busy_since.get_or_insert_with(Instant::now);
+                self.signals.busy.begin();
                 self.claim_and_finish().await
             }
         }
@@ -176,7 +176,7 @@ impl Worker {
     }
 
     fn all_is_well(&mut self) {
-        self.signals.busy_since = None;
+        self.signals.busy.end();
         self.backoff.reset();
         if let Some(lasted) = self.shared.problems.clear(self.signals.partition) {
             tracing::info!(partition = self.signals.partition, ?lasted, "recovered");

@@ -72,9 +72,10 @@ impl<'a> Job<'a> {
         self.condemn(condemned).await?;
         reached("batcher.condemned").await?;
 
-        for (bucket, fragment) in fragments {
+        for (stored, (bucket, fragment)) in (1..).zip(fragments) {
             self.signals.check()?;
             self.store(bucket, fragment).await?;
+            self.signals.busy.stored(self.claim(), stored);
             reached("batcher.stored_one").await?;
         }
 

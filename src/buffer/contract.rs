@@ -62,7 +62,8 @@ pub trait Inspect: Reach {
     /// Who is alive, and how long ago each was last seen, without joining them.
     async fn batchers(&self) -> Result<Batchers>;
 
-    /// Dead letters of a partition, oldest first, at most `limit` of them, those after `after`.
+    /// Dead letters of a partition, oldest first, at most `limit` of them, those after `after`. Large ones may be fewer: only an
+    /// empty answer says that there are no more.
     async fn dead_letters(
         &self,
         partition: Partition,

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
+use bytesize::ByteSize;
 use jiff::Timestamp;
 
 use super::Error;
@@ -33,19 +34,21 @@ impl Visit<'_> {
 
     fn replace(&mut self, reason: ConsolidateReason, merge: &[Recorded], keep: &[Recorded]) -> Result<(), Error> {
         let started = Instant::now();
+        self.require_room(merge)?;
         for (name, _) in merge {
             // A flipped bit mostly reads back as another value: the hash is the only witness.
             self.watcher.check()?;
             self.dataset.verify_published(self.bucket, name)?;
             self.watcher.rows(0);
         }
-        let merged = self.merge_published(merge)?;
-        let (rows, bytes) = (merged.rows(), merged.bytes());
         let mut replacement = self.dataset.begin_replacement(self.bucket)?;
-        replacement.add(merged)?;
+        // Before the merge: what cannot be kept, today and at each later try, must not cost a merge each time.
         for (name, _) in keep {
             replacement.keep(name)?;
         }
+        let merged = self.merge_published(merge)?;
+        let (rows, bytes) = (merged.rows(), merged.bytes());
+        replacement.add(merged)?;
         self.reached("compactor.consolidate.before_exchange")?;
         replacement.exchange()?;
         self.reached("compactor.consolidate.after_exchange")?;
@@ -60,6 +63,24 @@ impl Visit<'_> {
             bucket = %self.bucket, ?reason, merged = merge.len(), kept = keep.len(), rows, bytes, "consolidated"
         );
         Ok(())
+    }
+
+    /// Fails where the disk has no room for the merge. Begun all the same, it would take what is to stay free from those who
+    /// write there, end for want of the rest, and begin again.
+    fn require_room(&self, merge: &[Recorded]) -> Result<(), Error> {
+        let (mut bytes, mut weight) = (0_u64, 0_u64);
+        for (name, _) in merge {
+            bytes = bytes.saturating_add(self.dataset.published_len(self.bucket, name)?);
+            weight = weight.saturating_add(self.dataset.open_published(self.bucket, name)?.weight());
+        }
+        let budget = budget(self.options);
+        let in_one_step = weight <= budget.bytes && merge.len() <= budget.runs;
+        // A merge in several steps lays most of the rows down twice, first in runs.
+        let (needed, least) = (bytes.saturating_mul(if in_one_step { 1 } else { 2 }), self.dataset.min_free_bytes());
+        if self.dataset.free_bytes()? >= needed.saturating_add(least) {
+            return Ok(());
+        }
+        Err(Error::NoRoom { needed: ByteSize(needed), least: ByteSize(least) })
     }
 
     /// The rows of these files as one file, with the record that stands for all of theirs.

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use bytesize::ByteSize;
+
 use super::merge::{Fault, Label};
 use crate::dataset::{self, FragmentName};
 
@@ -43,6 +45,16 @@ pub enum Error {
         expected: u64,
         /// Rows that came.
         found: u64,
+    },
+    /// The disk has no room for a consolidation beside what is to stay free. Nothing was changed.
+    #[error(
+        "consolidating takes up to {needed} of disk for a while, beside min-free ({least}), which is not there: make room"
+    )]
+    NoRoom {
+        /// What it takes.
+        needed: ByteSize,
+        /// What is to stay free.
+        least: ByteSize,
     },
     /// A test made a step fail.
     #[error("a failpoint stopped the step: {0}")]

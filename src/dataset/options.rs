@@ -25,7 +25,7 @@ pub struct Options {
     #[arg(long, env = "SYSTOLE_PARTITIONS", value_name = "N",
           value_parser = clap::value_parser!(Partition).range(1..=MAX_PARTITIONS))]
     pub partitions: Option<Partition>,
-    /// Free disk space below which no new data is claimed
+    /// Free disk space below which no new data is claimed and nothing is consolidated
     #[arg(long, env = "SYSTOLE_MIN_FREE", default_value = "256MiB", value_name = "SIZE")]
     pub min_free: ByteSize,
     /// Longest wait for the lock of a bucket

@@ -124,8 +124,18 @@ impl Prepared {
         &self.record
     }
 
-    /// Moves index and file, the index first and synced, into place.
+    /// Moves index and file, the index first and synced, into place. The index of a file that did not get there goes again: each
+    /// try makes another one, and none is a leftover before an hour.
     pub(super) fn move_into(self, dataset: &Dataset, folder: &Path) -> Result<PublishedName> {
+        let (bucket, name) = (self.bucket, self.name);
+        let moved = self.move_both(dataset, folder);
+        if moved.is_err() {
+            dataset.forget_index(bucket, &name);
+        }
+        moved
+    }
+
+    fn move_both(self, dataset: &Dataset, folder: &Path) -> Result<PublishedName> {
         let staging = dataset.paths().staging_folder(self.bucket);
         let reached = |step| failpoint::reached(step).at("publish in", folder);
         self.index.rename_to(&dataset.paths().staged(self.bucket, Staged::Index(self.name)))?;
@@ -283,7 +293,7 @@ mod tests {
             scratch.fs().allow_all();
             assert_eq!(dataset.list_published(BUCKET).unwrap(), [], "{step}");
             let left = entries_below(&dataset.paths().staging_folder(BUCKET));
-            assert!(left.iter().all(|name| name.starts_with(".index_")), "{step}: {left:?}");
+            assert!(left.is_empty(), "{step}: {left:?}");
         }
         publish(dataset, &rows);
     }

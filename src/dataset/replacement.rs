@@ -25,6 +25,7 @@ pub struct Replacement {
     dataset: Dataset,
     bucket: Bucket,
     folder: PathBuf,
+    added: Vec<PublishedName>,
     /// Rows merged, by the records of the files kept and added.
     merged_rows: u64,
     exchanged: bool,
@@ -52,6 +53,7 @@ impl Replacement {
         }
         self.merged_rows += prepared.record().merged_rows;
         let name = prepared.move_into(&self.dataset, &self.folder)?;
+        self.added.push(name);
         failpoint::reached("consolidate.added").at("add to", &self.folder)?;
         Ok(name)
     }
@@ -104,6 +106,7 @@ impl Drop for Replacement {
         if !self.exchanged {
             // What is left behind is cleaned later.
             let _ = self.dataset.remove_published_folder(&self.folder);
+            self.added.iter().for_each(|name| self.dataset.forget_index(self.bucket, name));
         }
     }
 }
@@ -141,7 +144,7 @@ impl Dataset {
         let folder = self.paths().staged(bucket, Staged::Next(self.new_id()));
         self.fs().create_dir(&folder).at("make the folder", &folder)?;
         failpoint::reached("consolidate.begun").at("make the folder", &folder)?;
-        Ok(Replacement { dataset: self.clone(), bucket, folder, merged_rows: 0, exchanged: false })
+        Ok(Replacement { dataset: self.clone(), bucket, folder, added: Vec::new(), merged_rows: 0, exchanged: false })
     }
 
     /// What exchanges replaced, oldest first.

@@ -50,7 +50,12 @@ pub enum Mood {
     Full,
     /// Every fsync of a file waits until the mood changes.
     Hanging,
+    /// Every fsync of a file takes [`SLOW_SYNC`].
+    Slow,
 }
+
+/// How long a slow disk takes to sync a file.
+pub const SLOW_SYNC: Duration = Duration::from_millis(40);
 
 impl FragileFs {
     pub fn set(&self, mood: Mood) {
@@ -64,6 +69,10 @@ impl FileSystem for FragileFs {
         let mood = *self.changed.wait_while(self.mood.lock().unwrap(), |mood| *mood == Mood::Hanging).unwrap();
         match mood {
             Mood::Full => Err(io::ErrorKind::StorageFull.into()),
+            Mood::Slow => {
+                std::thread::sleep(SLOW_SYNC);
+                RealFs.sync_file(file, path)
+            }
             Mood::Fine | Mood::Hanging => RealFs.sync_file(file, path),
         }
     }

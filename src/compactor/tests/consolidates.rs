@@ -2,10 +2,14 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 
-use super::super::Options;
+use bytesize::ByteSize;
+use tokio_util::sync::CancellationToken;
+
+use super::super::{Options, Silent};
 use super::support::{Crashing, Scene, beats, claim_id, open};
-use crate::dataset::{Bucket, MergedClaim, PublishRecord};
+use crate::dataset::{self, Bucket, Dataset, MergedClaim, PublishRecord, RealFs};
 
 fn options() -> Options {
     Options {
@@ -109,6 +113,51 @@ fn files_that_name_the_same_claim_are_merged_together() {
     let claims = scene.merged_claims();
     assert_eq!(claims.iter().filter(|(claim, _)| *claim == claim_id(7)).count(), 2);
     assert_eq!(scene.published(), [beats("u", 0..200), beats("v", 0..5)].concat());
+}
+
+#[test]
+fn nothing_is_consolidated_where_the_disk_would_be_filled_beyond_min_free() {
+    let scene = scene();
+    let narrow = dataset::Options {
+        data: scene.folder.path().to_owned(),
+        min_free: ByteSize::pib(1),
+        ..dataset::Options::default()
+    };
+    let compactor = scene.compactor_on(Dataset::open(&narrow, Arc::new(RealFs)).unwrap());
+    let summary = compactor.pass(&Silent, &CancellationToken::new()).unwrap();
+    assert_eq!((summary.files_published, summary.files_consolidated), (1, 0), "{summary}");
+    assert!(summary.failed[0].reason.contains("min-free"), "{summary}");
+    assert_eq!(scene.published_paths().len(), 6);
+    assert_eq!(scene.pass().files_consolidated, 5, "with room it goes on");
+    assert_eq!(scene.published().len(), 250);
+}
+
+#[test]
+fn a_file_that_cannot_be_kept_is_noticed_before_the_others_are_merged() {
+    let mut scene = Scene::with(options());
+    let disk = Crashing::never();
+    scene.dataset = open(scene.folder.path(), disk.clone());
+    let compactor = scene.compactor();
+    let pass = || compactor.pass(&Silent, &CancellationToken::new()).unwrap();
+    // Minutes apart, so that no identity has to be looked up in the large file.
+    let rows = |claim: i64| beats("u", claim * 1_000_000..claim * 1_000_000 + if claim == 0 { 200 } else { 10 });
+    for claim in 0..5 {
+        scene.stage(claim, &rows(claim));
+        pass();
+    }
+    // It is known by now, so that nothing reads its footer but what would keep it.
+    let large = scene.published_paths().remove(0);
+    let whole = fs::read(&large).unwrap();
+    fs::write(&large, &whole[..whole.len() - 1]).unwrap();
+    scene.stage(5, &rows(5));
+    assert_eq!(pass().held_back.len(), 1, "five small files are due");
+    disk.steps();
+    assert_eq!(pass().held_back.len(), 1);
+    let written = disk.steps().into_iter().filter(|step| step.starts_with("create_new")).count();
+    assert_eq!(written, 0, "nothing is merged in vain");
+    fs::write(&large, whole).unwrap();
+    assert_eq!(pass().files_consolidated, 5);
+    assert_eq!(scene.published(), (0..6).flat_map(rows).collect::<Vec<_>>());
 }
 
 #[test]

@@ -92,6 +92,12 @@ impl Dataset {
         Ok((header, index.bytes_read()))
     }
 
+    /// Removes the index of a file that was not published after all, as far as that goes: it is no more than a leftover, and
+    /// where the file was published without anybody knowing it is built anew.
+    pub(super) fn forget_index(&self, bucket: Bucket, name: &PublishedName) {
+        let _ = self.fs().remove_file(&self.paths().staged(bucket, Staged::Index(*name)));
+    }
+
     /// Builds an index anew from its published file and opens it.
     fn rebuild_index(&self, bucket: Bucket, name: &PublishedName, reason: &str) -> Result<IndexFile> {
         tracing::warn!(%bucket, file = %name, reason, "building an identity index anew");
