@@ -1,5 +1,6 @@
 //! Asking for heartbeats: what is refused and how, what an answer looks like, and how one ends that cannot be finished.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use systole::heartbeat::{DatasetId, Frame, HeartbeatRef, Partition};
 use systole::token::{Scope, Token, Users};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
 
 use crate::harness::{Answer, Edge, PATIENCE, open_gate, send};
 use crate::nothing;
@@ -26,6 +28,8 @@ pub struct Lying {
     frames: Vec<Bytes>,
     /// How often they may be looked through until the buffer is out of reach.
     looks: AtomicUsize,
+    /// It never answers then.
+    hangs: bool,
 }
 
 impl Lying {
@@ -42,7 +46,13 @@ impl Lying {
         };
         let rows: Vec<HeartbeatRef<'_>> = (0..rows).map(row).collect();
         let frames = rows.chunks(200).map(|rows| Frame::encode(rows.iter().copied()).unwrap().bytes().clone());
-        Arc::new(Self { frames: frames.collect(), looks: AtomicUsize::new(looks) })
+        Arc::new(Self { frames: frames.collect(), looks: AtomicUsize::new(looks), hangs: false })
+    }
+
+    /// One that never answers, instead of being out of reach.
+    fn hanging(rows: i64, length: usize, looks: usize) -> Arc<Self> {
+        let lying = Self::of(rows, length, looks);
+        Arc::new(Self { frames: lying.frames.clone(), looks: AtomicUsize::new(looks), hangs: true })
     }
 }
 
@@ -65,6 +75,9 @@ impl Reach for Lying {
 impl Frames for Lying {
     async fn frames(&self, _: Partition, _: Option<FrameMark>) -> buffer::Result<FramePage> {
         let left = self.looks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |looks| looks.checked_sub(1));
+        if self.hangs && left.is_err() {
+            pending::<()>().await;
+        }
         left.map_err(|_| buffer::Error::Unreachable { reason: "told to".into() })?;
         Ok(FramePage { frames: self.frames.clone(), next: None })
     }
@@ -316,6 +329,31 @@ async fn more_reads_than_there_are_places_for_are_put_off_until_one_ends() {
     assert_eq!(send(get(&edge, PATH, "*/*")).await.status, 200);
     drop(takers);
     edge.stop().await;
+}
+
+/// Until so many places are taken. What has come for `client` is taken, so that nothing but its end is left to be noticed.
+async fn await_in_flight(edge: &Edge, count: f64, client: &mut TcpStream) {
+    let began = Instant::now();
+    let mut piece = vec![0; 64 << 10];
+    while edge.metric("systole_http_reads_in_flight") != Some(count) {
+        assert!(began.elapsed() < PATIENCE, "there are not {count} places taken");
+        let _ = timeout(Duration::from_millis(50), client.read(&mut piece)).await;
+    }
+}
+
+/// Before anything was sent, and between two pieces.
+#[tokio::test]
+async fn a_search_ends_when_its_client_leaves() {
+    for (accept, looks) in [("application/json", 0), ("application/x-ndjson", 1)] {
+        let edge = edge(Lying::hanging(1500, LONG, looks)).await;
+        let mut client = TcpStream::connect(edge.address).await.unwrap();
+        let head = format!("GET {PATH} HTTP/1.1\r\nhost: x\r\naccept: {accept}\r\n\r\n");
+        client.write_all(head.as_bytes()).await.unwrap();
+        await_in_flight(&edge, 1.0, &mut client).await;
+        client.shutdown().await.unwrap();
+        await_in_flight(&edge, 0.0, &mut client).await;
+        edge.stop().await;
+    }
 }
 
 #[tokio::test]
