@@ -7,8 +7,12 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use prometheus::Registry;
 use systole::buffer::{self, Durability, FrameMark, FramePage, Frames, Reach, Registration};
+use systole::dataset::{self, Awaited, Dataset, RealFs};
 use systole::heartbeat::{DatasetId, Frame, HeartbeatRef, Partition};
+use systole::http::Services;
+use systole::query::{self, Reading};
 use systole::token::{Scope, Token, Users};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -83,6 +87,40 @@ impl Frames for Lying {
     }
 }
 
+/// The same, while the dataset comes to be seen: when it is looked through for the second time.
+#[derive(Debug)]
+struct Arriving {
+    lying: Arc<Lying>,
+    looks: AtomicUsize,
+    dataset: Dataset,
+    awaited: Awaited,
+}
+
+#[async_trait]
+impl Reach for Arriving {
+    async fn durability(&self) -> buffer::Result<Durability> {
+        self.lying.durability().await
+    }
+
+    async fn ping(&self) -> buffer::Result<()> {
+        self.lying.ping().await
+    }
+
+    async fn registration(&self) -> buffer::Result<Option<Registration>> {
+        self.lying.registration().await
+    }
+}
+
+#[async_trait]
+impl Frames for Arriving {
+    async fn frames(&self, partition: Partition, from: Option<FrameMark>) -> buffer::Result<FramePage> {
+        if self.looks.fetch_add(1, Ordering::Relaxed) == 1 {
+            self.awaited.arrived(self.dataset.clone());
+        }
+        self.lying.frames(partition, from).await
+    }
+}
+
 async fn edge(lying: Arc<Lying>) -> Edge {
     Edge::before(lying, |_| {}).await
 }
@@ -118,6 +156,27 @@ async fn an_answer_of_json_is_a_page_that_leads_to_the_next() {
         assert_eq!(answer.header("link"), format!("<{path}>; rel=\"next\""));
     }
     assert_eq!(sizes, [1000, 1000, 500]);
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_covers_no_files_that_come_to_be_seen_while_it_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = dataset::Options { data: folder.path().join("data"), partitions: Some(1), ..Default::default() };
+    let dataset = Dataset::open_or_create(&options, Arc::new(RealFs)).unwrap();
+    let awaited = Awaited::default();
+    // More than is kept of the buffer at a time, so it is looked through again.
+    let (lying, looks) = (Lying::of(1000, LONG, usize::MAX), AtomicUsize::new(0));
+    let arriving = Arc::new(Arriving { lying, looks, dataset, awaited: awaited.clone() });
+    let metrics = query::Metrics::register(&Registry::new()).unwrap();
+    let reading = Reading::new(arriving.clone(), awaited, &query::Options::default(), metrics);
+    let services = Services { reading, ..nothing::services() };
+    let edge = Edge::whole(open_gate(), services, |_, _| {}).await;
+    for covers in ["buffer", "all"] {
+        let answer = send(get(&edge, &format!("{PATH}?limit=1000"), "*/*")).await;
+        assert!(answer.status == 200 && arriving.looks.load(Ordering::Relaxed) > 1);
+        assert_eq!((answer.header("systole-covers"), answer.json["covers"].as_str()), (covers, Some(covers)));
+    }
     edge.stop().await;
 }
 

@@ -103,7 +103,9 @@ async fn answer(request: &HttpRequest, edge: &Edge, reading: &Reading, reads: &R
     let place = reads.place(reader).await?;
     let admission = edge.gate.admission(request, Scope::Read);
 
-    let mut response = head(format, reading);
+    // Once: files that come to be seen later are in no part of the answer, or in some of it.
+    let coverage = reading.coverage();
+    let mut response = head(format, coverage);
     if let Some(rate) = RateFields::of(standing, &edge.limits) {
         rate.insert(&mut response);
     }
@@ -125,7 +127,7 @@ async fn answer(request: &HttpRequest, edge: &Edge, reading: &Reading, reads: &R
     if let Some(next) = paged.next.as_deref().and_then(|next| link(&asked, next)) {
         response.insert_header((LINK, next));
     }
-    let bytes = if format == Format::Json { framed(paged, reading.coverage()) } else { paged.rows };
+    let bytes = if format == Format::Json { framed(paged, coverage) } else { paged.rows };
     Ok(response.body(stream::whole(bytes, Leaving::new(place, admission, request))))
 }
 
@@ -159,7 +161,7 @@ impl Paging {
     }
 }
 
-fn head(format: Format, reading: &Reading) -> HttpResponseBuilder {
+fn head(format: Format, coverage: Coverage) -> HttpResponseBuilder {
     let content_type = match format {
         Format::Csv => "text/csv; charset=utf-8; header=present",
         other => other.media_type(),
@@ -168,7 +170,7 @@ fn head(format: Format, reading: &Reading) -> HttpResponseBuilder {
     response
         .insert_header((CONTENT_TYPE, content_type))
         .insert_header((CACHE_CONTROL, "no-store"))
-        .insert_header((SYSTOLE_COVERS, covers(reading.coverage())));
+        .insert_header((SYSTOLE_COVERS, covers(coverage)));
     response
 }
 
