@@ -95,7 +95,8 @@ fn a_redis_at_its_maxmemory_under_load_refuses_pushes_and_drains_and_accepts_aga
     fleet.stop_batchers();
     let bound = used() + 500_000;
     assert_eq!(world.redis().cli(&["CONFIG", "SET", "maxmemory", &bound.to_string()]), "OK");
-    let full = fleet.serve.await_status("/health/ready", 503, SOON);
+    // Once the producers have filled it.
+    let full = fleet.serve.await_status("/health/ready", 503, 4 * SOON);
     assert!(full.text.contains("maxmemory"), "{}", full.text);
     let kept = producers.kept();
     let acked = world.held("acked");

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::support::{Beats, Buffer, Client, Collector, Metrics, SOON, World, process};
+use crate::support::{Beats, Buffer, Client, Collector, Metrics, SOON, World, process, wait};
 use crate::wire::{Answer, Wire};
 
 /// What the process may take at its peak, in MiB: what is promised of the binary that people run, though one built for
@@ -120,7 +120,8 @@ impl<'w> Siege<'w> {
         assert!(served.kept > 0, "{what}: the neighbour had no turn");
         assert!(peak <= MOST_MIB, "{what}: {peak} MiB of memory, {MOST_MIB} allowed");
         self.world.await_published(2 * SOON);
-        assert_eq!(self.metric("systole_http_byte_budget_used_bytes"), 0.0, "{what}: bytes are still reserved");
+        let is_free = || self.metric("systole_http_byte_budget_used_bytes") == 0.0;
+        wait::until(&format!("all bytes to be free after {what}"), SOON, is_free);
         self.collector.stop();
         self.world.audit();
     }
