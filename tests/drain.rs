@@ -155,7 +155,7 @@ fn what_cannot_be_moved_is_said_in_one_line_and_left_as_it_was() {
     // None of that has touched it.
     let up = outgrown.world.up().failpoints("fragment.created=error").start();
     up.await_status("/health/ready", 200, SOON);
-    refused(outgrown.drain(), 2, &["in use by process", &up.pid().to_string()]);
+    refused(outgrown.drain(), 3, &["in use by process", &up.pid().to_string()]);
     up.stop();
 
     outgrown.world.redis().cli(&["CONFIG", "SET", "maxmemory", "1"]);

@@ -95,6 +95,20 @@ fn a_command_whose_reader_stands_still_ends_when_it_is_told_to() {
     }
 }
 
+/// By 3 whatever keeps services running (systemd, say) starts it again; 2 is a wrong setting, after which it would stay away.
+#[test]
+fn an_up_that_is_started_while_a_read_has_the_buffer_is_to_be_started_again() {
+    let (world, folder) = (world(), tempfile::tempdir().unwrap());
+    let pipe = pipe(folder.path());
+    let mut reading = read(&world, Some(&pipe)).spawn();
+    let reader = File::open(&pipe).unwrap();
+    wait::until("the pipe is full", SOON, || ioctl_fionread(&reader).unwrap() >= PIPE);
+    world.up().refused(3, &[&format!("in use by process {}", reading.pid())]);
+    reading.interrupt();
+    reading.wait_exit(SOON);
+    world.up().start().stop();
+}
+
 #[test]
 fn a_command_that_waits_for_the_reader_of_a_pipe_ends_when_it_is_told_to() {
     let (world, folder) = (world(), tempfile::tempdir().unwrap());

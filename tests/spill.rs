@@ -494,7 +494,7 @@ fn a_new_spill_takes_nothing_before_redis_was_seen_once() {
 fn two_serves_on_one_spill_are_refused_in_one_line() {
     let world = World::on(Buffer::Redis);
     let (first, _batch) = serve_and_batch(&world);
-    serve(&world).refused(2, &["spill-dir", &format!("process {}:", first.pid())]);
+    serve(&world).refused(3, &["spill-dir", &format!("process {}:", first.pid())]);
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn a_second_one_on_the_same_folder_is_told_who_was_first() {
     let world = World::on(Buffer::Embedded);
     let collector = world.collector().start();
     let first = format!("process {}", collector.door().pid());
-    world.up().refused(2, &[&first, "in use"]);
+    world.up().refused(3, &[&first, "in use"]);
     // Which harms the first in nothing.
     collector.client().must_keep(&Beats::new(10, 1).take(20));
     world.await_published(SOON);

@@ -162,8 +162,8 @@ fn an_up_that_hangs_or_has_no_socket_is_said_in_one_line() {
     up.cont();
     machine.world.audit();
     std::fs::remove_file(machine.socket()).unwrap();
-    machine.look(&["audit"]).refused(2, &["in use by process", &up.pid().to_string()]);
-    machine.look(&["adopt"]).refused(2, &["in use by process", &up.pid().to_string()]);
+    machine.look(&["audit"]).refused(3, &["in use by process", &up.pid().to_string()]);
+    machine.look(&["adopt"]).refused(3, &["in use by process", &up.pid().to_string()]);
     up.stop();
 }
 

@@ -82,7 +82,10 @@ fn time_at(text: &str, now: Timestamp) -> Result<i64, String> {
         let midnight = date.to_zoned(TimeZone::UTC).map_err(|error| error.to_string())?;
         return Ok(midnight.timestamp().as_millisecond());
     }
-    if let Ok(age) = humantime::parse_duration(text) {
+    // The library takes `0` for an age without a unit, and a reading from the begin would be one from now.
+    if text != "0"
+        && let Ok(age) = humantime::parse_duration(text)
+    {
         let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
         return Ok(now.as_millisecond().saturating_sub(age));
     }
@@ -107,7 +110,7 @@ mod tests {
         ] {
             assert_eq!(time_at(text, now), Ok(ms(expected)), "{text}");
         }
-        for text in ["", "yesterday", "1795336200", "2026-13-01", "20261122", "2026-11-22T08:30:00"] {
+        for text in ["", "0", "yesterday", "1795336200", "2026-13-01", "20261122", "2026-11-22T08:30:00"] {
             assert!(time_at(text, now).is_err(), "{text}");
         }
     }

@@ -153,6 +153,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Guarded<T> {
             let before = into.filled().len();
             ready!(self.fill(context, into, MAX_AHEAD_BYTES))?;
             if into.filled().len() == before {
+                self.pulse.close();
                 return Poll::Ready(Ok(()));
             }
             self.ahead.extend_from_slice(&into.filled()[before..]);

@@ -1,10 +1,16 @@
-//! What the handlers of a connection tell the stream below them: the framework stands between, and tells neither.
+//! What the handlers of a connection and the stream below them tell each other: the framework stands between, and tells neither.
 
 use std::cell::{Cell, RefCell};
+use std::future::{pending, poll_fn};
 use std::rc::Rc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use actix_web::HttpRequest;
+
+/// How long work goes on for a client that has closed its side, with nothing to send. Few close only their half; all others
+/// have left, which would not come to light before something is sent.
+const ABANDONED_AFTER: Duration = Duration::from_secs(5);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -19,6 +25,10 @@ pub(super) struct Pulse {
     streams: Cell<bool>,
     /// Who would read on as soon as any of this changes.
     waiting: RefCell<Option<Waker>>,
+    /// The client has closed its side.
+    closed: Cell<bool>,
+    /// Who works for the client, and would know of that.
+    working: RefCell<Option<Waker>>,
 }
 
 impl Pulse {
@@ -61,10 +71,40 @@ impl Pulse {
         }
     }
 
+    /// The client has closed its side: nothing more comes.
+    pub(super) fn close(&self) {
+        self.closed.set(true);
+        if let Some(waker) = self.working.take() {
+            waker.wake();
+        }
+    }
+
+    fn poll_closed(&self, context: &Context<'_>) -> Poll<()> {
+        if self.closed.get() {
+            return Poll::Ready(());
+        }
+        self.working.replace(Some(context.waker().clone()));
+        Poll::Pending
+    }
+
     fn reads_body(&self, yes: bool) {
         self.body.set(yes);
         self.wake();
     }
+}
+
+/// Waits until it is not worth while to work for the client of this request any more: it has closed its side, and nothing was
+/// ready to be sent for long.
+pub(super) async fn abandoned(request: &HttpRequest) {
+    abandoned_on(request.conn_data::<Rc<Pulse>>()).await;
+}
+
+async fn abandoned_on(pulse: Option<&Rc<Pulse>>) {
+    match pulse {
+        Some(pulse) => poll_fn(|context| pulse.poll_closed(context)).await,
+        None => pending().await,
+    }
+    tokio::time::sleep(ABANDONED_AFTER).await;
 }
 
 /// A body that is read, until this goes.
@@ -108,6 +148,11 @@ impl Streaming {
             pulse.streams.set(true);
         }
         Self(pulse)
+    }
+
+    /// As [`abandoned`].
+    pub(super) async fn abandoned(&self) {
+        abandoned_on(self.0.as_ref()).await;
     }
 }
 

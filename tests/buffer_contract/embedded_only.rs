@@ -52,7 +52,7 @@ fn resident_kib() -> u64 {
 async fn a_second_process_is_told_who_has_the_directory() {
     let embedded = Embedded::start();
     let error = EmbeddedBuffer::open(embedded.dir.path(), &Options::default(), &own_options()).unwrap_err();
-    assert!(matches!(error, Error::Unsafe { .. }), "{error:?}");
+    assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
     assert!(error.to_string().contains(&format!("process {}:", std::process::id())), "{error}");
     let dir = embedded.dir.path().to_owned();
     drop(embedded.buffer);

@@ -182,6 +182,30 @@ async fn an_erased_redis_and_another_one_are_errors_in_the_middle_of_a_walk() {
     assert!(matches!(frames.frames(0, from).await, Err(Error::ForeignDataset { .. })));
 }
 
+/// Small frames, and behind them large ones: no more of those is copied than a page has room for, or little more.
+#[tokio::test]
+async fn a_page_takes_little_memory_of_redis_whatever_lies_behind_it() {
+    let backend = crate::backend::Redis::start();
+    let buffer = registered(&backend, AMPLE).await;
+    for tag in 0..60 {
+        push(&*buffer, 0, &bulky(tag, "ada", 280, 3_600)).await.unwrap();
+    }
+    for tag in 100..120 {
+        push(&*buffer, 0, &frame(tag, 1)).await.unwrap();
+    }
+    let memory = |which: &str| -> u64 {
+        let info = backend.server.cli(&["INFO", "memory"]);
+        let line = info.lines().find_map(|line| line.strip_prefix(which)).unwrap();
+        line.trim().parse().unwrap()
+    };
+    let before = memory("used_memory:");
+    assert!(before > 50 << 20, "{before}");
+    let page = Backend::frames(&backend).frames(0, None).await.unwrap();
+    assert_eq!(page.frames.len(), 22, "the small ones, and as many large ones as reach the bound");
+    let grown = memory("used_memory_peak:") - before;
+    assert!(grown < 24 << 20, "{grown} bytes more for a page of 1 MiB");
+}
+
 /// A server that was in charge may answer on a connection from before: what it has need not be all that was acknowledged.
 #[tokio::test]
 async fn a_replica_is_not_asked_what_there_is() {

@@ -1,16 +1,22 @@
 //! Asking for heartbeats: what is refused and how, what an answer looks like, and how one ends that cannot be finished.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use prometheus::Registry;
 use systole::buffer::{self, Durability, FrameMark, FramePage, Frames, Reach, Registration};
+use systole::dataset::{self, Awaited, Dataset, RealFs};
 use systole::heartbeat::{DatasetId, Frame, HeartbeatRef, Partition};
+use systole::http::Services;
+use systole::query::{self, Reading};
 use systole::token::{Scope, Token, Users};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
 
 use crate::harness::{Answer, Edge, PATIENCE, open_gate, send};
 use crate::nothing;
@@ -26,6 +32,8 @@ pub struct Lying {
     frames: Vec<Bytes>,
     /// How often they may be looked through until the buffer is out of reach.
     looks: AtomicUsize,
+    /// It never answers then.
+    hangs: bool,
 }
 
 impl Lying {
@@ -42,7 +50,13 @@ impl Lying {
         };
         let rows: Vec<HeartbeatRef<'_>> = (0..rows).map(row).collect();
         let frames = rows.chunks(200).map(|rows| Frame::encode(rows.iter().copied()).unwrap().bytes().clone());
-        Arc::new(Self { frames: frames.collect(), looks: AtomicUsize::new(looks) })
+        Arc::new(Self { frames: frames.collect(), looks: AtomicUsize::new(looks), hangs: false })
+    }
+
+    /// One that never answers, instead of being out of reach.
+    fn hanging(rows: i64, length: usize, looks: usize) -> Arc<Self> {
+        let lying = Self::of(rows, length, looks);
+        Arc::new(Self { frames: lying.frames.clone(), looks: AtomicUsize::new(looks), hangs: true })
     }
 }
 
@@ -65,8 +79,45 @@ impl Reach for Lying {
 impl Frames for Lying {
     async fn frames(&self, _: Partition, _: Option<FrameMark>) -> buffer::Result<FramePage> {
         let left = self.looks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |looks| looks.checked_sub(1));
+        if self.hangs && left.is_err() {
+            pending::<()>().await;
+        }
         left.map_err(|_| buffer::Error::Unreachable { reason: "told to".into() })?;
         Ok(FramePage { frames: self.frames.clone(), next: None })
+    }
+}
+
+/// The same, while the dataset comes to be seen: when it is looked through for the second time.
+#[derive(Debug)]
+struct Arriving {
+    lying: Arc<Lying>,
+    looks: AtomicUsize,
+    dataset: Dataset,
+    awaited: Awaited,
+}
+
+#[async_trait]
+impl Reach for Arriving {
+    async fn durability(&self) -> buffer::Result<Durability> {
+        self.lying.durability().await
+    }
+
+    async fn ping(&self) -> buffer::Result<()> {
+        self.lying.ping().await
+    }
+
+    async fn registration(&self) -> buffer::Result<Option<Registration>> {
+        self.lying.registration().await
+    }
+}
+
+#[async_trait]
+impl Frames for Arriving {
+    async fn frames(&self, partition: Partition, from: Option<FrameMark>) -> buffer::Result<FramePage> {
+        if self.looks.fetch_add(1, Ordering::Relaxed) == 1 {
+            self.awaited.arrived(self.dataset.clone());
+        }
+        self.lying.frames(partition, from).await
     }
 }
 
@@ -105,6 +156,27 @@ async fn an_answer_of_json_is_a_page_that_leads_to_the_next() {
         assert_eq!(answer.header("link"), format!("<{path}>; rel=\"next\""));
     }
     assert_eq!(sizes, [1000, 1000, 500]);
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_covers_no_files_that_come_to_be_seen_while_it_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = dataset::Options { data: folder.path().join("data"), partitions: Some(1), ..Default::default() };
+    let dataset = Dataset::open_or_create(&options, Arc::new(RealFs)).unwrap();
+    let awaited = Awaited::default();
+    // More than is kept of the buffer at a time, so it is looked through again.
+    let (lying, looks) = (Lying::of(1000, LONG, usize::MAX), AtomicUsize::new(0));
+    let arriving = Arc::new(Arriving { lying, looks, dataset, awaited: awaited.clone() });
+    let metrics = query::Metrics::register(&Registry::new()).unwrap();
+    let reading = Reading::new(arriving.clone(), awaited, &query::Options::default(), metrics);
+    let services = Services { reading, ..nothing::services() };
+    let edge = Edge::whole(open_gate(), services, |_, _| {}).await;
+    for covers in ["buffer", "all"] {
+        let answer = send(get(&edge, &format!("{PATH}?limit=1000"), "*/*")).await;
+        assert!(answer.status == 200 && arriving.looks.load(Ordering::Relaxed) > 1);
+        assert_eq!((answer.header("systole-covers"), answer.json["covers"].as_str()), (covers, Some(covers)));
+    }
     edge.stop().await;
 }
 
@@ -316,6 +388,31 @@ async fn more_reads_than_there_are_places_for_are_put_off_until_one_ends() {
     assert_eq!(send(get(&edge, PATH, "*/*")).await.status, 200);
     drop(takers);
     edge.stop().await;
+}
+
+/// Until so many places are taken. What has come for `client` is taken, so that nothing but its end is left to be noticed.
+async fn await_in_flight(edge: &Edge, count: f64, client: &mut TcpStream) {
+    let began = Instant::now();
+    let mut piece = vec![0; 64 << 10];
+    while edge.metric("systole_http_reads_in_flight") != Some(count) {
+        assert!(began.elapsed() < PATIENCE, "there are not {count} places taken");
+        let _ = timeout(Duration::from_millis(50), client.read(&mut piece)).await;
+    }
+}
+
+/// Before anything was sent, and between two pieces.
+#[tokio::test]
+async fn a_search_ends_when_its_client_leaves() {
+    for (accept, looks) in [("application/json", 0), ("application/x-ndjson", 1)] {
+        let edge = edge(Lying::hanging(1500, LONG, looks)).await;
+        let mut client = TcpStream::connect(edge.address).await.unwrap();
+        let head = format!("GET {PATH} HTTP/1.1\r\nhost: x\r\naccept: {accept}\r\n\r\n");
+        client.write_all(head.as_bytes()).await.unwrap();
+        await_in_flight(&edge, 1.0, &mut client).await;
+        client.shutdown().await.unwrap();
+        await_in_flight(&edge, 0.0, &mut client).await;
+        edge.stop().await;
+    }
 }
 
 #[tokio::test]

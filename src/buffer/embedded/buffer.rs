@@ -47,8 +47,8 @@ impl EmbeddedBuffer {
     /// dropping the last handle.
     ///
     /// # Errors
-    /// [`Error::Unsafe`] when another process has the directory, naming its id, or when it has another format;
-    /// [`Error::Unreachable`] when the disk fails; [`Error::Corrupt`] when it holds what this version does not write;
+    /// [`Error::Unreachable`] when another process has the directory, naming its id, or when the disk fails;
+    /// [`Error::Unsafe`] when it has another format; [`Error::Corrupt`] when it holds what this version does not write;
     /// [`Error::BeingMoved`] when that has begun.
     pub fn open(dir: &Path, options: &BufferOptions, own: &Options) -> Result<Self> {
         let opened = Self::open_to_move(dir, options, own)?;

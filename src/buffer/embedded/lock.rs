@@ -26,7 +26,7 @@ impl DirectoryLock {
     /// Takes the directory, making it if need be.
     ///
     /// # Errors
-    /// [`Error::Unsafe`] that names the process which holds it; [`Error::Unreachable`] when the disk fails.
+    /// [`Error::Unreachable`] that names the process which holds it, or when the disk fails.
     pub(super) fn take(dir: &Path) -> Result<Self> {
         let failed = |what: &str, error: io::Error| Error::Unreachable {
             reason: format!("cannot {what} the buffer's directory {}: {error}", dir.display()),
@@ -44,7 +44,9 @@ impl DirectoryLock {
             if error.kind() != fs2::lock_contended_error().kind() {
                 return Err(failed("lock", error));
             }
-            return Err(Error::Unsafe { advice: in_use(dir, &mut file) });
+            // Not `Unsafe`: a command that looks has it for a while only, and an `up` that is started meanwhile must be started
+            // again, which a supervisor leaves alone after a wrong setting.
+            return Err(Error::Unreachable { reason: in_use(dir, &mut file) });
         }
         write_pid(&mut file).map_err(|error| failed("lock", error))?;
         let found = file.metadata().map_err(|error| failed("lock", error))?;
@@ -84,7 +86,7 @@ fn in_use(dir: &Path, file: &mut File) -> String {
     // The holder writes its number right after taking the lock, so it may not stand there yet.
     let _ = file.take(20).read_to_string(&mut pid);
     let by = if pid.trim().is_empty() { "another process".to_owned() } else { format!("process {}", pid.trim()) };
-    format!("the buffer in {} is in use by {by}: stop that one first, or choose another directory", dir.display())
+    format!("{} is in use by {by}: stop that one first, or choose another directory", dir.display())
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::RedisBuffer;
 use super::script;
 use crate::heartbeat::Partition;
 
-/// Frames in a page at most: a thousand hold Redis up for about a millisecond.
+/// Frames in a page at most: a thousand hold Redis up for some milliseconds at most.
 const PAGE_FRAMES: u32 = 1_000;
 /// Bytes at which a page ends at the latest.
 const PAGE_BYTES: u32 = 1 << 20;

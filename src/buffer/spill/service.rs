@@ -36,7 +36,8 @@ const RETRY_MOST: Duration = Duration::from_secs(10);
 /// Opens the spill in `dir` and looks at Redis once, so that the first heartbeat already goes the right way.
 ///
 /// # Errors
-/// [`Error::Unsafe`] when another process has the directory, or when it is the spill of another dataset; what the disk says.
+/// [`Error::Unreachable`] when another process has the directory; [`Error::Unsafe`] when it is the spill of another dataset; what
+/// the disk says.
 pub async fn start(
     dir: PathBuf,
     redis: &Arc<RedisBuffer>,

@@ -31,7 +31,7 @@ impl Store {
     /// Opens the directory, making it if need be.
     ///
     /// # Errors
-    /// [`Error::Unsafe`] when another process has it, naming its id; else as [`EmbeddedBuffer::open`].
+    /// As [`EmbeddedBuffer::open`].
     pub(super) async fn open(dir: &Path, max_bytes: ByteSize, common: &Common) -> Result<Self> {
         // The bound is one for all, so the partitions get none of their own. Devices are seen when Redis takes the frames.
         let unbounded = Common {

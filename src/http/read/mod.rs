@@ -3,7 +3,8 @@
 //! Constraints: with `limit`, and for JSON always, the answer is one page, made before its head is sent. Else it is the whole
 //! range as a stream in bounded memory. HTTP/1.0 has no chunks, by which the end of a stream is told from its breaking off: there
 //! the whole range is a page as well, and refused if it is more than that. Few answers are under way at once (`places`), and one
-//! that finds no place soon is 503. It goes on for no longer than its token is one. Encoding runs on threads that give way to
+//! that finds no place soon is 503. It goes on for no longer than its token is one, and than its client stays: a search through
+//! years may find nothing to send for long, and its place is wanted. Encoding runs on threads that give way to
 //! those that serve connections.
 
 mod page;
@@ -27,6 +28,7 @@ use super::answer::RateFields;
 use super::auth::Refusal;
 use super::ingest::Edge;
 use super::problem::{Kind, Problem};
+use super::pulse;
 use super::services::Services;
 use crate::query::output::{ExportError, Format};
 use crate::query::{self, Coverage, Reading};
@@ -50,6 +52,9 @@ enum Fault {
     /// Whoever reads it was let in, and would not be now.
     #[error("its token was revoked or has expired, or one is needed now")]
     TurnedAway(Refusal),
+    /// Whoever asked has left, as it seems.
+    #[error("its client has closed the connection, or one side of it")]
+    Abandoned,
 }
 
 impl From<Fault> for Problem {
@@ -57,6 +62,10 @@ impl From<Fault> for Problem {
         match fault {
             Fault::Unread(error) => Self::unread(error),
             Fault::TurnedAway(refusal) => refusal.into(),
+            Fault::Abandoned => {
+                let detail = "The client has closed its side of the connection, and the answer takes long.";
+                Self::new(Kind::Overloaded, detail).with_cause(fault)
+            }
             Fault::Unwritten(_) => {
                 Self::new(Kind::Internal, "The heartbeats cannot be written in this format.").with_cause(fault)
             }
@@ -71,7 +80,12 @@ pub(super) async fn get(
     services: web::Data<Services>,
     reads: web::Data<Reads>,
 ) -> HttpResponse {
-    match answer(&request, &edge, &services.reading, &reads).await {
+    let answered = tokio::select! {
+        biased;
+        answered = answer(&request, &edge, &services.reading, &reads) => answered,
+        () = pulse::abandoned(&request) => Err(Fault::Abandoned.into()),
+    };
+    match answered {
         Ok(response) => response,
         Err(problem) => problem.respond(&request),
     }
@@ -89,7 +103,9 @@ async fn answer(request: &HttpRequest, edge: &Edge, reading: &Reading, reads: &R
     let place = reads.place(reader).await?;
     let admission = edge.gate.admission(request, Scope::Read);
 
-    let mut response = head(format, reading);
+    // Once: files that come to be seen later are in no part of the answer, or in some of it.
+    let coverage = reading.coverage();
+    let mut response = head(format, coverage);
     if let Some(rate) = RateFields::of(standing, &edge.limits) {
         rate.insert(&mut response);
     }
@@ -111,7 +127,7 @@ async fn answer(request: &HttpRequest, edge: &Edge, reading: &Reading, reads: &R
     if let Some(next) = paged.next.as_deref().and_then(|next| link(&asked, next)) {
         response.insert_header((LINK, next));
     }
-    let bytes = if format == Format::Json { framed(paged, reading.coverage()) } else { paged.rows };
+    let bytes = if format == Format::Json { framed(paged, coverage) } else { paged.rows };
     Ok(response.body(stream::whole(bytes, Leaving::new(place, admission, request))))
 }
 
@@ -145,7 +161,7 @@ impl Paging {
     }
 }
 
-fn head(format: Format, reading: &Reading) -> HttpResponseBuilder {
+fn head(format: Format, coverage: Coverage) -> HttpResponseBuilder {
     let content_type = match format {
         Format::Csv => "text/csv; charset=utf-8; header=present",
         other => other.media_type(),
@@ -154,7 +170,7 @@ fn head(format: Format, reading: &Reading) -> HttpResponseBuilder {
     response
         .insert_header((CONTENT_TYPE, content_type))
         .insert_header((CACHE_CONTROL, "no-store"))
-        .insert_header((SYSTOLE_COVERS, covers(reading.coverage())));
+        .insert_header((SYSTOLE_COVERS, covers(coverage)));
     response
 }
 

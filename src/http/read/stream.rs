@@ -33,7 +33,7 @@ const ROWS: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Leaving {
     _place: Place,
-    _streaming: Streaming,
+    streaming: Streaming,
     admission: Admission,
     /// A piece has gone: what is short has been judged once and goes as a whole.
     has_begun: bool,
@@ -44,7 +44,7 @@ impl Leaving {
     pub(super) fn new(place: Place, admission: Admission, request: &HttpRequest) -> Self {
         Self {
             _place: place,
-            _streaming: Streaming::of(request),
+            streaming: Streaming::of(request),
             admission,
             has_begun: false,
             report: Report::of(request),
@@ -128,7 +128,12 @@ impl Walk {
 
     fn pieces(self, leaving: Leaving) -> impl Stream<Item = io::Result<Bytes>> {
         try_unfold((self, leaving), |(mut walk, mut leaving)| async move {
-            let piece = leaving.let_go(walk.next().await)?;
+            let next = tokio::select! {
+                biased;
+                next = walk.next() => next,
+                () = leaving.streaming.abandoned() => Err(Fault::Abandoned),
+            };
+            let piece = leaving.let_go(next)?;
             Ok(piece.map(|piece| (piece, (walk, leaving))))
         })
     }

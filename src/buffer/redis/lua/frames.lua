@@ -23,9 +23,10 @@ local frames, bytes = {}, 0
 while list < 2 and #frames < most_frames and bytes < most_bytes do
   local key = KEYS[list + 2]
   left = math.min(left, redis.call('LLEN', key))
-  -- As many as fit, if they are like those before them: to find a place in a long list takes longer than to read on.
-  local some = #frames == 0 and 8 or math.floor((most_bytes - bytes) * #frames / math.max(bytes, 1)) + 1
-  some = math.min(some, 64, most_frames - #frames, left)
+  -- As many as fit, if they are like those before them: to find a place in a long list takes longer than to read on. But
+  -- few, since each of them may have a MiB all the same, and is copied whether it is taken or not.
+  local some = #frames == 0 and 1 or math.floor((most_bytes - bytes) * #frames / math.max(bytes, 1)) + 1
+  some = math.min(some, 8, most_frames - #frames, left)
   local found = some > 0 and redis.call('LRANGE', key, left - some, left - 1) or {}
   for at = #found, 1, -1 do
     if bytes >= most_bytes then break end
