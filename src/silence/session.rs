@@ -212,11 +212,12 @@ impl Session {
         found
     }
 
-    /// The event that ends a silence, if the device beats again.
+    /// The event that ends a silence, if the device beats again. That it is not silent any more by a longer `after`, or by a
+    /// clock that was set back, is no beat.
     pub(super) fn ended(&self, raised: &Raised, rules: &Rules, last_seen: i64) -> Option<Event> {
         let rule = rules.rules.get(rules.find(&raised.rule)?)?;
-        let silent = is_silent(last_seen, rule.after_ms(), self.looked);
-        (!silent).then(|| Event::beating(raised, EventId::new(), last_seen, self.looked))
+        let beats = last_seen > raised.last_seen && !is_silent(last_seen, rule.after_ms(), self.looked);
+        beats.then(|| Event::beating(raised, EventId::new(), last_seen, self.looked))
     }
 }
 
@@ -262,6 +263,21 @@ mod tests {
 
     fn behind(at: i64) -> i64 {
         if (20_000..70_000).contains(&at) { BEHIND } else { 0 }
+    }
+
+    #[test]
+    fn only_a_beat_ends_a_silence() {
+        let rules = rules();
+        let mut session = Session::begin(&rules, vec![0], 1, 0, Some(0), None);
+        let (rule, user_id, device_id) = (rules.rules[0].name.clone(), "ada".into(), "pump".into());
+        let raised = Raised { rule, user_id, device_id, id: EventId::new(), last_seen: 60_000, raised_at: 80_000 };
+        // The last one: the clock was set back, or the rule bears more than it did.
+        for (looked, last_seen, ends) in
+            [(90_000, 60_000, false), (90_000, 74_999, false), (90_000, 75_000, true), (70_000, 60_000, false)]
+        {
+            session.looked = looked;
+            assert_eq!(session.ended(&raised, &rules, last_seen).is_some(), ends, "{looked} {last_seen}");
+        }
     }
 
     #[test]
