@@ -443,6 +443,33 @@ fn the_last_rule_takes_back_what_it_raised_and_is_a_new_one_when_it_returns(buff
 }
 
 #[test]
+fn what_is_left_of_a_rule_that_is_no_more_is_given_up_in_few_steps_and_few_words() {
+    const EVENTS: usize = 300;
+    let (world, receiver) = (World::on(Buffer::Embedded), Receiver::start());
+    receiver.answer(&[500; 2 * EVENTS]);
+    let rules = Rules::new(&receiver, &["ada"]);
+    let mut collector = watched(&world, &rules);
+    await_watch(collector.door());
+    let many: Vec<Beat> = (0..EVENTS).map(|n| Beat::of("ada", &format!("dies {n}"))).collect();
+    collector.client().must_keep(&many);
+    wait::until("the events to wait", SOON, || {
+        collector.door().metrics().sum("systole_silence_outbox_events") == Some(EVENTS as f64)
+    });
+    collector.kill();
+    rules.write(&[("bob", &receiver)]);
+    collector.resume();
+    wait::until("the events to be given up", SOON, || {
+        collector.door().metrics().sum_where("systole_webhook_deliveries_total", |labels| {
+            labels.get("outcome").is_some_and(|outcome| outcome == "given_up")
+        }) == Some(EVENTS as f64)
+    });
+    wait::until("none to wait", SOON, || collector.door().metrics().sum("systole_silence_outbox_events") == Some(0.0));
+    let log = collector.door().log();
+    let said = log.iter().filter(|line| line.contains("given up")).count();
+    assert!((1..50).contains(&said), "{said} lines");
+}
+
+#[test]
 fn a_server_without_rules_leaves_those_of_another_alone() {
     let (world, receiver) = (World::on(Buffer::Redis), Receiver::start());
     let rules = Rules::new(&receiver, &["*"]);

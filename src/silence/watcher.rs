@@ -87,7 +87,7 @@ impl Watcher {
                 Some(landed) = flights.join_next() => self.land(&mut session, landed.ok(), &reporter).await,
                 () = next_delivery(session.as_ref(), under_way) => {}
             }
-            self.launch(&mut session, &mut flights).await;
+            self.launch(&mut session, &mut flights);
         }
         let last = async {
             while let Some(landed) = flights.join_next().await {
@@ -254,6 +254,7 @@ impl Watcher {
         }
         self.mark(session, changes).await?;
         self.fetch(session).await?;
+        self.give_up(session).await?;
         session.end_look();
         Ok(())
     }
@@ -385,38 +386,50 @@ impl Watcher {
         }
     }
 
+    /// Gives up the events of rules that are no more, and those that are too old by the buffer's clock, as they were raised: many
+    /// in one step, since all of them may be.
+    async fn give_up(&self, session: &mut Session) -> Result<()> {
+        let now = session.now();
+        let is_over = |event: &Event| {
+            let age = now.saturating_sub(event.at());
+            self.rules.find(&event.rule).is_none() || u128::try_from(age).unwrap_or(0) > GIVE_UP_AFTER.as_millis()
+        };
+        let over = session.lines.take_if(is_over);
+        for some in over.chunks(PAGE as usize) {
+            self.go_on(session).await?;
+            // Where that fails they are met again by the next watch.
+            self.alarms.settle(self.id, &some.iter().map(|queued| queued.number).collect::<Vec<_>>()).await?;
+            self.metrics.delivery(Outcome::GivenUp, some.len() as u64);
+        }
+        for Queued { event, .. } in over.iter().take(LOGGED_EACH) {
+            warn!(rule = event.rule, event = %event.id, "an event is given up: its rule is no more, or it is a day old");
+        }
+        if over.len() > LOGGED_EACH {
+            warn!(events = over.len() - LOGGED_EACH, "and more events are given up in the same look");
+        }
+        Ok(())
+    }
+
     /// Starts as many deliveries as may be under way.
-    async fn launch(&self, session: &mut Option<Session>, flights: &mut JoinSet<Landed>) {
+    fn launch(&self, session: &mut Option<Session>, flights: &mut JoinSet<Landed>) {
         let Some(watching) = session else { return };
         while flights.len() < DELIVERIES_AT_ONCE {
             let Some(queued) = watching.lines.next(Instant::now()) else { return };
-            match self.address(&queued, watching.now()) {
-                Some(letter) => {
-                    let rules = self.rules.clone();
-                    flights.spawn_blocking(move || {
-                        let outcome = rules.sender.post(&letter);
-                        (queued, outcome)
-                    });
-                }
-                None => {
-                    watching.lines.forget(&queued);
-                    self.metrics.delivery(Outcome::GivenUp, 1);
-                    warn!(rule = queued.event.rule, event = %queued.event.id, "an event is given up: its rule is no more, or it is a day old");
-                    // Where that fails it is met again by the next watch.
-                    let _ = self.alarms.settle(self.id, &[queued.number]).await;
-                }
-            }
+            let Some(letter) = self.address(&queued) else {
+                watching.lines.forget(&queued);
+                continue;
+            };
+            let rules = self.rules.clone();
+            flights.spawn_blocking(move || {
+                let outcome = rules.sender.post(&letter);
+                (queued, outcome)
+            });
         }
     }
 
-    /// What is to be posted. `None` for an event that is too old by the buffer's clock, as it was raised, or of a rule that
-    /// is no more.
-    fn address(&self, queued: &Queued, now: i64) -> Option<Letter> {
+    /// What is to be posted. `None` for an event of a rule that is no more: it was given up.
+    fn address(&self, queued: &Queued) -> Option<Letter> {
         let at = self.rules.find(&queued.event.rule)?;
-        let age = now.saturating_sub(queued.event.at());
-        if u128::try_from(age).unwrap_or(0) > GIVE_UP_AFTER.as_millis() {
-            return None;
-        }
         let (rule, secret) = (self.rules.rules.get(at)?, self.rules.secrets.get(at)?);
         Some(Letter {
             webhook: rule.webhook.clone(),
