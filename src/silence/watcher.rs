@@ -83,7 +83,13 @@ impl Watcher {
             let under_way = flights.len();
             tokio::select! {
                 () = stop.cancelled() => break,
-                _ = looks.tick() => self.look(&mut session, &mut broken, &mut clocks, &reporter).await,
+                _ = looks.tick() => {
+                    // A look may be cut off anywhere, as by a death: one that takes long holds up no end.
+                    let look = self.look(&mut session, &mut broken, &mut clocks, &reporter);
+                    if stop.run_until_cancelled(look).await.is_none() {
+                        break;
+                    }
+                }
                 Some(landed) = flights.join_next() => self.land(&mut session, landed.ok(), &reporter).await,
                 () = next_delivery(session.as_ref(), under_way) => {}
             }
@@ -182,10 +188,15 @@ impl Watcher {
         let Watch::Taken { now, began, queued, .. } = watch else { return Ok(Going::Elsewhere) };
         let pause = u128::try_from(now.saturating_sub(session.looked)).unwrap_or(u128::MAX);
         let gap = self.rules.options.gap();
-        if began || pause > gap.as_millis() || session.renewed_at.elapsed() > gap {
-            // Another may have watched meanwhile, or this process stood still: the door with it.
+        let went_by = session.looked_at.elapsed() + gap.saturating_sub(*self.rules.options.silence_every);
+        if began || pause > went_by.as_millis() || session.renewed_at.elapsed() > gap {
+            // Another may have watched meanwhile, a clock was set, or this process stood still: the door with it.
             info!("the watch over silence was broken");
             return Ok(Going::Broken);
+        }
+        if pause > gap.as_millis() {
+            // The last look itself took so long, and the watch was held all the time.
+            session.resume(now);
         }
         let at = Instant::now();
         (session.looked, session.looked_at, session.renewed_at) = (now, at, at);
@@ -247,15 +258,17 @@ impl Watcher {
         let turned_away =
             self.door.turned_away_within(self.rules.longest_after().saturating_add(self.rules.options.ttl()));
         let turned_away = turned_away.into_iter().map(|(user, at)| (user, session.by_the_buffer(at))).collect();
-        let mut changes = Vec::new();
+        let mut silent = Vec::new();
         for partition in 0..session.partitions {
-            changes.extend(self.silent(session, partition, &turned_away).await?.into_iter().map(Change::Raise));
+            silent.extend(self.silent(session, partition, &turned_away).await?);
             self.go_on(session).await?;
         }
-        self.mark(session, changes).await?;
+        let room = usize::try_from(MAX_RAISED.saturating_sub(session.raised())).unwrap_or(usize::MAX);
+        let mut waiting = silent.split_off(room.min(silent.len()));
+        waiting.extend(self.mark(session, silent.into_iter().map(Change::Raise).collect()).await?);
         self.fetch(session).await?;
         self.give_up(session).await?;
-        session.end_look();
+        session.end_look(&waiting);
         Ok(())
     }
 
@@ -265,7 +278,7 @@ impl Watcher {
             return Ok(());
         }
         match self.alarms.watch(self.id, self.rules.options.ttl(), None).await? {
-            Watch::Taken { began: false, .. } => {
+            Watch::Taken { began: false, .. } if session.renewed_at.elapsed() <= self.rules.options.gap() => {
                 session.renewed_at = Instant::now();
                 Ok(())
             }
@@ -324,14 +337,19 @@ impl Watcher {
         Ok(found)
     }
 
-    async fn mark(&self, session: &mut Session, changes: Vec<Change>) -> Result<()> {
-        let mut logged = 0;
+    /// Makes these changes. Answers who is not raised for want of room.
+    async fn mark(&self, session: &mut Session, changes: Vec<Change>) -> Result<Vec<Raised>> {
+        let (mut logged, mut full) = (0, Vec::new());
         for some in changes.chunks(MAX_CHANGES) {
+            self.go_on(session).await?;
             reached("silence.marking")?;
             let marks = self.alarms.mark(self.id, some).await?;
             reached("silence.marked")?;
             for (change, marked) in some.iter().zip(&marks.marked) {
                 self.note(session, change, *marked, &mut logged);
+                if let (Change::Raise(raised), Marked::Full) = (change, marked) {
+                    full.push(raised.clone());
+                }
             }
             if marks.dropped > 0 {
                 self.metrics.delivery(Outcome::Dropped, marks.dropped);
@@ -344,7 +362,7 @@ impl Watcher {
         if logged > LOGGED_EACH {
             info!(events = logged - LOGGED_EACH, "and more events of silence in the same look");
         }
-        Ok(())
+        Ok(full)
     }
 
     /// Takes in what became of a change.
