@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use support::fake_clock::FakeClock;
+use support::proxy::{Proxy, Weather};
 use support::tls::Authority;
 use support::{Beat, Buffer, Collector, Delivery, Receiver, SOON, Systole, World, on_every_buffer, wait};
 use tempfile::TempDir;
@@ -31,6 +32,7 @@ on_every_buffer!(
     who_dies_before_marking_leaves_the_event_to_the_next,
     who_dies_after_marking_leaves_the_event_to_be_delivered_by_the_next,
     who_dies_before_settling_has_the_same_event_delivered_again,
+    who_falls_silent_just_when_the_buffer_fails_is_told_later,
     late_heartbeats_tell_nothing,
     time_in_which_the_collector_was_down_counts_for_nobody,
     a_webhook_that_answers_500_is_asked_again_and_a_redirect_is_not_followed,
@@ -182,6 +184,20 @@ fn dies_at(step: &str, buffer: Buffer, before: usize) {
     assert_eq!(ids.len(), 1, "{came:?}");
     assert!(came.iter().all(|one| one.kind() == "device.silent" && one.event()["id"] == one.header("webhook-id")));
     next.stop();
+}
+
+fn who_falls_silent_just_when_the_buffer_fails_is_told_later(buffer: Buffer) {
+    let (world, receiver) = (World::on(buffer), Receiver::start());
+    let rules = Rules::new(&receiver, &["*"]);
+    let collector = world.collector().door_args(rules.flags()).without_batcher().without_compactor();
+    let collector = collector.failpoints("silence.marking=error*1").start();
+    await_watch(collector.door());
+    collector.client().must_keep(&[Beat::of("ada", "dies")]);
+    let came = receiver.await_deliveries(1, SOON);
+    assert_eq!(devices(&came), [told("silent", "dies")]);
+    collector.client().must_keep(&[Beat::of("ada", "dies")]);
+    let came = receiver.await_deliveries(2, SOON);
+    assert_eq!(devices(&came), [told("silent", "dies"), told("beating", "dies")]);
 }
 
 fn late_heartbeats_tell_nothing(buffer: Buffer) {
@@ -440,6 +456,58 @@ fn the_last_rule_takes_back_what_it_raised_and_is_a_new_one_when_it_returns(buff
     assert_eq!(devices(&came), [told("silent", "dies"), told("silent", "dies")], "no end of what was taken back");
     assert_ne!(came[1].event()["id"], first[0].event()["id"]);
     assert_eq!(devices(&receiver.deliveries()).len(), 2, "nor what was silent before the rule came back");
+}
+
+#[test]
+fn what_is_left_of_a_rule_that_is_no_more_is_given_up_in_few_steps_and_few_words() {
+    const EVENTS: usize = 300;
+    let (world, receiver) = (World::on(Buffer::Embedded), Receiver::start());
+    receiver.answer(&[500; 2 * EVENTS]);
+    let rules = Rules::new(&receiver, &["ada"]);
+    let mut collector = watched(&world, &rules);
+    await_watch(collector.door());
+    let many: Vec<Beat> = (0..EVENTS).map(|n| Beat::of("ada", &format!("dies {n}"))).collect();
+    collector.client().must_keep(&many);
+    wait::until("the events to wait", SOON, || {
+        collector.door().metrics().sum("systole_silence_outbox_events") == Some(EVENTS as f64)
+    });
+    collector.kill();
+    rules.write(&[("bob", &receiver)]);
+    collector.resume();
+    wait::until("the events to be given up", SOON, || {
+        collector.door().metrics().sum_where("systole_webhook_deliveries_total", |labels| {
+            labels.get("outcome").is_some_and(|outcome| outcome == "given_up")
+        }) == Some(EVENTS as f64)
+    });
+    wait::until("none to wait", SOON, || collector.door().metrics().sum("systole_silence_outbox_events") == Some(0.0));
+    let log = collector.door().log();
+    let said = log.iter().filter(|line| line.contains("given up")).count();
+    assert!((1..50).contains(&said), "{said} lines");
+}
+
+#[test]
+fn looks_that_take_longer_than_their_pause_tell_all_the_same() {
+    let (world, receiver) = (World::on(Buffer::Redis), Receiver::start());
+    let rules = Rules::new(&receiver, &["z*"]);
+    let text = std::fs::read_to_string(rules.file()).unwrap();
+    // Each `after` of its own is looked for in each of four partitions, far away: five seconds for a look, where a pause of more
+    // than three breaks the watch.
+    let many = (0..60).map(|n| {
+        let rule = text.replace("match = \"z*\"", "match = \"nobody\"").replace("about z*", &format!("of nobody {n}"));
+        rule.replace("\"2s\"", &format!("\"{}s\"", 10 + n))
+    });
+    let all: String = many.chain([text.replace("\"2s\"", "\"9s\"")]).collect();
+    std::fs::write(rules.file(), all).unwrap();
+    world.register();
+    let proxy = Proxy::to(world.redis().port(), "");
+    let serve = world.serve().args(rules.flags()).args([format!("--buffer={}", proxy.url())]).start();
+    serve.await_status("/health/ready", 200, SOON);
+    await_watch(&serve);
+    proxy.set(Weather::Far);
+    world.client(&serve).must_keep(&[Beat::of("zoe", "dies")]);
+    let came = receiver.await_deliveries(1, Duration::from_secs(60));
+    assert_eq!(devices(&came), [told("silent", "dies")]);
+    serve.stop();
 }
 
 #[test]

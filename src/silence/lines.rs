@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::DELIVERIES_AT_ONCE;
 use crate::backoff::Backoff;
-use crate::buffer::Queued;
+use crate::buffer::{Event, Queued};
 
 /// Deliveries under way at the same time to webhooks that took nothing last time.
 const FAULTY_AT_ONCE: usize = DELIVERIES_AT_ONCE / 2;
@@ -114,6 +114,20 @@ impl Lines {
         }
     }
 
+    /// Takes out those of which this holds, and which are not under way.
+    pub(super) fn take_if(&mut self, is_over: impl Fn(&Event) -> bool) -> Vec<Queued> {
+        let mut taken = Vec::new();
+        for line in self.lines.values_mut() {
+            let under_way = line.under_way;
+            line.waiting.retain(|Waiting { queued, .. }| {
+                let over = Some(queued.number) != under_way && is_over(&queued.event);
+                taken.extend(over.then(|| queued.clone()));
+                !over
+            });
+        }
+        taken
+    }
+
     /// Forgets those with a lower number: they were dropped.
     pub(super) fn forget_below(&mut self, oldest: u64) {
         for line in self.lines.values_mut() {
@@ -186,7 +200,7 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buffer::{Event, EventId, Raised};
+    use crate::buffer::{EventId, Raised};
 
     fn event(number: u64, rule: &str, device: &str) -> Queued {
         let (rule, user_id, device_id) = (rule.to_owned(), "ada".to_owned(), device.to_owned());
@@ -279,6 +293,19 @@ mod tests {
         let queued = lines.next(now).unwrap();
         lines.landed(&queued, Ok(()), now);
         assert!(lines.next(now).is_some() && lines.faults().next().is_none());
+    }
+
+    #[test]
+    fn what_is_over_is_taken_out_but_for_what_is_under_way() {
+        let (mut lines, now) = (Lines::default(), Instant::now());
+        for (number, rule) in [(1, "a"), (2, "a"), (3, "a"), (4, "b")] {
+            lines.push(event(number, rule, &number.to_string()), now);
+        }
+        assert_eq!(number(&mut lines, now), Some(1));
+        let taken = lines.take_if(|event| event.rule == "a" && event.device_id != "3");
+        assert_eq!(taken.iter().map(|queued| queued.number).collect::<Vec<_>>(), [2]);
+        lines.landed(&event(1, "a", "1"), Ok(()), now);
+        assert_eq!([number(&mut lines, now), number(&mut lines, now)], [Some(4), Some(3)]);
     }
 
     #[test]

@@ -32,8 +32,8 @@ impl Options {
         3 * *self.silence_every + Duration::from_secs(3)
     }
 
-    /// A longer pause between two looks breaks the watch: nobody knows what came and went meanwhile. Shorter than the time
-    /// for which it is held.
+    /// A longer pause between two looks breaks the watch, unless a look itself takes so long: nobody knows what came and went
+    /// meanwhile. Shorter than the time for which it is held.
     pub(super) fn gap(&self) -> Duration {
         2 * *self.silence_every + Duration::from_secs(3)
     }

@@ -20,7 +20,7 @@
 //! break within one process stays noted ([`Due::resume`]); another process knows nothing of it, so whoever fell silent while
 //! the door had not stood open for `after` yet is missed when that process dies as well before it has.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::buffer::SeenDevice;
 
@@ -37,23 +37,29 @@ pub struct Due {
     /// The last look before this watch, in its first one.
     carried: Option<i64>,
     /// Seen live, by (user, device), with the time at which they were last seen.
-    live: HashMap<(String, String), i64>,
-    next: HashMap<(String, String), i64>,
+    live: Noted,
+    next: Noted,
+    /// Found silent in a look that has not come to its end, and up to where all is judged once it has.
+    found: Option<(Noted, i64)>,
 }
+
+/// By (user, device), when each was last seen.
+type Noted = HashMap<(String, String), i64>;
 
 impl Due {
     /// At the beginning of a watch. `last` is when somebody looked before; between two looks there is less than `horizon`.
     pub fn begin(after: i64, horizon: i64, now: i64, last: Option<i64>) -> Self {
         let from = last.map_or(now, |last| last.min(now)).saturating_sub(after);
-        Self { after, horizon, from, carried: last, live: HashMap::new(), next: HashMap::new() }
+        Self { after, horizon, from, carried: last, live: Noted::new(), next: Noted::new(), found: None }
     }
 
     /// Goes on after a break. `last` is when this process looked before. Either clock may have been set back since then: what
-    /// was judged ahead of it comes again.
+    /// was judged ahead of it comes again. Whoever was found silent in a look that broke off is noted still.
     pub fn resume(&mut self, last: i64, now: i64) {
         self.from = self.from.min(now.saturating_sub(self.after));
         self.carried = Some(last.min(now));
         self.next.clear();
+        self.live.extend(self.found.take().into_iter().flat_map(|(found, _)| found));
     }
 
     /// The devices to be seen in a look at `now`: those last seen from the first time on, and before the second.
@@ -79,9 +85,10 @@ impl Due {
         !is_silent(last_seen, self.after, last) && last_seen <= last.saturating_add(self.horizon)
     }
 
-    /// Ends a look: who was seen live and is silent now. Nobody is while the door has not stood open for `after`, which for some
-    /// users (`turned_away`) was shut later, and while there is no room for more; they are kept for a later look.
-    pub fn end_look(
+    /// Judges what a look has seen: who was seen live and is silent now. Nobody is while the door has not stood open for `after`,
+    /// which for some users (`turned_away`) was shut later, and while there is no room for more; they are kept for a later look.
+    /// So are those who are told here, unless [`end_look`](Self::end_look) follows.
+    pub fn judge(
         &mut self,
         now: i64,
         open_since: i64,
@@ -97,13 +104,29 @@ impl Due {
         let is_excused = |user: &String| turned_away.get(user).is_some_and(|at| !is_silent(*at, after, now));
         // Those who are kept for a later look must stay within its window.
         let kept = self.live.iter().filter(|((user, _), _)| is_excused(user)).map(|(_, last_seen)| *last_seen).min();
-        self.from = self.from.max(kept.map_or(from, |kept| kept.min(from)));
-        let silent =
-            self.live.extract_if(|(user, _), last_seen| is_silent(*last_seen, after, now) && !is_excused(user));
-        let mut silent: Vec<SeenDevice> =
-            silent.map(|((user_id, device_id), last_seen)| SeenDevice { last_seen, user_id, device_id }).collect();
+        let judged = kept.map_or(from, |kept| kept.min(from));
+        let found: Noted = self
+            .live
+            .extract_if(|(user, _), last_seen| is_silent(*last_seen, after, now) && !is_excused(user))
+            .collect();
+        let device = |((user_id, device_id), last_seen): (&(String, String), &i64)| SeenDevice {
+            last_seen: *last_seen,
+            user_id: user_id.clone(),
+            device_id: device_id.clone(),
+        };
+        let mut silent: Vec<SeenDevice> = found.iter().map(device).collect();
         silent.sort_unstable();
+        self.found = Some((found, judged));
         silent
+    }
+
+    /// Ends a look: whoever was found silent is raised, but for those (user, device) of `waiting`, who are kept for a later one.
+    pub fn end_look(&mut self, waiting: &HashSet<(&str, &str)>) {
+        let Some((mut found, judged)) = self.found.take() else { return };
+        found.retain(|(user, device), _| waiting.contains(&(user.as_str(), device.as_str())));
+        let kept = found.values().copied().min();
+        self.from = self.from.max(kept.map_or(judged, |kept| kept.min(judged)));
+        self.live.extend(found);
     }
 }
 
@@ -137,6 +160,8 @@ mod tests {
         /// When the door was shut.
         shut: Vec<i64>,
         looks: Vec<i64>,
+        /// Looks that were not ended.
+        broken_off: Vec<i64>,
         /// When a watch began.
         begun: Vec<i64>,
     }
@@ -150,13 +175,20 @@ mod tests {
         }
 
         fn look(&self, due: &mut Due, now: i64, open_since: i64) -> Vec<(u8, i64)> {
+            let silent = self.judge(due, now, open_since);
+            due.end_look(&HashSet::new());
+            silent
+        }
+
+        /// A look that is not ended.
+        fn judge(&self, due: &mut Due, now: i64, open_since: i64) -> Vec<(u8, i64)> {
             let (from, before) = due.window(now);
             for (device, last_seen) in &self.last_seen {
                 if (from..before).contains(last_seen) {
                     due.see(&device_of(*device, *last_seen), now);
                 }
             }
-            let silent = due.end_look(now, open_since, &BTreeMap::new(), true);
+            let silent = due.judge(now, open_since, &BTreeMap::new(), true);
             silent.iter().map(|device| (device.device_id.parse().unwrap(), device.last_seen)).collect()
         }
 
@@ -177,14 +209,17 @@ mod tests {
         Shut,
         /// The watch breaks, and begins again after so long, in the same process or in another.
         Break(i64, bool),
+        /// A look breaks off before what it has found is raised, and so does the watch.
+        BreakOff(i64),
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         let step = prop_oneof![
-            6 => (1..=10i64).prop_map(Step::Pass),
-            4 => (0..4u8, prop_oneof![3 => 0..3i64, 1 => 0..3 * AFTER]).prop_map(|(device, late)| Step::Beat(device, late)),
+            20 => (1..=10i64).prop_map(Step::Pass),
+            8 => (0..4u8, prop_oneof![3 => 0..3i64, 1 => 0..3 * AFTER]).prop_map(|(device, late)| Step::Beat(device, late)),
             1 => Just(Step::Shut),
             1 => (0..3 * AFTER, any::<bool>()).prop_map(|(time, same)| Step::Break(time, same)),
+            1 => (1..10i64).prop_map(Step::BreakOff),
         ];
         prop::collection::vec(step, 1..200)
     }
@@ -198,17 +233,31 @@ mod tests {
             let mut open_since = now;
             world.begun.push(now);
             let mut raised: BTreeSet<(u8, i64)> = BTreeSet::new();
+            // Found silent in looks that broke off, by the process that still watches.
+            let mut owed: BTreeSet<(u8, i64)> = BTreeSet::new();
             for step in steps {
                 match step {
                     Step::Pass(time) => now += time,
                     Step::Beat(device, late) => world.beat(device, now, late),
                     Step::Shut => open_since = now,
+                    Step::BreakOff(time) => {
+                        now += time;
+                        owed.extend(world.judge(&mut due, now, open_since));
+                        world.broken_off.push(now);
+                        now += time;
+                        due.resume(world.looks.last().copied().unwrap_or(1_000), now);
+                        open_since = now;
+                        world.begun.push(now);
+                    }
                     Step::Break(time, same) => {
                         let last = world.looks.last().copied();
                         now += time;
                         match last.filter(|_| same) {
                             Some(last) => due.resume(last, now),
-                            None => due = Due::begin(AFTER, HORIZON, now, last),
+                            None => {
+                                due = Due::begin(AFTER, HORIZON, now, last);
+                                owed.clear();
+                            }
                         }
                         open_since = now;
                         world.begun.push(now);
@@ -221,7 +270,7 @@ mod tests {
                     prop_assert_eq!(world.seen_by(device, now), Some(last_seen));
                     prop_assert!(now - last_seen > AFTER && now - open_since > AFTER);
                     // It was live at a look, as it is; or its heartbeat came in while nobody looked, and was of before that.
-                    let live = world.looks.iter().any(|look| {
+                    let live = world.looks.iter().chain(&world.broken_off).any(|look| {
                         look - last_seen <= AFTER && world.seen_by(device, *look) == Some(last_seen)
                     });
                     let unwatched = world.begun.iter().any(|begun| {
@@ -241,7 +290,8 @@ mod tests {
                     prop_assert!(raised.insert(found), "raised twice for one silence");
                 }
             }
-            for device in living {
+            owed.retain(|(device, last)| world.last_seen.get(device) == Some(last));
+            for device in living.into_iter().chain(owed) {
                 prop_assert!(raised.contains(&device), "{device:?} was missed");
             }
             prop_assert!(world.look(&mut due, now + 5, open_since).is_empty());
@@ -289,14 +339,22 @@ mod tests {
         let mut due = Due::begin(AFTER, HORIZON, 0, None);
         let device = device_of(1, 10);
         due.see(&device, 60);
-        assert_eq!(due.end_look(60, -100, &BTreeMap::new(), true), []);
+        assert_eq!(due.judge(60, -100, &BTreeMap::new(), true), []);
+        due.end_look(&HashSet::new());
         for now in [80, 90] {
             due.see(&device, now);
-            assert_eq!(due.end_look(now, -100, &BTreeMap::new(), false), []);
+            assert_eq!(due.judge(now, -100, &BTreeMap::new(), false), []);
+            due.end_look(&HashSet::new());
             assert!(due.window(now).0 <= 10);
         }
-        due.see(&device, 100);
-        assert_eq!(due.end_look(100, -100, &BTreeMap::new(), true), [device]);
+        // Nor where the room is found to be taken only when they are to be raised.
+        for (now, waiting) in [(100, HashSet::from([("ada", "1")])), (110, HashSet::new())] {
+            assert!(due.window(now).0 <= 10);
+            due.see(&device, now);
+            assert_eq!(due.judge(now, -100, &BTreeMap::new(), true), std::slice::from_ref(&device));
+            due.end_look(&waiting);
+        }
+        assert!(due.window(120).0 > 10);
     }
 
     #[test]
@@ -310,7 +368,8 @@ mod tests {
             assert!(now > 161 || due.window(now).0 <= 10, "ada's device stays in the window");
             due.see(&ada, now);
             due.see(&bob, now);
-            assert_eq!(due.end_look(now, -100, &turned_away, true), expected, "at {now}");
+            assert_eq!(due.judge(now, -100, &turned_away, true), expected, "at {now}");
+            due.end_look(&HashSet::new());
         }
         assert!(due.window(170).0 > 10, "and no longer than that");
     }

@@ -30,6 +30,8 @@ use crate::percent;
 pub const MAX_RULES: usize = 100;
 /// The shortest `after`.
 const LEAST_AFTER: Duration = Duration::from_secs(1);
+/// The shortest pause between two looks.
+const LEAST_EVERY: Duration = Duration::from_millis(1);
 /// Bytes of a name at most.
 const MAX_NAME_BYTES: usize = 200;
 const KEYS: [&str; 5] = ["match", "after", "webhook", "secret-file", "name"];
@@ -273,6 +275,9 @@ impl Rules {
         if buffer.max_devices == 0 && !rules.is_empty() {
             return Err(Error("silence: max-devices is 0, so no device is known that a rule could miss".to_owned()));
         }
+        if *options.silence_every < LEAST_EVERY && !rules.is_empty() {
+            return Err(Error(format!("silence-every: {} must be at least 1ms", options.silence_every)));
+        }
         let remember_devices = *buffer.remember_devices;
         for rule in &rules {
             check_after(rule, options, remember_devices).map_err(|what| wrong(rule, &what))?;
@@ -414,6 +419,9 @@ mod tests {
         assert!(open("5s").is_ok() && open("7d").is_ok());
         assert!(open("4s").unwrap_err().to_string().contains("at least 5s"));
         assert!(open("8d").unwrap_err().to_string().contains("remember-devices"));
+        let never = Options { silence_every: Duration::ZERO.into(), ..Options::default() };
+        let error = Rules::open(rule("5m"), &never, &buffer).unwrap_err();
+        assert!(error.to_string().contains("silence-every: 0s"), "{error}");
         let signed = one(&format!("{GOOD}\nsecret-file = \"/nowhere\"")).unwrap();
         let error = Rules::open(vec![signed], &Options::default(), &buffer).unwrap_err();
         assert!(error.to_string().contains("/nowhere"), "{error}");

@@ -3,7 +3,7 @@
 //!
 //! Since one process alone changes what is raised, what it has in memory is what the buffer holds.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Instant;
 
 use super::Rules;
@@ -81,7 +81,10 @@ impl Session {
         let groups: Vec<Group> =
             by_after.into_iter().map(|(after, rules)| Group { after, rules, due: due(after) }).collect();
         let groups = match broken.filter(|broken| broken.partitions == partitions) {
-            Some(broken) => broken.resume(now),
+            Some(mut broken) => {
+                broken.resume(now);
+                broken.groups
+            }
             None => groups,
         };
         Self {
@@ -102,10 +105,14 @@ impl Session {
         }
     }
 
-    fn resume(mut self, now: i64) -> Vec<Group> {
-        let dues = self.groups.iter_mut().flat_map(|group| &mut group.due);
-        dues.for_each(|due| due.resume(self.ended, now));
-        self.groups
+    /// Looks on after so long a pause that devices may have passed the windows unseen.
+    pub(super) fn resume(&mut self, now: i64) {
+        let ended = self.ended;
+        self.dues().for_each(|due| due.resume(ended, now));
+    }
+
+    fn dues(&mut self) -> impl Iterator<Item = &mut Due> {
+        self.groups.iter_mut().flat_map(|group| &mut group.due)
     }
 
     /// Says how the clocks stand at this look.
@@ -122,8 +129,10 @@ impl Session {
         self.looked.saturating_add(since)
     }
 
-    /// Ends a look.
-    pub(super) fn end_look(&mut self) {
+    /// Ends a look. `waiting` are those for which there was no room.
+    pub(super) fn end_look(&mut self, waiting: &[Raised]) {
+        let waiting: HashSet<_> = waiting.iter().map(|one| (one.user_id.as_str(), one.device_id.as_str())).collect();
+        self.dues().for_each(|due| due.end_look(&waiting));
         self.ended = self.looked;
     }
 
@@ -184,7 +193,8 @@ impl Session {
         }
     }
 
-    /// Ends a look of a group at a partition: what is to be raised. `shut` is when the door was last shut, to all and to users.
+    /// Judges what a group has seen of a partition: what is to be raised. `shut` is when the door was last shut, to all and to
+    /// users.
     pub(super) fn silent(
         &mut self,
         group: usize,
@@ -199,7 +209,7 @@ impl Session {
         let Some(due) = group.due.get_mut(usize::from(partition)) else { return Vec::new() };
         let known = self.raised.entry(partition).or_default();
         let mut found = Vec::new();
-        for SeenDevice { last_seen, user_id, device_id } in due.end_look(now, open_since, shut.to_users, room) {
+        for SeenDevice { last_seen, user_id, device_id } in due.judge(now, open_since, shut.to_users, room) {
             let about = group.rules.iter().filter_map(|at| Some((rules.rules.get(*at)?, self.since.get(*at)?)));
             for (rule, since) in about.filter(|(rule, _)| rule.is_about(&user_id)) {
                 let key = (rule.name.clone(), user_id.clone(), device_id.clone());
@@ -212,11 +222,12 @@ impl Session {
         found
     }
 
-    /// The event that ends a silence, if the device beats again.
+    /// The event that ends a silence, if the device beats again. That it is not silent any more by a longer `after`, or by a
+    /// clock that was set back, is no beat.
     pub(super) fn ended(&self, raised: &Raised, rules: &Rules, last_seen: i64) -> Option<Event> {
         let rule = rules.rules.get(rules.find(&raised.rule)?)?;
-        let silent = is_silent(last_seen, rule.after_ms(), self.looked);
-        (!silent).then(|| Event::beating(raised, EventId::new(), last_seen, self.looked))
+        let beats = last_seen > raised.last_seen && !is_silent(last_seen, rule.after_ms(), self.looked);
+        beats.then(|| Event::beating(raised, EventId::new(), last_seen, self.looked))
     }
 }
 
@@ -256,12 +267,28 @@ mod tests {
                 told.push(now / 1_000);
                 session.raise(raised);
             }
+            session.end_look(&[]);
         }
         told
     }
 
     fn behind(at: i64) -> i64 {
         if (20_000..70_000).contains(&at) { BEHIND } else { 0 }
+    }
+
+    #[test]
+    fn only_a_beat_ends_a_silence() {
+        let rules = rules();
+        let mut session = Session::begin(&rules, vec![0], 1, 0, Some(0), None);
+        let (rule, user_id, device_id) = (rules.rules[0].name.clone(), "ada".into(), "pump".into());
+        let raised = Raised { rule, user_id, device_id, id: EventId::new(), last_seen: 60_000, raised_at: 80_000 };
+        // The last one: the clock was set back, or the rule bears more than it did.
+        for (looked, last_seen, ends) in
+            [(90_000, 60_000, false), (90_000, 74_999, false), (90_000, 75_000, true), (70_000, 60_000, false)]
+        {
+            session.looked = looked;
+            assert_eq!(session.ended(&raised, &rules, last_seen).is_some(), ends, "{looked} {last_seen}");
+        }
     }
 
     #[test]

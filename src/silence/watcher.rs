@@ -83,11 +83,17 @@ impl Watcher {
             let under_way = flights.len();
             tokio::select! {
                 () = stop.cancelled() => break,
-                _ = looks.tick() => self.look(&mut session, &mut broken, &mut clocks, &reporter).await,
+                _ = looks.tick() => {
+                    // A look may be cut off anywhere, as by a death: one that takes long holds up no end.
+                    let look = self.look(&mut session, &mut broken, &mut clocks, &reporter);
+                    if stop.run_until_cancelled(look).await.is_none() {
+                        break;
+                    }
+                }
                 Some(landed) = flights.join_next() => self.land(&mut session, landed.ok(), &reporter).await,
                 () = next_delivery(session.as_ref(), under_way) => {}
             }
-            self.launch(&mut session, &mut flights).await;
+            self.launch(&mut session, &mut flights);
         }
         let last = async {
             while let Some(landed) = flights.join_next().await {
@@ -182,10 +188,15 @@ impl Watcher {
         let Watch::Taken { now, began, queued, .. } = watch else { return Ok(Going::Elsewhere) };
         let pause = u128::try_from(now.saturating_sub(session.looked)).unwrap_or(u128::MAX);
         let gap = self.rules.options.gap();
-        if began || pause > gap.as_millis() || session.renewed_at.elapsed() > gap {
-            // Another may have watched meanwhile, or this process stood still: the door with it.
+        let went_by = session.looked_at.elapsed() + gap.saturating_sub(*self.rules.options.silence_every);
+        if began || pause > went_by.as_millis() || session.renewed_at.elapsed() > gap {
+            // Another may have watched meanwhile, a clock was set, or this process stood still: the door with it.
             info!("the watch over silence was broken");
             return Ok(Going::Broken);
+        }
+        if pause > gap.as_millis() {
+            // The last look itself took so long, and the watch was held all the time.
+            session.resume(now);
         }
         let at = Instant::now();
         (session.looked, session.looked_at, session.renewed_at) = (now, at, at);
@@ -247,14 +258,17 @@ impl Watcher {
         let turned_away =
             self.door.turned_away_within(self.rules.longest_after().saturating_add(self.rules.options.ttl()));
         let turned_away = turned_away.into_iter().map(|(user, at)| (user, session.by_the_buffer(at))).collect();
-        let mut changes = Vec::new();
+        let mut silent = Vec::new();
         for partition in 0..session.partitions {
-            changes.extend(self.silent(session, partition, &turned_away).await?.into_iter().map(Change::Raise));
+            silent.extend(self.silent(session, partition, &turned_away).await?);
             self.go_on(session).await?;
         }
-        self.mark(session, changes).await?;
+        let room = usize::try_from(MAX_RAISED.saturating_sub(session.raised())).unwrap_or(usize::MAX);
+        let mut waiting = silent.split_off(room.min(silent.len()));
+        waiting.extend(self.mark(session, silent.into_iter().map(Change::Raise).collect()).await?);
         self.fetch(session).await?;
-        session.end_look();
+        self.give_up(session).await?;
+        session.end_look(&waiting);
         Ok(())
     }
 
@@ -264,7 +278,7 @@ impl Watcher {
             return Ok(());
         }
         match self.alarms.watch(self.id, self.rules.options.ttl(), None).await? {
-            Watch::Taken { began: false, .. } => {
+            Watch::Taken { began: false, .. } if session.renewed_at.elapsed() <= self.rules.options.gap() => {
                 session.renewed_at = Instant::now();
                 Ok(())
             }
@@ -323,14 +337,19 @@ impl Watcher {
         Ok(found)
     }
 
-    async fn mark(&self, session: &mut Session, changes: Vec<Change>) -> Result<()> {
-        let mut logged = 0;
+    /// Makes these changes. Answers who is not raised for want of room.
+    async fn mark(&self, session: &mut Session, changes: Vec<Change>) -> Result<Vec<Raised>> {
+        let (mut logged, mut full) = (0, Vec::new());
         for some in changes.chunks(MAX_CHANGES) {
+            self.go_on(session).await?;
             reached("silence.marking")?;
             let marks = self.alarms.mark(self.id, some).await?;
             reached("silence.marked")?;
             for (change, marked) in some.iter().zip(&marks.marked) {
                 self.note(session, change, *marked, &mut logged);
+                if let (Change::Raise(raised), Marked::Full) = (change, marked) {
+                    full.push(raised.clone());
+                }
             }
             if marks.dropped > 0 {
                 self.metrics.delivery(Outcome::Dropped, marks.dropped);
@@ -343,7 +362,7 @@ impl Watcher {
         if logged > LOGGED_EACH {
             info!(events = logged - LOGGED_EACH, "and more events of silence in the same look");
         }
-        Ok(())
+        Ok(full)
     }
 
     /// Takes in what became of a change.
@@ -385,38 +404,50 @@ impl Watcher {
         }
     }
 
+    /// Gives up the events of rules that are no more, and those that are too old by the buffer's clock, as they were raised: many
+    /// in one step, since all of them may be.
+    async fn give_up(&self, session: &mut Session) -> Result<()> {
+        let now = session.now();
+        let is_over = |event: &Event| {
+            let age = now.saturating_sub(event.at());
+            self.rules.find(&event.rule).is_none() || u128::try_from(age).unwrap_or(0) > GIVE_UP_AFTER.as_millis()
+        };
+        let over = session.lines.take_if(is_over);
+        for some in over.chunks(PAGE as usize) {
+            self.go_on(session).await?;
+            // Where that fails they are met again by the next watch.
+            self.alarms.settle(self.id, &some.iter().map(|queued| queued.number).collect::<Vec<_>>()).await?;
+            self.metrics.delivery(Outcome::GivenUp, some.len() as u64);
+        }
+        for Queued { event, .. } in over.iter().take(LOGGED_EACH) {
+            warn!(rule = event.rule, event = %event.id, "an event is given up: its rule is no more, or it is a day old");
+        }
+        if over.len() > LOGGED_EACH {
+            warn!(events = over.len() - LOGGED_EACH, "and more events are given up in the same look");
+        }
+        Ok(())
+    }
+
     /// Starts as many deliveries as may be under way.
-    async fn launch(&self, session: &mut Option<Session>, flights: &mut JoinSet<Landed>) {
+    fn launch(&self, session: &mut Option<Session>, flights: &mut JoinSet<Landed>) {
         let Some(watching) = session else { return };
         while flights.len() < DELIVERIES_AT_ONCE {
             let Some(queued) = watching.lines.next(Instant::now()) else { return };
-            match self.address(&queued, watching.now()) {
-                Some(letter) => {
-                    let rules = self.rules.clone();
-                    flights.spawn_blocking(move || {
-                        let outcome = rules.sender.post(&letter);
-                        (queued, outcome)
-                    });
-                }
-                None => {
-                    watching.lines.forget(&queued);
-                    self.metrics.delivery(Outcome::GivenUp, 1);
-                    warn!(rule = queued.event.rule, event = %queued.event.id, "an event is given up: its rule is no more, or it is a day old");
-                    // Where that fails it is met again by the next watch.
-                    let _ = self.alarms.settle(self.id, &[queued.number]).await;
-                }
-            }
+            let Some(letter) = self.address(&queued) else {
+                watching.lines.forget(&queued);
+                continue;
+            };
+            let rules = self.rules.clone();
+            flights.spawn_blocking(move || {
+                let outcome = rules.sender.post(&letter);
+                (queued, outcome)
+            });
         }
     }
 
-    /// What is to be posted. `None` for an event that is too old by the buffer's clock, as it was raised, or of a rule that
-    /// is no more.
-    fn address(&self, queued: &Queued, now: i64) -> Option<Letter> {
+    /// What is to be posted. `None` for an event of a rule that is no more: it was given up.
+    fn address(&self, queued: &Queued) -> Option<Letter> {
         let at = self.rules.find(&queued.event.rule)?;
-        let age = now.saturating_sub(queued.event.at());
-        if u128::try_from(age).unwrap_or(0) > GIVE_UP_AFTER.as_millis() {
-            return None;
-        }
         let (rule, secret) = (self.rules.rules.get(at)?, self.rules.secrets.get(at)?);
         Some(Letter {
             webhook: rule.webhook.clone(),

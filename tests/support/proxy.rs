@@ -24,12 +24,17 @@ pub enum Weather {
     /// Now and then a connection is cut in the middle of what it carries, an answer is held back beyond any deadline, or one is
     /// swallowed while its connection stands.
     Storm,
+    /// Each answer takes [`FAR`] longer.
+    Far,
 }
 
 /// In a storm, one in so many pieces that are carried meets each fate.
 const PIECES_PER_FATE: usize = 60;
 /// Holds an answer back for up to so many milliseconds: longer than the deadline of any step of a test.
 const LATEST_MS: usize = 3_000;
+
+/// As from the other end of a continent.
+const FAR: Duration = Duration::from_millis(20);
 
 /// What becomes of a piece that is carried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,6 +183,7 @@ impl State {
         let late = dice.millis(LATEST_MS);
         match dice.roll(PIECES_PER_FATE) {
             _ if lost => Fate::Lost,
+            _ if self.is(Weather::Far) => Fate::Late(FAR),
             0 if self.is(Weather::Storm) => Fate::Torn,
             1 if self.is(Weather::Storm) => Fate::Swallowed,
             2 if self.is(Weather::Storm) => Fate::Late(late),
