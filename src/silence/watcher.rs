@@ -339,7 +339,7 @@ impl Watcher {
 
     /// Makes these changes. Answers who is not raised for want of room.
     async fn mark(&self, session: &mut Session, changes: Vec<Change>) -> Result<Vec<Raised>> {
-        let (mut logged, mut full) = (0, Vec::new());
+        let (mut logged, mut dropped, mut full) = (0, 0, Vec::new());
         for some in changes.chunks(MAX_CHANGES) {
             self.go_on(session).await?;
             reached("silence.marking")?;
@@ -351,16 +351,17 @@ impl Watcher {
                     full.push(raised.clone());
                 }
             }
-            if marks.dropped > 0 {
-                self.metrics.delivery(Outcome::Dropped, marks.dropped);
-                warn!(events = marks.dropped, "too many events wait to be delivered: the oldest are dropped");
-            }
+            self.metrics.delivery(Outcome::Dropped, marks.dropped);
+            dropped += marks.dropped;
             if let Some(oldest) = marks.oldest {
                 session.lines.forget_below(oldest);
             }
         }
         if logged > LOGGED_EACH {
             info!(events = logged - LOGGED_EACH, "and more events of silence in the same look");
+        }
+        if dropped > 0 {
+            warn!(events = dropped, "too many events wait to be delivered: the oldest are dropped");
         }
         Ok(full)
     }
