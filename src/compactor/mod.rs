@@ -22,8 +22,9 @@
 //!   merge the others, oldest claims first, at most `publish_rows` at a time; drop rows whose identity is that of their
 //!   neighbour (the lowest in the sort order stays) or stands in a published file; commit; delete exactly the fragments
 //!   merged. Where no row is new the file has no rows: its record of merged claims is what matters.
-//! - **consolidate** (`consolidate`): when `policy` says so, merge the small files, link the large ones, exchange the
-//!   folders. Nothing is dropped here: a row that stands twice is a broken promise and holds the bucket back.
+//! - **consolidate** (`consolidate`): when `policy` says so and the disk has room for it, link the large files, merge the
+//!   small ones, exchange the folders. Nothing is dropped here: a row that stands twice is a broken promise and holds the
+//!   bucket back.
 //! - **delete what was replaced** after `reader_grace` (`recover`).
 //!
 //! [`Compactor::pass`] visits every bucket once; [`Compactor::watch`] visits what is due, with a job for each of the two
