@@ -344,15 +344,20 @@ async fn bounds_of_device_and_time_hold_in_every_stage(world: World) {
     }
 }
 
-/// More than is collected at a time, of the buffer and of each date.
-#[tokio::test(flavor = "multi_thread")]
-async fn much_is_given_in_bounded_rounds() {
-    let world = World::on(batcher_support::Kind::Embedded).await;
+/// More of one user than is collected at a time, over some days.
+fn much() -> Vec<Heartbeat> {
     let row = |n: i64| {
         let attributes = Some(format!("{{\"n\":\"{n:-<900}\"}}"));
         Heartbeat { attributes, ..beat(0, 0, NOON + n * 20_000) }
     };
-    let rows: Vec<Heartbeat> = (0..12_000).map(row).collect();
+    (0..12_000).map(row).collect()
+}
+
+/// More than is collected at a time, of the buffer and of each date.
+#[tokio::test(flavor = "multi_thread")]
+async fn much_is_given_in_bounded_rounds() {
+    let world = World::on(batcher_support::Kind::Embedded).await;
+    let rows = much();
     let halves: Vec<Vec<Heartbeat>> = rows.chunks(2_000).map(<[_]>::to_vec).collect();
     let reading = reading(world.frames.clone(), &world);
     world.push(0, &halves).await;
@@ -383,11 +388,7 @@ async fn much_is_given_in_bounded_rounds() {
 #[tokio::test(flavor = "multi_thread")]
 async fn much_in_the_buffer_is_given_among_files_of_the_same_dates() {
     let world = World::on(batcher_support::Kind::Embedded).await;
-    let row = |n: i64| {
-        let attributes = Some(format!("{{\"n\":\"{n:-<900}\"}}"));
-        Heartbeat { attributes, ..beat(0, 0, NOON + n * 20_000) }
-    };
-    let rows: Vec<Heartbeat> = (0..12_000).map(row).collect();
+    let rows = much();
     let share = |from: usize, of: usize| -> Vec<Vec<Heartbeat>> {
         let share: Vec<Heartbeat> = rows.iter().skip(from).step_by(of).cloned().collect();
         share.chunks(2_000).map(<[_]>::to_vec).collect()
